@@ -1,0 +1,13 @@
+//! The one HTTP client: roots loaded once, addresses checked and pinned, no redirects, no proxy.
+//!
+//! Everything that leaves Sentinel by HTTP goes through [`HttpClient`]. Where it may go is the operator's
+//! [`AddressPolicy`]: https, and never a private address, except for hosts that the configuration names.
+
+mod address;
+mod client;
+mod error;
+
+pub use address::AddressPolicy;
+pub use client::HttpClient;
+pub use error::HttpError;
+pub use url::Url;
