@@ -1,0 +1,386 @@
+//! An incident's record: the head item, its deliveries and its children.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::UnixMs;
+use crate::alert::Labels;
+use crate::report::Verdict;
+
+/// The dedupe key: 64 hexadecimal digits of SHA-256.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IncidentId(String);
+
+impl IncidentId {
+    /// An id as the store holds it.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for IncidentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One episode of an incident: its opening time in milliseconds, at least the previous one's + 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Gen(pub i64);
+
+impl fmt::Display for Gen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One alert of an incident: 64 bits of the SHA-256 of its labels, without the card's `ignore-labels`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MemberId(pub u64);
+
+/// A bounded set of members: at most [`Members::LIMIT`], then only "many".
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Members {
+    #[serde(default)]
+    set: BTreeSet<MemberId>,
+    #[serde(default)]
+    many: bool,
+}
+
+impl Members {
+    /// The most members that are told apart.
+    pub const LIMIT: usize = 64;
+
+    /// Adds a member, or marks the set as `many` where it is full.
+    pub fn insert(&mut self, id: MemberId) {
+        if self.set.contains(&id) {
+            return;
+        }
+        if self.set.len() < Self::LIMIT {
+            self.set.insert(id);
+        } else {
+            self.many = true;
+        }
+    }
+
+    /// Takes a member out.
+    pub fn remove(&mut self, id: MemberId) {
+        self.set.remove(&id);
+    }
+
+    /// Whether the member is known to be in it.
+    pub fn contains(&self, id: MemberId) -> bool {
+        self.set.contains(&id)
+    }
+
+    /// Whether more members were seen than are told apart.
+    pub fn is_many(&self) -> bool {
+        self.many
+    }
+
+    /// Whether nothing is in it. A set that is `many` never is: who is missing from it is not known.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && !self.many
+    }
+
+    /// The members that are told apart.
+    pub fn iter(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.set.iter().copied()
+    }
+
+    /// Adds all of `other`.
+    pub fn extend(&mut self, other: &Self) {
+        for id in other.iter() {
+            self.insert(id);
+        }
+        self.many |= other.many;
+    }
+}
+
+impl FromIterator<MemberId> for Members {
+    fn from_iter<I: IntoIterator<Item = MemberId>>(ids: I) -> Self {
+        let mut set = Self::default();
+        for id in ids {
+            set.insert(id);
+        }
+        set
+    }
+}
+
+/// Where an incident stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It waits for a worker.
+    Pending,
+    /// A worker holds its lease.
+    Running,
+    /// Its report is stored.
+    Done,
+    /// It ended without a report; `reason` says why.
+    Failed,
+    /// It resolved by itself before anything was spent.
+    Suppressed,
+    /// A person stopped it.
+    Aborted,
+}
+
+impl State {
+    /// Whether nothing more is investigated in this generation.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Suppressed | Self::Aborted)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Suppressed => "suppressed",
+            Self::Aborted => "aborted",
+        })
+    }
+}
+
+/// What a sink is told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    /// The report is there.
+    Findings,
+    /// The investigation failed, with its reason.
+    Failed,
+    /// A person stopped the investigation.
+    Aborted,
+    /// The alert resolved by itself before anything was spent.
+    Suppressed,
+    /// Alerts joined after the findings, or while they were being made.
+    Updated,
+    /// The alerts have resolved.
+    Resolved,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Findings => "findings",
+            Self::Failed => "failed",
+            Self::Aborted => "aborted",
+            Self::Suppressed => "suppressed",
+            Self::Updated => "updated",
+            Self::Resolved => "resolved",
+        })
+    }
+}
+
+/// Which delivery: one event to one sink.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct DeliveryKey {
+    /// What is told.
+    pub event: Event,
+    /// The sink's name in the configuration.
+    pub sink: String,
+}
+
+/// How far a delivery is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
+    /// To be made from `at` on.
+    Due,
+    /// Being made by `claimer`, until `at`.
+    Claimed,
+    /// Made.
+    Sent,
+    /// Given up.
+    Failed,
+}
+
+/// One delivery of the current generation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Delivery {
+    /// What is told, and to whom.
+    pub key: DeliveryKey,
+    /// How far it is.
+    pub state: DeliveryState,
+    /// Due from, claimed until, or settled at.
+    pub at: UnixMs,
+    /// How often it was tried.
+    pub tries: u32,
+    /// Who claimed it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimer: Option<String>,
+    /// The destination's own id of what was delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// More to tell came up while it was claimed: it is due again once that ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rearmed: bool,
+    /// The `seen` for which a `resolved` was armed: each is told once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_seen: Option<UnixMs>,
+}
+
+impl Delivery {
+    /// Whether nothing remains to be done about it.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.state, DeliveryState::Sent | DeliveryState::Failed)
+    }
+
+    /// Whether it may be claimed at `now`: due, or claimed by someone whose time is over.
+    pub fn is_due(&self, now: UnixMs) -> bool {
+        !self.is_settled() && self.at <= now
+    }
+}
+
+/// The lifecycle record of one dedupe key. At most 4 KB; everything large is a [`Child`].
+///
+/// Field names are the stored names. `version` and `writer` belong to [`crate::drive`], everything else to
+/// [`crate::lifecycle`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Head {
+    /// The record's shape; see [`Head::SCHEMA`].
+    pub schema: u32,
+    /// The dedupe key.
+    pub id: IncidentId,
+    /// The incident card's name.
+    pub card: String,
+    /// The labels of the dedupe key, each value cut for display.
+    pub labels: Labels,
+    /// Counts every write; a swap names the version that it read.
+    pub version: u64,
+    /// Who made the last write: unique to it, so that a writer recognises its own.
+    pub writer: String,
+    /// Where it stands.
+    pub state: State,
+    /// The current generation.
+    #[serde(rename = "gen")]
+    pub generation: Gen,
+    /// Counts the leases of all time; (gen, epoch) is a fence.
+    pub epoch: u64,
+    /// The claim that holds the lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// When the lease ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_until: Option<UnixMs>,
+    /// How often this generation was begun and not yielded.
+    pub attempts: u32,
+    /// How often it was yielded for later.
+    pub slices: u32,
+    /// The last model turn that was granted; 0: nothing was spent.
+    pub turn: u32,
+    /// Nobody starts before.
+    pub not_before: UnixMs,
+    /// When the sweeper last sent the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<UnixMs>,
+    /// How often the sweeper sent it.
+    pub sends: u32,
+    /// No new generation before: opening + dedupe TTL.
+    pub reopen_after: UnixMs,
+    /// The latest firing `startsAt` of the generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<UnixMs>,
+    /// The latest firing `startsAt` of all, later joins included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<UnixMs>,
+    /// The latest `endsAt` of a full resolve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_at: Option<UnixMs>,
+    /// Hash of the last notification's members and their status.
+    pub digest: String,
+    /// Members seen in this generation.
+    pub known: Members,
+    /// Members last seen firing, over all senders.
+    pub firing: Members,
+    /// The sender left alerts out of a notification of this generation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    /// What is to be told to whom.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deliveries: Vec<Delivery>,
+    /// The committed report's verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// Why the last attempt stopped, or why it failed or was aborted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When the store may collect it: only ever set on a terminal, settled head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<UnixMs>,
+}
+
+impl Head {
+    /// The record's current shape. An older one is read forward; a newer one is refused by the store.
+    pub const SCHEMA: u32 = 1;
+
+    /// Whether every delivery is sent or given up.
+    pub fn is_settled(&self) -> bool {
+        self.deliveries.iter().all(Delivery::is_settled)
+    }
+
+    /// The deliveries that may be claimed at `now`; none while the incident is not terminal.
+    pub fn due_deliveries(&self, now: UnixMs) -> Vec<DeliveryKey> {
+        if !self.state.is_terminal() {
+            return Vec::new();
+        }
+        self.deliveries.iter().filter(|d| d.is_due(now)).map(|d| d.key.clone()).collect()
+    }
+}
+
+/// One lease of one generation: what a writer must still hold for its write to count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fence {
+    /// The generation.
+    pub generation: Gen,
+    /// The lease's number.
+    pub epoch: u64,
+}
+
+/// The queue message: a pointer, never data.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// Which incident.
+    pub incident: IncidentId,
+    /// Which generation of it; an older one is acknowledged and forgotten.
+    #[serde(rename = "gen")]
+    pub generation: Gen,
+}
+
+/// What kind of child an item is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ChildName {
+    /// A notification, named by its digest.
+    Snapshot(String),
+    /// A model response, by turn (from 1).
+    Turn(u32),
+    /// A tool output, by evidence number (`E1` is 1).
+    Output(u32),
+    /// The checked report.
+    Report,
+}
+
+/// A large part of an incident: written once, never changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Child {
+    /// The generation that it belongs to.
+    pub generation: Gen,
+    /// What it is.
+    pub name: ChildName,
+    /// JSON text.
+    pub body: String,
+}

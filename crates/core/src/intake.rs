@@ -1,0 +1,186 @@
+//! A whole webhook through the lifecycle: match cards, fold alerts by dedupe key, drive one input a key.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde::Serialize;
+
+use crate::alert::Alert;
+use crate::card::Card;
+use crate::drive::{DriveError, Driven, Start, drive};
+use crate::incident::IncidentId;
+use crate::key::{dedupe_key, member_id};
+use crate::lifecycle::{Arrival, Member, Rules, Taken};
+use crate::notification::{Envelope, Message, Notification, Refusal};
+use crate::ports::Ports;
+
+/// Keys of one webhook that are driven at once.
+const CONCURRENCY: usize = 32;
+
+/// What became of the alerts of a webhook. The counts are alerts and sum to the payload's.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Receipt {
+    /// Their incident was opened.
+    pub accepted: u64,
+    /// Nothing new; late and repeated resolves too.
+    pub duplicates: u64,
+    /// Recorded on an incident that was already there.
+    pub joined: u64,
+    /// Their end was recorded.
+    pub resolved: u64,
+    /// They resolved before anything was spent.
+    pub suppressed: u64,
+    /// No card takes them.
+    pub unmatched: u64,
+    /// They could not be read.
+    pub refused: u64,
+    /// The incidents, in the order of their ids.
+    pub incidents: Vec<Receiving>,
+    /// Where the refused ones are, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<Refusal>,
+}
+
+/// What became of one incident.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Receiving {
+    /// The dedupe key.
+    pub id: IncidentId,
+    /// The card.
+    pub card: String,
+    /// What came of the notification.
+    pub outcome: Taken,
+}
+
+/// Alerts of one message that share a dedupe key.
+#[derive(Clone, Debug)]
+pub struct Folded {
+    /// The lifecycle's input.
+    pub arrival: Arrival,
+    /// What a snapshot of it keeps.
+    pub notification: Notification,
+    rules: Rules,
+    /// Places in the message of all alerts that were folded, doubles included.
+    places: Vec<usize>,
+}
+
+/// Folds a message's alerts by dedupe key. The second value holds the places of the alerts that no card takes.
+///
+/// The first card whose resource matches takes an alert; a card that says `continue` lets later ones have it too.
+pub fn fold(cards: &[Card], envelope: &Envelope, alerts: &[Alert]) -> (Vec<Folded>, Vec<usize>) {
+    let mut folds: BTreeMap<IncidentId, (&Card, Folded, Vec<Member>)> = BTreeMap::new();
+    let mut unmatched = Vec::new();
+    for (place, alert) in alerts.iter().enumerate() {
+        let mut taken = false;
+        for card in cards.iter().filter(|c| c.resource.matches(&alert.labels)) {
+            taken = true;
+            let (id, labels) = dedupe_key(card, envelope, alert);
+            let member = Member {
+                id: member_id(card, alert),
+                firing: alert.is_firing(),
+                starts_at: alert.starts_at,
+                ends_at: alert.ends_at,
+            };
+            match folds.entry(id) {
+                Entry::Occupied(mut entry) => {
+                    let (_, fold, members) = entry.get_mut();
+                    fold.places.push(place);
+                    fold.notification.alerts.push(alert.clone());
+                    members.push(member);
+                }
+                Entry::Vacant(entry) => {
+                    let arrival = Arrival {
+                        id: entry.key().clone(),
+                        card: card.name.clone(),
+                        labels: labels.clone(),
+                        members: Vec::new(),
+                        truncated: envelope.truncated_alerts > 0,
+                    };
+                    let notification = Notification {
+                        card: card.name.clone(),
+                        key_labels: labels,
+                        envelope: envelope.clone(),
+                        alerts: vec![alert.clone()],
+                    };
+                    let fold = Folded { arrival, notification, rules: Rules::of(card), places: vec![place] };
+                    entry.insert((card, fold, vec![member]));
+                }
+            }
+            if !card.continues {
+                break;
+            }
+        }
+        if !taken {
+            unmatched.push(place);
+        }
+    }
+    let folded = folds
+        .into_values()
+        .map(|(card, mut fold, members)| {
+            fold.arrival.members = crate::lifecycle::strongest(members);
+            keep_strongest(card, &mut fold);
+            fold
+        })
+        .collect();
+    (folded, unmatched)
+}
+
+/// Leaves one alert a member in the notification: the one that the arrival speaks of.
+fn keep_strongest(card: &Card, fold: &mut Folded) {
+    let mut wanted: BTreeMap<_, _> =
+        fold.arrival.members.iter().map(|m| (m.id, (m.firing, m.starts_at))).collect();
+    fold.notification.alerts.retain(|alert| {
+        let id = member_id(card, alert);
+        let here = (alert.is_firing(), alert.starts_at);
+        wanted.get(&id) == Some(&here) && wanted.remove(&id).is_some()
+    });
+}
+
+/// Drives every incident of a message.
+///
+/// # Errors
+/// The first error, once every key has been tried: the answer must not be 200, and the sender's retry is harmless.
+pub async fn intake(ports: &Ports, cards: &[Card], message: Message) -> Result<Receipt, DriveError> {
+    let Message { envelope, alerts, refused } = message;
+    let (folded, unmatched) = fold(cards, &envelope, &alerts);
+    let results: Vec<Result<(Folded, Taken), DriveError>> = stream::iter(folded)
+        .map(|fold| async move {
+            // A firing alert is probably new: one conditional write finds out. A resolve creates nothing.
+            let firing = fold.arrival.members.iter().any(|m| m.firing);
+            let start = if firing { Start::Absent } else { Start::Load };
+            let Driven { outcome, .. } =
+                drive(ports, &fold.arrival.id, &fold.arrival, &fold.rules, start, Some(&fold.notification))
+                    .await?;
+            Ok((fold, outcome))
+        })
+        .buffered(CONCURRENCY)
+        .collect()
+        .await;
+    let done: Vec<(Folded, Taken)> = stream::iter(results).try_collect().await?;
+
+    let mut strongest: BTreeMap<usize, Taken> = BTreeMap::new();
+    let mut receipt = Receipt {
+        unmatched: unmatched.len() as u64,
+        refused: refused.len() as u64,
+        refusals: refused,
+        ..Receipt::default()
+    };
+    for (fold, taken) in done {
+        for place in fold.places {
+            let best = strongest.entry(place).or_insert(taken);
+            *best = (*best).max(taken);
+        }
+        receipt.incidents.push(Receiving { id: fold.arrival.id, card: fold.arrival.card, outcome: taken });
+    }
+    for taken in strongest.into_values() {
+        *match taken {
+            Taken::Accepted => &mut receipt.accepted,
+            Taken::Joined => &mut receipt.joined,
+            Taken::Suppressed => &mut receipt.suppressed,
+            Taken::Resolved => &mut receipt.resolved,
+            Taken::Duplicate => &mut receipt.duplicates,
+        } += 1;
+    }
+    Ok(receipt)
+}

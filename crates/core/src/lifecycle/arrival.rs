@@ -1,0 +1,340 @@
+//! Notifications: rows Notify and Resolve of the table, tried from the top.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::{Decision, Input, Rules, arm, arm_resolved};
+use crate::UnixMs;
+use crate::alert::Labels;
+use crate::incident::{Event, Gen, Head, IncidentId, MemberId, Members, State};
+
+/// One alert of an arrival, reduced to what the lifecycle needs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Member {
+    /// Which alert.
+    pub id: MemberId,
+    /// Whether it fires.
+    pub firing: bool,
+    /// When it began, by the payload; `None`: unknown.
+    pub starts_at: Option<UnixMs>,
+    /// When it resolved, by the payload or the time of receipt; `None` while it fires.
+    pub ends_at: Option<UnixMs>,
+}
+
+/// The alerts of one notification that belong to one incident: a Notify if any of them fires, else a Resolve.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// The dedupe key.
+    pub id: IncidentId,
+    /// The card's name.
+    pub card: String,
+    /// The key's labels, for people.
+    pub labels: Labels,
+    /// One member a label set. Not empty.
+    pub members: Vec<Member>,
+    /// The sender left alerts out of its payload.
+    pub truncated: bool,
+}
+
+/// What came of an arrival.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Taken {
+    /// Nothing new: the same again, or older than what is known.
+    Duplicate,
+    /// Its end is recorded.
+    Resolved,
+    /// It resolved before anything was spent: nobody investigates.
+    Suppressed,
+    /// It is recorded on the incident that is already there.
+    Joined,
+    /// A generation was opened for it.
+    Accepted,
+}
+
+impl Arrival {
+    fn is_firing(&self) -> bool {
+        self.members.iter().any(|m| m.firing)
+    }
+
+    /// The latest `startsAt` of what fires.
+    fn latest_start(&self) -> Option<UnixMs> {
+        self.members.iter().filter(|m| m.firing).filter_map(|m| m.starts_at).max()
+    }
+
+    fn latest_end(&self) -> Option<UnixMs> {
+        self.members.iter().filter_map(|m| m.ends_at).max()
+    }
+
+    fn firing_members(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|m| m.firing)
+    }
+
+    /// What fires once this is told, over all senders.
+    fn merge_firing(&self, firing: &Members) -> Members {
+        let mut merged = firing.clone();
+        for m in &self.members {
+            if m.firing {
+                merged.insert(m.id);
+            } else {
+                merged.remove(m.id);
+            }
+        }
+        merged
+    }
+}
+
+/// Whether this arrival begins a new episode of the head's incident.
+///
+/// By membership, by the payload's times, and by the card's `reinvestigate-after`. An alert whose payload never
+/// says when it began has no times: once its resolve was recorded, firing again is what begins its next episode.
+fn is_new_episode(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> bool {
+    let stranger = !head.known.is_many() && a.firing_members().any(|m| !head.known.contains(m.id));
+    let after_end = match (head.resolved_at, a.latest_start()) {
+        (Some(end), Some(start)) => start > end,
+        (Some(_), None) => a.firing_members().any(|m| !head.firing.contains(m.id)),
+        (None, _) => false,
+    };
+    let after_window = match (head.began, a.latest_start()) {
+        (Some(began), Some(start)) => start > began.plus(rules.dedupe_ttl),
+        _ => false,
+    };
+    let overdue =
+        rules.reinvestigate_after.is_some_and(|after| UnixMs::new(head.generation.0).plus(after) <= now);
+    stranger || after_end || after_window || overdue
+}
+
+/// Whether someone should hear of it: a member never seen, or a new episode.
+fn is_news(head: &Head, a: &Arrival, episode: bool) -> bool {
+    let stranger = a
+        .members
+        .iter()
+        .any(|m| !(head.known.contains(m.id) || head.firing.contains(m.id) || head.known.is_many()));
+    episode || stranger
+}
+
+/// Hash of the members and their status, and of `startsAt` where it tells a new episode, on the head as it will be
+/// written: a repeat has the same digest, whatever its annotations say.
+fn digest(head: &Head, a: &Arrival, rules: &Rules) -> String {
+    let mut members: Vec<&Member> = a.members.iter().collect();
+    members.sort();
+    let mut hash = Sha256::new();
+    for m in members {
+        hash.update(m.id.0.to_be_bytes());
+        hash.update([u8::from(m.firing)]);
+        let telling = m.starts_at.filter(|s| {
+            head.resolved_at.is_some_and(|end| *s > end)
+                || head.began.is_some_and(|b| *s > b.plus(rules.dedupe_ttl))
+        });
+        if let Some(start) = telling {
+            hash.update(start.get().to_be_bytes());
+        }
+    }
+    hash.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect()
+}
+
+impl Input for Arrival {
+    type Outcome = Taken;
+
+    fn rows(&self, head: Option<&Head>, rules: &Rules, now: UnixMs) -> Decision<Taken> {
+        match (head, self.is_firing()) {
+            (None, true) => open(None, self, rules, now),
+            (None, false) => Decision::keep(Taken::Duplicate),
+            (Some(head), true) => notify(head, self, rules, now),
+            (Some(head), false) => resolve(head, self, rules, now),
+        }
+    }
+}
+
+fn notify(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Taken> {
+    let episode = is_new_episode(head, a, rules, now);
+    let terminal = head.state.is_terminal();
+
+    if head.state == State::Suppressed {
+        // Nothing was spent on what was suppressed, so whatever is not certainly old opens it again. A start that
+        // the payload does not give is not certainly old.
+        let not_old = match (a.latest_start(), head.began) {
+            (Some(start), Some(began)) => start >= began,
+            _ => true,
+        };
+        let stranger = a.members.iter().any(|m| !head.known.contains(m.id) && !head.known.is_many());
+        if not_old || stranger {
+            return open(Some(head), a, rules, now);
+        }
+    }
+
+    if head.state == State::Pending {
+        let mut next = head.clone();
+        join(&mut next, a, episode, true);
+        next.digest = digest(&next, a, rules);
+        let taken = if next.digest == head.digest { Taken::Duplicate } else { Taken::Joined };
+        // Snapshot and message again, even where nothing changed: the first ones may have been lost.
+        let delay = head.not_before.since(now);
+        return Decision::write(next, taken).and_append().and_send(delay);
+    }
+
+    let lease_over = head.lease_until.is_none_or(|until| until <= now);
+    if terminal && head.reopen_after <= now && lease_over && head.is_settled() && episode {
+        return open(Some(head), a, rules, now);
+    }
+
+    // RUNNING or terminal: a new digest joins.
+    let mut next = head.clone();
+    join(&mut next, a, episode && !terminal, !terminal && head.reopen_after > now);
+    next.digest = digest(&next, a, rules);
+    if next.digest != head.digest {
+        if is_news(head, a, episode) {
+            arm(&mut next, Event::Updated, rules, now);
+        }
+        next.ttl = None;
+        return Decision::write(next, Taken::Joined).and_append();
+    }
+
+    // A duplicate. A head that is still spoken of is kept: a ttl past its half-life is renewed.
+    let half = rules.retention / 2;
+    match head.ttl {
+        Some(ttl) if ttl.since(now) < half => {
+            Decision::write(Head { ttl: None, ..head.clone() }, Taken::Duplicate)
+        }
+        _ => Decision::keep(Taken::Duplicate),
+    }
+}
+
+/// Records who fires. `whole`: the arrival also belongs to the generation's own members and beginning.
+fn join(next: &mut Head, a: &Arrival, clear_resolved: bool, whole: bool) {
+    next.firing = a.merge_firing(&next.firing);
+    next.seen = next.seen.max(a.latest_start());
+    next.truncated |= a.truncated;
+    if whole {
+        next.began = next.began.max(a.latest_start());
+        next.known.extend(&a.members.iter().map(|m| m.id).collect());
+    }
+    if clear_resolved {
+        next.resolved_at = None;
+    }
+}
+
+/// Opens a generation: the first one, or the next one of an incident that has ended.
+fn open(old: Option<&Head>, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Taken> {
+    let generation = Gen(old.map_or(now.get(), |h| now.get().max(h.generation.0.saturating_add(1))));
+    let still_firing = a.merge_firing(&old.map(|h| h.firing.clone()).unwrap_or_default());
+    let mut known: Members = a.members.iter().map(|m| m.id).collect();
+    known.extend(&still_firing);
+    let began = a.latest_start();
+    let mut next = Head {
+        schema: Head::SCHEMA,
+        id: a.id.clone(),
+        card: a.card.clone(),
+        labels: displayed(&a.labels),
+        version: old.map_or(0, |h| h.version),
+        writer: old.map_or_else(String::new, |h| h.writer.clone()),
+        state: State::Pending,
+        generation,
+        epoch: old.map_or(0, |h| h.epoch),
+        owner: None,
+        lease_until: None,
+        attempts: 0,
+        slices: 0,
+        turn: 0,
+        not_before: now.plus(rules.wait),
+        sent_at: None,
+        sends: 0,
+        reopen_after: now.plus(rules.dedupe_ttl),
+        began,
+        seen: old.and_then(|h| h.seen).max(began),
+        resolved_at: None,
+        digest: String::new(),
+        known,
+        firing: still_firing,
+        truncated: a.truncated,
+        deliveries: Vec::new(),
+        verdict: None,
+        reason: None,
+        ttl: None,
+    };
+    next.digest = digest(&next, a, rules);
+    Decision::write(next, Taken::Accepted).and_append().and_send(rules.wait)
+}
+
+fn resolve(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Taken> {
+    let Some(end) = a.latest_end() else {
+        // Unreachable through intake, which gives every resolved alert an end; nothing can be said without one.
+        return Decision::keep(Taken::Duplicate);
+    };
+    if head.seen.is_some_and(|seen| end < seen) {
+        return Decision::keep(Taken::Duplicate);
+    }
+    let mut next = head.clone();
+    next.firing = a.merge_firing(&head.firing);
+    next.truncated |= a.truncated;
+    if head.resolved_at.is_some_and(|at| end <= at) {
+        next.digest = digest(&next, a, rules);
+        return Decision::write(next, Taken::Duplicate);
+    }
+    if !next.firing.is_empty() {
+        next.digest = digest(&next, a, rules);
+        if next.digest == head.digest && next.firing == head.firing {
+            return Decision::keep(Taken::Duplicate);
+        }
+        next.ttl = None;
+        return Decision::write(next, Taken::Joined).and_append();
+    }
+    next.resolved_at = Some(end);
+    next.digest = digest(&next, a, rules);
+    match head.state {
+        State::Pending if head.turn == 0 && !next.truncated => {
+            next.state = State::Suppressed;
+            arm(&mut next, Event::Suppressed, rules, now);
+            Decision::write(next, Taken::Suppressed)
+        }
+        State::Done | State::Failed | State::Aborted => {
+            arm_resolved(&mut next, rules, now);
+            next.ttl = None;
+            Decision::write(next, Taken::Resolved)
+        }
+        State::Pending | State::Running | State::Suppressed => Decision::write(next, Taken::Resolved),
+    }
+}
+
+/// The key's labels as the head shows them: at most 16, each value at most 120 bytes, so that a head stays small
+/// whatever an alert carries. The whole labels are in the snapshot.
+fn displayed(labels: &Labels) -> Labels {
+    /// Bytes of names and values together.
+    const BUDGET: usize = 1000;
+    let mut left = BUDGET;
+    let mut shown = Labels::new();
+    for (name, value) in labels.iter().take(16) {
+        let value = cut(value, 120);
+        let name = cut(name, 120);
+        let size = name.len() + value.len();
+        if size > left {
+            break;
+        }
+        left -= size;
+        shown.insert(name, value);
+    }
+    shown
+}
+
+/// The first `most` bytes of whole characters.
+fn cut(text: &str, most: usize) -> String {
+    let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+/// Folds members that name the same alert: firing wins, then the later start.
+pub(crate) fn strongest(members: impl IntoIterator<Item = Member>) -> Vec<Member> {
+    let mut seen = BTreeSet::new();
+    let mut all: Vec<Member> = members.into_iter().collect();
+    all.sort_by_key(|m| (m.id, std::cmp::Reverse((m.firing, m.starts_at))));
+    all.retain(|m| seen.insert(m.id));
+    all
+}
+
+/// How long until `at`; zero when it has passed.
+pub(super) fn until(at: UnixMs, now: UnixMs) -> Duration {
+    at.since(now)
+}

@@ -1,0 +1,247 @@
+//! Every rule about an incident's life, as one pure function: [`decide`].
+//!
+//! An input is a type, its outcome another, so that a caller cannot ignore what came of it. [`crate::drive`] is the
+//! shell that runs a decision; a model checker runs the same function. There is no second copy of a rule.
+//!
+//! Where the head is absent, `decide` is given `None`. `now` is the time of the caller; all tests of *episodes* use
+//! the payload's own times instead, because senders and receivers do not share a clock.
+
+mod arrival;
+mod delivery;
+mod run;
+mod sweep;
+
+use std::time::Duration;
+
+pub(crate) use arrival::strongest;
+pub use arrival::{Arrival, Member, Taken};
+pub use delivery::{ClaimDelivery, Delivered, DeliveryClaimed, DeliveryRecorded, Missed};
+pub use run::{Abort, Aborted, Claim, Claimed, Commit, Ended, Fail, Paid, PaidOutcome, Yield, Yielded};
+pub use sweep::{Restart, Sweep, Swept};
+
+use crate::UnixMs;
+use crate::card::Card;
+use crate::incident::{Delivery, DeliveryKey, DeliveryState, Event, Fence, Head, State};
+
+/// The longest a fresh claim may be silent before it grants its first call.
+pub const FIRST_LEASE: Duration = Duration::from_secs(60);
+/// A lease outlives the call that it was taken for by this much: time to store the answer.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
+/// How long a delivery may take before another may try it.
+pub const DELIVERY_LEASE: Duration = Duration::from_mins(2);
+
+/// What the card says about an incident's life.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// How long to wait for the alert to resolve by itself.
+    pub wait: Duration,
+    /// The shortest time between two generations.
+    pub dedupe_ttl: Duration,
+    /// Investigate again an alert that merely goes on for this long; `None`: never.
+    pub reinvestigate_after: Option<Duration>,
+    /// How often an investigation is begun before it is given up.
+    pub max_attempts: u32,
+    /// How often it may be put off (deadline near, model out).
+    pub max_slices: u32,
+    /// How often one delivery is tried.
+    pub max_tries: u32,
+    /// How long a settled head is kept.
+    pub retention: Duration,
+    /// Who is told.
+    pub sinks: Vec<String>,
+}
+
+impl Rules {
+    /// Slices of one generation.
+    pub const MAX_SLICES: u32 = 20;
+    /// Tries of one delivery: with [`Rules::delivery_backoff`] about an hour.
+    pub const MAX_TRIES: u32 = 8;
+    /// How long a settled head is kept.
+    pub const RETENTION: Duration = Duration::from_hours(30 * 24);
+
+    /// The rules of a card.
+    pub fn of(card: &Card) -> Self {
+        Self {
+            wait: card.wait,
+            dedupe_ttl: card.dedupe_ttl,
+            reinvestigate_after: card.reinvestigate_after,
+            max_attempts: card.attempts,
+            sinks: card.sinks.clone(),
+            ..Self::of_no_card()
+        }
+    }
+
+    /// The rules of an incident whose card is no longer configured: it is ended, and nobody is told.
+    pub fn of_no_card() -> Self {
+        Self {
+            wait: Duration::ZERO,
+            dedupe_ttl: Duration::from_mins(10),
+            reinvestigate_after: None,
+            max_attempts: 3,
+            max_slices: Self::MAX_SLICES,
+            max_tries: Self::MAX_TRIES,
+            retention: Self::RETENTION,
+            sinks: Vec::new(),
+        }
+    }
+
+    /// How long to wait after the `tries`-th failed try of a delivery: 30 s, doubled each time.
+    pub fn delivery_backoff(tries: u32) -> Duration {
+        Duration::from_secs(30).saturating_mul(1 << tries.saturating_sub(1).min(10))
+    }
+}
+
+/// What is to be done about a head: the shell writes, then acts.
+#[must_use]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decision<T> {
+    /// The head to write; `None`: it stays as it is (or absent).
+    pub next: Option<Head>,
+    /// The notification's snapshot is to be stored, under the resulting head's generation and digest.
+    pub append: bool,
+    /// The job is to be sent, visible after this long.
+    pub send: Option<Duration>,
+    /// What came of it, for the caller.
+    pub outcome: T,
+}
+
+impl<T> Decision<T> {
+    /// Nothing is written and nothing is sent.
+    fn keep(outcome: T) -> Self {
+        Self { next: None, append: false, send: None, outcome }
+    }
+
+    /// The head is written.
+    fn write(next: Head, outcome: T) -> Self {
+        Self { next: Some(next), append: false, send: None, outcome }
+    }
+
+    fn and_append(mut self) -> Self {
+        self.append = true;
+        self
+    }
+
+    fn and_send(mut self, delay: Duration) -> Self {
+        self.send = Some(delay);
+        self
+    }
+}
+
+/// Something that happens to an incident.
+pub trait Input: Send + Sync {
+    /// What can come of it.
+    type Outcome: Send;
+
+    /// The rows of the table for this input. Called through [`decide`], which adds what holds for every input.
+    #[doc(hidden)]
+    fn rows(&self, head: Option<&Head>, rules: &Rules, now: UnixMs) -> Decision<Self::Outcome>;
+}
+
+/// Decides what becomes of an incident (`head`, `None` where there is none) when `input` happens to it at `now`.
+///
+/// Pure: no clock, no store. The result's `next` has the `version` and `writer` of `head`; the shell sets both.
+pub fn decide<I: Input>(head: Option<&Head>, input: &I, rules: &Rules, now: UnixMs) -> Decision<I::Outcome> {
+    let mut decision = input.rows(head, rules, now);
+    if let Some(next) = &mut decision.next {
+        // "any | terminal, all deliveries settled | ttl": garbage collection never touches what is still owed.
+        if !(next.state.is_terminal() && next.is_settled()) {
+            next.ttl = None;
+        } else if next.ttl.is_none() {
+            next.ttl = Some(now.plus(rules.retention));
+        }
+        if head == Some(&*next) {
+            decision.next = None;
+        }
+    }
+    decision
+}
+
+/// When the sweeper has to look at a head again; `None`: never.
+///
+/// A pending one 2, 4, 8 … 15 minutes after it was last sent or may start; a running one when its lease ends; a
+/// terminal one when a delivery is due or its claim over.
+pub fn due_at(head: &Head) -> Option<UnixMs> {
+    match head.state {
+        State::Pending => {
+            let sent = head.sent_at.map_or(head.not_before, |s| s.max(head.not_before));
+            let minutes = 2u64.saturating_pow(head.sends.saturating_add(1)).min(15);
+            Some(sent.plus(Duration::from_mins(minutes)))
+        }
+        State::Running => Some(head.lease_until.unwrap_or(head.not_before)),
+        State::Done | State::Failed | State::Suppressed | State::Aborted => {
+            head.deliveries.iter().filter(|d| !d.is_settled()).map(|d| d.at).min()
+        }
+    }
+}
+
+/// Whether `fence` still is the incident's lease.
+fn holds(head: &Head, fence: Fence) -> bool {
+    head.state == State::Running && head.generation == fence.generation && head.epoch == fence.epoch
+}
+
+/// Ends the lease.
+fn release(head: &mut Head) {
+    head.owner = None;
+    head.lease_until = None;
+}
+
+/// Makes `event` due to every sink of the card.
+fn arm(head: &mut Head, event: Event, rules: &Rules, now: UnixMs) {
+    for sink in &rules.sinks {
+        let key = DeliveryKey { event, sink: sink.clone() };
+        let for_seen = (event == Event::Resolved).then_some(head.seen).flatten();
+        let due = Delivery {
+            key: key.clone(),
+            state: DeliveryState::Due,
+            at: now,
+            tries: 0,
+            claimer: None,
+            remote: None,
+            rearmed: false,
+            for_seen,
+        };
+        match head.deliveries.iter_mut().find(|d| d.key == key) {
+            None => head.deliveries.push(due),
+            // What is still to be told will tell the latest.
+            Some(d) if d.state == DeliveryState::Due => d.for_seen = for_seen,
+            // Being told without the latest: once more, when that ends.
+            Some(d) if d.state == DeliveryState::Claimed => {
+                d.rearmed = true;
+                d.for_seen = for_seen;
+            }
+            Some(d) => *d = Delivery { remote: d.remote.take(), ..due },
+        }
+    }
+}
+
+/// Makes `resolved` due, once for each value of `seen`: two senders may name two ends of one episode.
+fn arm_resolved(head: &mut Head, rules: &Rules, now: UnixMs) {
+    let told = head.deliveries.iter().any(|d| d.key.event == Event::Resolved && d.for_seen == head.seen);
+    if !told {
+        arm(head, Event::Resolved, rules, now);
+    }
+}
+
+/// Ends a generation: the lease is over, `event` is due and, where the alerts have resolved meanwhile, that too.
+fn finish(head: &mut Head, state: State, event: Event, rules: &Rules, now: UnixMs) {
+    head.state = state;
+    arm(head, event, rules, now);
+    if head.resolved_at.is_some() {
+        arm_resolved(head, rules, now);
+    }
+}
+
+/// Ends a generation without a report.
+fn fail(head: &mut Head, reason: &str, rules: &Rules, now: UnixMs) {
+    head.reason = Some(clip(reason, 300));
+    release(head);
+    finish(head, State::Failed, Event::Failed, rules, now);
+}
+
+/// A reason short enough for the head.
+fn clip(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}

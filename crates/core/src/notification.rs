@@ -1,0 +1,86 @@
+//! What one webhook said: the envelope around its alerts, and the part of it that concerns one incident.
+
+use serde::{Deserialize, Serialize};
+
+use crate::alert::{Alert, Labels};
+
+/// Who sent the payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// Alertmanager's webhook, of any version.
+    Alertmanager,
+    /// Grafana's alerting webhook.
+    Grafana,
+    /// A body that carries little more than `alerts`.
+    Custom,
+    /// A poll of Prometheus or Alertmanager.
+    Watcher,
+}
+
+/// What a payload says about all of its alerts. Everything in it is data for the prompt; only `group_labels` takes
+/// part in deduplication, because the rest changes with route edits and between highly available senders.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Envelope {
+    /// Who sent it.
+    pub source: Source,
+    /// The receiver's name in the sender's configuration.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub receiver: String,
+    /// The labels that the sender grouped by, with their values.
+    #[serde(default)]
+    pub group_labels: Labels,
+    /// Labels that all alerts share.
+    #[serde(default)]
+    pub common_labels: Labels,
+    /// Annotations that all alerts share.
+    #[serde(default)]
+    pub common_annotations: Labels,
+    /// The sender's name for the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_key: Option<String>,
+    /// A link back to the sender. Untrusted text.
+    #[serde(rename = "externalURL", default, skip_serializing_if = "Option::is_none")]
+    pub external_url: Option<String>,
+    /// Why Alertmanager notified (`notification_reason`, since 0.33), where it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How many alerts the sender left out of the payload (`max_alerts`).
+    #[serde(default)]
+    pub truncated_alerts: u64,
+}
+
+/// A whole webhook, readable part of it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Message {
+    /// What it says about all alerts.
+    pub envelope: Envelope,
+    /// The readable alerts, in the payload's order. Not empty, unless nothing was sent.
+    pub alerts: Vec<Alert>,
+    /// The unreadable ones.
+    pub refused: Vec<Refusal>,
+}
+
+/// One alert that could not be read while its neighbours could.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Refusal {
+    /// Where in the payload, as a path: `alerts[3].startsAt`.
+    pub path: String,
+    /// What is wrong with it and what would be right.
+    pub reason: String,
+}
+
+/// The alerts of one webhook that fold into one incident: what a snapshot keeps and a prompt shows.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notification {
+    /// The incident card that took the alerts.
+    pub card: String,
+    /// The labels of the dedupe key.
+    pub key_labels: Labels,
+    /// What the webhook said about all of its alerts.
+    pub envelope: Envelope,
+    /// One alert a label set, in the payload's order.
+    pub alerts: Vec<Alert>,
+}

@@ -1,0 +1,210 @@
+//! The outside world, as the rules see it: a store, a queue, sinks and a clock. No SDK type appears here.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::UnixMs;
+use crate::incident::{Child, Event, Gen, Head, IncidentId, Job};
+use crate::notification::Notification;
+use crate::report::Report;
+
+/// Tells the time. Production reads the machine's clock once here; tests set it.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// The current instant.
+    fn now(&self) -> UnixMs;
+}
+
+/// Makes identifiers that nobody else makes: writers, owners, claimers.
+pub type FreshId = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// How [`IncidentStore::create`] ended.
+#[must_use]
+#[derive(Clone, PartialEq, Debug)]
+pub enum Created {
+    /// The head was absent and is now stored (also when an earlier try of the same write had done it).
+    New,
+    /// Another head stands there.
+    Exists(Box<Head>),
+}
+
+/// How [`IncidentStore::swap`] ended.
+#[must_use]
+#[derive(Clone, PartialEq, Debug)]
+pub enum Swapped {
+    /// The head is stored (also when an earlier try of the same write had done it).
+    Stored,
+    /// The version had moved on; this is what stands there now. `None`: somebody deleted it.
+    Stale(Option<Box<Head>>),
+}
+
+/// How [`IncidentStore::append`] ended.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Appended {
+    /// The child is stored, with this body (also when an earlier try of the same write had done it).
+    Written,
+    /// A child of that name with another body was there first, and stays.
+    Other,
+}
+
+/// Where incidents are kept: the truth.
+#[async_trait]
+pub trait IncidentStore: Send + Sync + fmt::Debug {
+    /// Stores a head where none stands, in one conditional write.
+    async fn create(&self, head: &Head) -> Result<Created, StoreError>;
+
+    /// Reads a head, consistently.
+    async fn load(&self, id: &IncidentId) -> Result<Option<Head>, StoreError>;
+
+    /// Stores `head` where the stored version is `head.version - 1`.
+    async fn swap(&self, head: &Head) -> Result<Swapped, StoreError>;
+
+    /// Stores a child where none of its name stands.
+    async fn append(&self, id: &IncidentId, child: &Child) -> Result<Appended, StoreError>;
+
+    /// Reads all children of one generation, consistently, in the order of their names.
+    async fn children(&self, id: &IncidentId, generation: Gen) -> Result<Vec<Child>, StoreError>;
+
+    /// Heads whose [`crate::lifecycle::due_at`] is not after `now`, the longest overdue first, at most `limit`.
+    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError>;
+
+    /// The newest generations first, at most `limit`.
+    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError>;
+}
+
+/// What can go wrong with a store.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Out of reach, throttled or timed out: the same call may work later.
+    #[error("the store did not answer: {0}")]
+    Unavailable(String),
+    /// Many writers change one head at once, for longer than is worth waiting.
+    #[error("incident {0} changed under every try to write it")]
+    Contended(IncidentId),
+    /// The store refuses: no such table, no permission, an item too large.
+    #[error("the store refused {action}: {reason}")]
+    Refused {
+        /// What was asked of which table.
+        action: String,
+        /// Its answer.
+        reason: String,
+    },
+    /// What is stored cannot be read by this version.
+    #[error("item {item} cannot be read: {reason}")]
+    Unreadable {
+        /// Which item.
+        item: String,
+        /// What is wrong with it, and what would help.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call may work later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Contended(_))
+    }
+}
+
+/// What wakes workers. A hint: losing, doubling or delaying a message never matters.
+#[async_trait]
+pub trait JobQueue: Send + Sync + fmt::Debug {
+    /// Sends a job that nobody should see before `delay` has passed. A queue may cut the delay to what it can do.
+    async fn send(&self, job: &Job, delay: Duration) -> Result<(), QueueError>;
+}
+
+/// What can go wrong with a queue.
+#[derive(Debug, Error)]
+pub enum QueueError {
+    /// Out of reach, throttled or timed out: the same call may work later.
+    #[error("the queue did not answer: {0}")]
+    Unavailable(String),
+    /// The queue refuses: no such queue, no permission.
+    #[error("the queue refused {action}: {reason}")]
+    Refused {
+        /// What was asked of which queue.
+        action: String,
+        /// Its answer.
+        reason: String,
+    },
+}
+
+impl QueueError {
+    /// Whether the same call may work later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// What a sink is given to tell.
+#[derive(Clone, Debug)]
+pub struct Telling {
+    /// What happened.
+    pub event: Event,
+    /// The incident.
+    pub head: Head,
+    /// The latest notification of the generation, where one is stored.
+    pub notification: Option<Notification>,
+    /// The report, once there is one.
+    pub report: Option<Report>,
+    /// The same for every try of one delivery, different for every other.
+    pub idempotency_key: String,
+    /// The destination's id of an earlier delivery of this event, where there was one.
+    pub remote: Option<String>,
+}
+
+/// A place where people look.
+#[async_trait]
+pub trait Sink: Send + Sync + fmt::Debug {
+    /// Tells it, and gives the destination's id of what was told, where it has one.
+    async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError>;
+}
+
+/// What can go wrong with a sink.
+#[derive(Debug, Error)]
+pub enum SinkError {
+    /// The same call may work later; not before `after`, where the destination said so.
+    #[error("{reason}")]
+    Retry {
+        /// What happened.
+        reason: String,
+        /// The destination's `Retry-After`.
+        after: Option<Duration>,
+    },
+    /// It will never work.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl SinkError {
+    /// Whether the same call may work later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Retry { .. })
+    }
+}
+
+/// The ports that move an incident.
+#[derive(Clone)]
+pub struct Ports {
+    /// The truth.
+    pub store: Arc<dyn IncidentStore>,
+    /// The hint.
+    pub queue: Arc<dyn JobQueue>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Unique identifiers.
+    pub fresh: FreshId,
+}
+
+impl fmt::Debug for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ports")
+            .field("store", &self.store)
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,182 @@
+//! Takes secrets out of text before it reaches a model, a transcript, a log or a sink.
+//!
+//! Two nets: the values that the configuration holds, wherever they turn up, and the shapes of well-known
+//! credentials. What is taken out is replaced by `[redacted: KIND]`, so that a reader sees that something was there.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use regex::Regex;
+
+/// Knows what a secret looks like.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    /// The longest first, so that a value which contains another is taken out whole.
+    values: Vec<String>,
+}
+
+/// A configured value shorter than this is not searched for: it would stand in ordinary text by chance.
+const SHORTEST_VALUE: usize = 6;
+
+/// What a credential looks like: its name and its pattern. Where the pattern has a group, only that is taken out.
+const SHAPES: [(&str, &str); 12] = [
+    ("private key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)"),
+    ("AWS access key", r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
+    ("AWS secret key", r#"(?i)aws_?secret_?(?:access_?)?key["']?\s*[:=]\s*["']?([A-Za-z0-9/+=]{40})"#),
+    ("OpenAI key", r"\bsk-[A-Za-z0-9_-]{16,}"),
+    ("GitHub token", r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})"),
+    ("Slack token", r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
+    ("Slack webhook", r"hooks\.slack\.com/services/([A-Za-z0-9/]{20,})"),
+    ("JSON web token", r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
+    ("authorization", r"(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/=-]{12,})"),
+    ("URL password", r"(?i)\b[a-z][a-z0-9+.-]{1,15}://[^\s/:@]{0,64}:([^\s/@]{1,256})@"),
+    (
+        "password",
+        r#"(?i)\b(?:[a-z0-9_.-]*(?:password|passwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret))["']?\s*[:=]\s*["']?([^\s"',;&}\]]{6,})"#,
+    ),
+    ("Google key", r"\bAIza[0-9A-Za-z_-]{35}\b"),
+];
+
+fn shapes() -> &'static [(&'static str, Regex)] {
+    static COMPILED: OnceLock<Vec<(&'static str, Regex)>> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        SHAPES.iter().filter_map(|(kind, pattern)| Regex::new(pattern).ok().map(|re| (*kind, re))).collect()
+    })
+}
+
+impl Redactor {
+    /// A redactor that also takes out these values: the secrets that the configuration holds.
+    pub fn new(values: impl IntoIterator<Item = String>) -> Self {
+        let mut values: Vec<String> = values.into_iter().filter(|v| v.len() >= SHORTEST_VALUE).collect();
+        values.sort_by_key(|v| std::cmp::Reverse(v.len()));
+        values.dedup();
+        Self { values }
+    }
+
+    /// The text without secrets. Redacting twice gives the same as once.
+    pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut out = Cow::Borrowed(text);
+        for value in &self.values {
+            if out.contains(value.as_str()) {
+                out = Cow::Owned(out.replace(value.as_str(), "[redacted: configured secret]"));
+            }
+        }
+        for (kind, pattern) in shapes() {
+            if let Some(replaced) = take_out(&out, kind, pattern) {
+                out = Cow::Owned(replaced);
+            }
+        }
+        out
+    }
+
+    /// Redacts every string of a JSON value, keys excepted.
+    pub fn redact_json(&self, value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::String(text) => {
+                if let Cow::Owned(redacted) = self.redact(text) {
+                    *text = redacted;
+                }
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(|item| self.redact_json(item)),
+            serde_json::Value::Object(map) => map.values_mut().for_each(|item| self.redact_json(item)),
+            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+        }
+    }
+}
+
+/// Replaces what `pattern` finds; `None` where it finds nothing.
+fn take_out(text: &str, kind: &str, pattern: &Regex) -> Option<String> {
+    let mut out = String::new();
+    let mut from = 0;
+    for found in pattern.captures_iter(text) {
+        let Some(secret) = found.get(1).or_else(|| found.get(0)) else { continue };
+        if secret.as_str().starts_with("[redacted") {
+            continue;
+        }
+        out.push_str(text.get(from..secret.start())?);
+        out.push_str("[redacted: ");
+        out.push_str(kind);
+        out.push(']');
+        from = secret.end();
+    }
+    if from == 0 {
+        return None;
+    }
+    out.push_str(text.get(from..)?);
+    Some(out)
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Redactor({} configured values)", self.values.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_shape_compiles() {
+        assert_eq!(shapes().len(), SHAPES.len());
+    }
+
+    #[test]
+    fn configured_values_go_wherever_they_turn_up() {
+        let r = Redactor::new(["hunter2hunter2".to_owned(), "abc".to_owned()]);
+        assert_eq!(r.redact("x hunter2hunter2 y abc"), "x [redacted: configured secret] y abc");
+        assert_eq!(format!("{r:?}"), "Redactor(1 configured values)");
+    }
+
+    #[test]
+    fn well_known_credentials_are_taken_out_and_their_surroundings_stay() {
+        let r = Redactor::default();
+        for (text, want) in [
+            ("id AKIAABCDEFGHIJKLMNOP.", "id [redacted: AWS access key]."),
+            ("Authorization: Bearer abcdefghijklmnop", "Authorization: Bearer [redacted: authorization]"),
+            ("postgres://app:s3cr3t@db:5432/x", "postgres://app:[redacted: URL password]@db:5432/x"),
+            (r#"{"db_password":"correct-horse"}"#, r#"{"db_password":"[redacted: password]"}"#),
+            ("key sk-proj-abcdefghijklmnopqrst end", "key [redacted: OpenAI key] end"),
+            ("xoxb-123456789012-abc", "[redacted: Slack token]"),
+            (
+                "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nok",
+                "[redacted: private key]\nok",
+            ),
+            ("-----BEGIN PRIVATE KEY-----\ncut off", "[redacted: private key]"),
+        ] {
+            assert_eq!(r.redact(text), want);
+        }
+    }
+
+    #[test]
+    fn ordinary_operational_text_is_left_alone() {
+        let r = Redactor::default();
+        for text in [
+            "secret \"db\" not found",
+            "kube_pod_status_ready{namespace=\"web\",pod=\"api-7d9\"} 0",
+            "Back-off restarting failed container api in pod api-7d9f_web(0f1e)",
+            "https://runbooks.example/pod-not-ready",
+            "MountVolume.SetUp failed for volume \"tls\": secret \"api-tls\" not found",
+        ] {
+            assert_eq!(r.redact(text), text);
+        }
+    }
+
+    #[test]
+    fn json_strings_are_redacted_at_any_depth() {
+        let mut v = serde_json::json!({"a": [{"b": "Bearer abcdefghijklmnop"}], "n": 1});
+        Redactor::default().redact_json(&mut v);
+        assert_eq!(v, serde_json::json!({"a": [{"b": "Bearer [redacted: authorization]"}], "n": 1}));
+    }
+
+    proptest! {
+        #[test]
+        fn redacting_twice_gives_the_same_as_once(text in "[ -~\n]{0,200}", tail in "(password|Bearer |sk-)[:= ]{0,2}[a-z0-9]{0,30}") {
+            let r = Redactor::new(["swordfish".to_owned()]);
+            let once = r.redact(&format!("{text}{tail}")).into_owned();
+            prop_assert_eq!(r.redact(&once).into_owned(), once.clone());
+        }
+    }
+}

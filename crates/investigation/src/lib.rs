@@ -1,0 +1,2 @@
+//! The agent loop: evidence, turns, checks, resume.
+pub mod ports;

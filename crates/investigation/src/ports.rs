@@ -1,0 +1,199 @@
+//! What an investigation needs of the outside: a model to ask and tools to call.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sentinel_core::card::ToolId;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+/// A function that the model may call.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ToolSpec {
+    /// `server__tool`, at most 64 characters of letters, digits, `_`, `-`.
+    pub name: String,
+    /// What it does, for the model. Untrusted text where a server wrote it.
+    pub description: String,
+    /// JSON Schema of its arguments, an object.
+    pub parameters: Value,
+}
+
+/// One item of the conversation, oldest first.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Item {
+    /// The task.
+    User {
+        /// Its text.
+        text: String,
+    },
+    /// A model response as it was received: the output items, raw.
+    Response {
+        /// The items, in the model API's own JSON.
+        items: Vec<Value>,
+    },
+    /// What a function call gave.
+    CallOutput {
+        /// Which call.
+        call_id: String,
+        /// What the model is shown.
+        output: String,
+    },
+}
+
+/// What the model is asked in one turn.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TurnRequest {
+    /// The model's name.
+    pub model: String,
+    /// The system prompt.
+    pub instructions: String,
+    /// The conversation. Each request's is the one before it and what followed.
+    pub input: Vec<Item>,
+    /// The functions. The same in every request of a run, so that the prefix stays identical.
+    pub tools: Vec<ToolSpec>,
+    /// The function that has to be called now; `None`: the model chooses.
+    pub force: Option<String>,
+    /// The same for all requests of one incident: helps the model's cache.
+    pub cache_key: String,
+}
+
+/// A function call that the model asks for. Untrusted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FunctionCall {
+    /// Names the call in the conversation.
+    pub call_id: String,
+    /// The function's name, whatever the model wrote.
+    pub name: String,
+    /// Its arguments as the model wrote them: perhaps not JSON.
+    pub arguments: String,
+}
+
+/// Tokens of one turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TurnUsage {
+    /// Sent.
+    pub input_tokens: u64,
+    /// Of those, held by the model's cache.
+    pub cached_tokens: u64,
+    /// Received.
+    pub output_tokens: u64,
+}
+
+/// What the model answered in one turn. This is what is stored on receipt.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TurnResponse {
+    /// The model that answered, by its own word.
+    pub model: String,
+    /// The output items, raw; sent back as they are.
+    pub items: Vec<Value>,
+    /// The function calls among them, in order.
+    pub calls: Vec<FunctionCall>,
+    /// The text among them, joined; a refusal's text too.
+    pub text: String,
+    /// Why the answer stopped early (`max_output_tokens`, `content_filter`), where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete: Option<String>,
+    /// What it took.
+    pub usage: TurnUsage,
+}
+
+/// Someone who investigates when asked.
+#[async_trait]
+pub trait Model: Send + Sync + fmt::Debug {
+    /// Asks once. `within` is the longest that the answer may take, retries included; the caller cuts the call off
+    /// when it is over.
+    async fn respond(&self, request: &TurnRequest, within: Duration) -> Result<TurnResponse, ModelError>;
+
+    /// Whether the turns come from a file: the report says so.
+    fn is_recorded(&self) -> bool {
+        false
+    }
+}
+
+/// What can go wrong with a model.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// Out of reach, overloaded, rate limited or too slow, after retries within the time given: later it may work.
+    #[error("the model did not answer: {reason}")]
+    Unavailable {
+        /// What happened last.
+        reason: String,
+        /// The server's `Retry-After`, where it gave one.
+        retry_after: Option<Duration>,
+    },
+    /// It will refuse every time: a bad key (401), no permission (403), no such model, a request that it does not
+    /// understand.
+    #[error("the model refused the request: {0}")]
+    Refused(String),
+    /// It answered something that is not a response.
+    #[error("the model's answer cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl ModelError {
+    /// Whether the same request may work later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Unreadable(_))
+    }
+}
+
+/// A tool as its server describes it. Untrusted.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ToolDefinition {
+    /// Which tool.
+    pub tool: String,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub input_schema: Value,
+    /// The server's hint that it only reads. Widens nothing.
+    pub read_only_hint: Option<bool>,
+    /// The server's hint that it destroys. Always refuses.
+    pub destructive_hint: Option<bool>,
+}
+
+/// What a tool gave.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ToolOutput {
+    /// Its text, whole: text blocks joined by newlines, other blocks as a described placeholder.
+    pub text: String,
+    /// Whether the tool itself says that it failed (`isError`).
+    pub is_error: bool,
+}
+
+/// Tools on servers.
+#[async_trait]
+pub trait ToolBox: Send + Sync + fmt::Debug {
+    /// The tools of one server, at most `within` long.
+    async fn list(&self, server: &str, within: Duration) -> Result<Vec<ToolDefinition>, ToolError>;
+
+    /// Calls one tool, at most `within` and the server's own time-out long. The caller has checked that it may be
+    /// called.
+    async fn call(
+        &self,
+        tool: &ToolId,
+        arguments: &serde_json::Map<String, Value>,
+        within: Duration,
+    ) -> Result<ToolOutput, ToolError>;
+}
+
+/// What can go wrong with a tool.
+#[derive(Debug, Error)]
+pub enum ToolError {
+    /// The model is told and goes on: the server is down, slow, answers garbage, or refuses the arguments.
+    #[error("{0}")]
+    RespondToModel(String),
+    /// The investigation cannot go on.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+impl ToolError {
+    /// Whether the same call may work later. A fatal one never does; the model decides about the others.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::RespondToModel(_))
+    }
+}

@@ -1,0 +1,1 @@
+//! HTTP request to intake to response.

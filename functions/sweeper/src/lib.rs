@@ -1,0 +1,1 @@
+//! Sends again what a crash left behind.

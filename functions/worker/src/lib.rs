@@ -1,0 +1,1 @@
+//! A job to an investigation to its deliveries.
