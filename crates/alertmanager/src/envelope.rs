@@ -1,0 +1,74 @@
+//! The body around the alerts.
+
+use sentinel_core::UnixMs;
+use sentinel_core::alert::{AlertStatus, Labels};
+use sentinel_core::notification::{Envelope, Message, Refusal, Source};
+
+use crate::error::EnvelopeError;
+use crate::json::{self, Object};
+use crate::one_alert::{self, Context};
+
+/// Reads a webhook of any known shape (see the crate's page). `received` is the time of receipt, by our clock: the end
+/// of an alert that is resolved and does not say when.
+///
+/// The alerts and the refusals of the message together are as many as the body's.
+///
+/// # Errors
+/// [`EnvelopeError`], where nothing of the body can be read: it says why, where, and which HTTP status answers it.
+pub fn parse(body: &[u8], received: UnixMs) -> Result<Message, EnvelopeError> {
+    let top = json::document(body)?;
+    let (list, singular) = match json::field(&top, "alerts") {
+        Some(raw) => (Some(raw), false),
+        None => (json::field(&top, "alert"), true),
+    };
+    let name = if singular && list.is_some() { "alert" } else { "alerts" };
+    let elements = json::alerts(list)?;
+    let envelope = envelope(&top, singular).map_err(EnvelopeError::GroupLabels)?;
+    let status = one_alert::status(json::field(&top, "status"), "status");
+    let status = status.map(|found| found.unwrap_or(AlertStatus::Firing));
+    let context = Context { source: envelope.source, singular, status, received };
+
+    let mut message = Message { envelope, alerts: Vec::new(), refused: Vec::new() };
+    for (index, raw) in elements.into_iter().enumerate() {
+        match one_alert::read(raw, &json::element(name, index), &context) {
+            Ok(alert) => message.alerts.push(alert),
+            Err(refusal) => message.refused.push(refusal),
+        }
+    }
+    if message.alerts.is_empty() && !message.refused.is_empty() {
+        return Err(EnvelopeError::NoneReadable { refused: message.refused });
+    }
+    Ok(message)
+}
+
+fn envelope(top: &Object<'_>, singular: bool) -> Result<Envelope, Refusal> {
+    let labels = |name: &str| match json::field(top, name) {
+        Some(raw) => json::labels(raw, name),
+        None => Ok(Labels::new()),
+    };
+    Ok(Envelope {
+        source: source(top, singular),
+        receiver: json::note(top, "receiver").unwrap_or_default(),
+        group_labels: labels("groupLabels")?,
+        common_labels: labels("commonLabels").unwrap_or_default(),
+        common_annotations: labels("commonAnnotations").unwrap_or_default(),
+        group_key: json::note(top, "groupKey"),
+        external_url: json::note(top, "externalURL"),
+        reason: json::note(top, "notification_reason"),
+        truncated_alerts: json::note(top, "truncatedAlerts").and_then(|n| n.parse().ok()).unwrap_or(0),
+    })
+}
+
+/// Grafana names its organisation, and calls its version 1 with a list `alerts`; Alertmanager names a version, a group
+/// key, or a list `alert`.
+fn source(top: &Object<'_>, singular: bool) -> Source {
+    let has = |name: &str| json::field(top, name).is_some();
+    let version = json::note(top, "version");
+    if has("orgId") || (version.as_deref() == Some("1") && !singular && has("state")) {
+        Source::Grafana
+    } else if version.is_some() || has("groupKey") || singular {
+        Source::Alertmanager
+    } else {
+        Source::Custom
+    }
+}
