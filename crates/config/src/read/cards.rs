@@ -1,0 +1,388 @@
+//! `incident-cards`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use sentinel_core::card::{
+    Card, CheckRule, DedupeBy, EvidenceCall, Matcher, Otherwise, Prompt, PromptSource, Resource, ToolId,
+};
+
+use super::general::Defaults;
+use super::{CardPlaces, json, unique};
+use crate::diagnostic::Place;
+use crate::nearest;
+use crate::reader::{Field, Keys, Reader, Section};
+use crate::settings::{OpenAi, Server, SinkSettings};
+use crate::source::built_in_prompt;
+use crate::tree::Value;
+
+/// How many model turns one investigation may have.
+pub(super) const ITERATIONS: RangeInclusive<u32> = 1..=20;
+
+const CARD: Keys = &[
+    ("name", &[]),
+    ("resource", &[]),
+    ("prompt", &["prompt-template"]),
+    ("model", &["model-name"]),
+    ("fallback-models", &[]),
+    ("tools", &["tool-list"]),
+    ("sinks", &["sink-list", "sink-configs"]),
+    ("max-iterations", &[]),
+    ("dedupe-by", &[]),
+    ("ignore-labels", &[]),
+    ("wait", &[]),
+    ("reinvestigate-after", &[]),
+    ("continue", &[]),
+    ("budget", &[]),
+    ("evidence", &[]),
+    ("policy", &[]),
+    ("checklist", &[]),
+];
+const POLICY: Keys = &[("tool", &[]), ("allow", &[]), ("allowed", &[]), ("denied", &[])];
+const OTHERWISE: &[(&str, Otherwise)] = &[
+    ("warn", Otherwise::Warn),
+    ("inconclusive", Otherwise::Inconclusive),
+    ("escalate", Otherwise::Escalate),
+];
+/// Labels in which HA senders differ.
+const IGNORED: [&str; 4] = ["replica", "prometheus", "prometheus_replica", "__replica__"];
+
+/// What cards refer to.
+pub(super) struct Context<'a> {
+    pub(super) resources: &'a [Resource],
+    pub(super) servers: &'a [Server],
+    pub(super) sinks: &'a [SinkSettings],
+    pub(super) defaults: &'a Defaults,
+    pub(super) openai: &'a OpenAi,
+    pub(super) dedupe_ttl: Duration,
+}
+
+pub(super) fn cards(r: &mut Reader<'_>, top: &Section<'_>, context: &Context<'_>) -> (Vec<Card>, Vec<CardPlaces>) {
+    let (mut all, mut names, mut unpriced) = ((vec![], vec![]), BTreeMap::new(), BTreeSet::new());
+    for field in r.items(top, "incident-cards") {
+        let s = r.section(&field, CARD);
+        let Some((card, places)) = card(r, &field, &s, context) else { continue };
+        if !context.openai.prices.contains_key(&card.model) && unpriced.insert(card.model.clone()) {
+            let place = s.get("model").map_or_else(|| r.place(&field), |f| r.place(&f));
+            let message = format!("the model `{}` has no price, so its cost will read \"unknown\"", card.model);
+            r.diagnostics.push(place.warning(message, "add it to `openai.prices`"));
+        }
+        if unique(r, &mut names, &s, &card.name, "card") {
+            all.0.push(card);
+            all.1.push(places);
+        }
+    }
+    if all.0.is_empty() && !r.has_errors() {
+        let place = top.get("incident-cards").map_or_else(|| r.place_at(top.at, "incident-cards"), |f| r.place(&f));
+        r.diagnostics.push(place.warning("there are no incident cards: every alert stays unmatched", "write one"));
+    }
+    all
+}
+
+fn card(r: &mut Reader<'_>, field: &Field<'_>, s: &Section<'_>, c: &Context<'_>) -> Option<(Card, CardPlaces)> {
+    let name = r.required_text(s, "name", "give the card a name; it becomes part of each incident's identity");
+    let resource = match s.get("resource") {
+        Some(f) => resource(r, &f, c.resources),
+        None => {
+            r.missing(s, "resource", "name one of `resources`, or an alert");
+            None
+        }
+    };
+    let prompt = match s.get("prompt") {
+        Some(f) => prompt(r, &f),
+        None => {
+            r.missing(s, "prompt", "write the task for the model, or the path of a .md, .txt or .j2 file");
+            None
+        }
+    };
+    if let Some(f) = s.get("budget") {
+        super::general::budget(r, &f);
+    }
+    let tools = tools(r, field, s, c.servers);
+    let (evidence, evidence_places) = evidence(r, s, c.servers, &tools);
+    policy(r, s, c.servers);
+    let (checklist, rules) = checklist(r, s);
+    let fallback_models = r.texts(s, "fallback-models");
+    if let Some(f) = s.get("fallback-models").filter(|_| !fallback_models.is_empty()) {
+        r.unbuilt(&f, "fallback models", "while the model is out, the investigation waits");
+    }
+    let ignore_labels = match s.get("ignore-labels") {
+        Some(_) => r.texts(s, "ignore-labels").into_iter().collect(),
+        None => IGNORED.iter().map(|l| (*l).to_owned()).collect(),
+    };
+    let places = CardPlaces {
+        name: s.get("name").map_or_else(|| r.place(field), |f| r.place(&f)),
+        prompt: s.get("prompt").map_or_else(|| r.place(field), |f| r.place(&f)),
+        rules,
+        evidence: evidence_places,
+    };
+    let (model, sinks, dedupe_by) = (r.optional_text(s, "model"), sinks(r, s, c.sinks), dedupe_by(r, s));
+    let (wait, reinvestigate_after) = (s.get("wait").and_then(|f| r.duration(&f, Duration::ZERO)), reinvestigate(r, s));
+    let max_iterations = r.number_or(s, "max-iterations", ITERATIONS, c.defaults.max_iterations);
+    let continues = r.flag(s, "continue", false);
+    let card = Card {
+        name: name?,
+        resource: resource?,
+        prompt: prompt?,
+        model: model.unwrap_or_else(|| c.openai.model.clone()),
+        fallback_models,
+        tools,
+        sinks,
+        max_iterations,
+        timeout: c.defaults.timeout,
+        max_tool_output_tokens: c.defaults.max_tool_output_tokens,
+        attempts: c.defaults.attempts,
+        dedupe_by,
+        ignore_labels,
+        wait: wait.unwrap_or_default(),
+        dedupe_ttl: c.dedupe_ttl,
+        reinvestigate_after,
+        continues,
+        evidence,
+        checklist,
+    };
+    Some((card, places))
+}
+
+fn resource(r: &mut Reader<'_>, field: &Field<'_>, resources: &[Resource]) -> Option<Resource> {
+    let name = r.text(field)?;
+    if let Some(found) = resources.iter().find(|res| res.name == name) {
+        return Some(found.clone());
+    }
+    let near = nearest(&name, resources.iter().map(|res| res.name.as_str()));
+    let help = near.map_or_else(|| "define it in `resources`".into(), |near| format!("did you mean `{near}`?"));
+    r.warn(field, format!("no resource is named `{name}`; it means the alert of that name"), help);
+    let matchers = vec![Matcher::equal("alertname", name.clone())];
+    Some(Resource { name, kind: "prometheus_alert".into(), matchers, annotations: BTreeMap::new() })
+}
+
+/// One line that ends like a text file is a file; anything else is the prompt itself, `${…}` and all.
+fn prompt(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Prompt> {
+    let Value::Scalar { text, .. } = &field.node.value else {
+        r.wrong_type(field, "text");
+        return None;
+    };
+    let path = text.trim();
+    if path.is_empty() {
+        r.error(field, "is empty", "write the task for the model, or the path of a .md, .txt or .j2 file");
+        return None;
+    }
+    let is_file = !path.contains('\n') && [".md", ".txt", ".j2"].iter().any(|end| path.ends_with(end));
+    if !is_file {
+        return Some(Prompt { source: PromptSource::Inline, text: text.clone() });
+    }
+    let found = match &r.source.base_dir {
+        None => built_in_prompt(path)
+            .map(|text| (PromptSource::BuiltIn(path.to_owned()), text.to_owned()))
+            .ok_or_else(|| "it is not compiled in".to_owned()),
+        Some(dir) => {
+            let file = dir.join(Path::new(path));
+            std::fs::read_to_string(&file).map(|text| (PromptSource::File(file), text)).map_err(|e| e.to_string())
+        }
+    };
+    match found {
+        Ok((_, text)) if text.trim().is_empty() => {
+            r.error(field, format!("the prompt file `{path}` is empty"), "write the task for the model into it");
+            None
+        }
+        Ok((source, text)) => Some(Prompt { source, text }),
+        Err(reason) => {
+            let help = "its path is relative to the folder of this file";
+            r.error(field, format!("the prompt file `{path}` cannot be read: {reason}"), help);
+            None
+        }
+    }
+}
+
+/// Whether a text can be a tool's name, as the MCP specification has them.
+pub(super) fn is_tool_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.split('.').all(|part| !part.is_empty())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
+}
+
+/// `server.tool`; `server` or `server.*` have no tool. What names no known server is told.
+fn tool_reference<'s>(
+    r: &mut Reader<'_>,
+    field: &Field<'_>,
+    servers: &'s [Server],
+) -> Option<(&'s Server, Option<String>)> {
+    const HELP: &str = "write `server.tool`, or `server` for its default-allowed-tools";
+    let text = r.text(field)?;
+    let (server, tool) = match text.split_once('.') {
+        None => (text.as_str(), None),
+        Some((server, "*")) => (server, None),
+        Some((server, tool)) => (server, Some(tool)),
+    };
+    let good = !server.is_empty() && server.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if !good || tool.is_some_and(|t| !is_tool_name(t)) {
+        r.error(field, format!("`{text}` is not a tool"), HELP);
+        return None;
+    }
+    let Some(found) = servers.iter().find(|s| s.name == server) else {
+        let help = match nearest(server, servers.iter().map(|s| s.name.as_str())) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "define it in `mcp-servers`".into(),
+        };
+        r.error(field, format!("no server is named `{server}`"), help);
+        return None;
+    };
+    Some((found, tool.map(str::to_owned)))
+}
+
+fn tools(r: &mut Reader<'_>, card: &Field<'_>, s: &Section<'_>, servers: &[Server]) -> BTreeSet<ToolId> {
+    let mut all = BTreeSet::new();
+    let items = r.items(s, "tools");
+    for f in &items {
+        let Some((server, tool)) = tool_reference(r, f, servers) else { continue };
+        let named = |tool: &String| ToolId { server: server.name.clone(), tool: tool.clone() };
+        match tool {
+            Some(tool) => {
+                all.insert(named(&tool));
+            }
+            None if server.default_allowed_tools.is_empty() => {
+                let message = format!("allows nothing: the server `{}` has no default-allowed-tools", server.name);
+                r.warn(f, message, "list the tools there, or name them here as `server.tool`");
+            }
+            None => all.extend(server.default_allowed_tools.iter().map(named)),
+        }
+    }
+    if items.is_empty() {
+        let message = "has no tools, so the model sees nothing but the alert and its report stays inconclusive";
+        r.warn(card, message, "list what may be called under `tools`");
+    }
+    all
+}
+
+fn sinks(r: &mut Reader<'_>, s: &Section<'_>, known: &[SinkSettings]) -> Vec<String> {
+    if s.get("sinks").is_none() {
+        return vec!["log".into()];
+    }
+    let items = r.items(s, "sinks");
+    let mut all: Vec<String> = vec![];
+    for f in &items {
+        let Some(entry) = r.text(f) else { continue };
+        let name = entry.split_once(':').map_or(entry.as_str(), |(name, _)| name);
+        if !known.iter().any(|sink| sink.name == name) {
+            let help = match nearest(name, known.iter().map(|sink| sink.name.as_str())) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "define it in `sinks`".into(),
+            };
+            r.error(f, format!("no sink is named `{name}`"), help);
+        } else if all.contains(&entry) {
+            r.warn(f, format!("names `{entry}` a second time"), "each is told once");
+        } else {
+            all.push(entry);
+        }
+    }
+    all
+}
+
+fn dedupe_by(r: &mut Reader<'_>, s: &Section<'_>) -> DedupeBy {
+    let Some(f) = s.get("dedupe-by") else { return DedupeBy::Group };
+    if !matches!(f.node.value, Value::List(_)) {
+        return match r.choice(&f, &[("group", true), ("alert", false)]) {
+            Some(false) => DedupeBy::Alert,
+            _ => DedupeBy::Group,
+        };
+    }
+    let labels = r.texts(s, "dedupe-by");
+    if labels.is_empty() {
+        r.error(&f, "names no label", "write `group`, `alert`, or a list of labels such as [namespace, deployment]");
+    }
+    DedupeBy::Labels(labels)
+}
+
+fn reinvestigate(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Duration> {
+    let f = s.get("reinvestigate-after")?;
+    match &f.node.value {
+        Value::Scalar { text, .. } if text == "never" => None,
+        _ => r.duration(&f, Duration::from_secs(10)),
+    }
+}
+
+fn evidence(
+    r: &mut Reader<'_>,
+    s: &Section<'_>,
+    servers: &[Server],
+    allowed: &BTreeSet<ToolId>,
+) -> (Vec<EvidenceCall>, Vec<Place>) {
+    let (mut calls, mut places) = (vec![], vec![]);
+    for field in r.items(s, "evidence") {
+        let call = r.section(&field, &[("tool", &[]), ("arguments", &["args"])]);
+        let arguments_field = call.get("arguments");
+        let arguments = match arguments_field.as_ref().map(|f| (f, json(r, f))) {
+            None => serde_json::Map::new(),
+            Some((_, serde_json::Value::Object(map))) => map,
+            Some((f, _)) => {
+                r.wrong_type(f, "a map of keys and values");
+                serde_json::Map::new()
+            }
+        };
+        let Some(tool) = one_tool(r, &call, servers) else { continue };
+        if !allowed.contains(&tool)
+            && let Some(f) = call.get("tool")
+        {
+            r.error(&f, format!("the card does not allow `{tool}`"), "add it to the card's `tools`");
+        }
+        places.push(arguments_field.map_or_else(|| r.place(&field), |f| r.place(&f)));
+        calls.push(EvidenceCall { tool, arguments });
+    }
+    (calls, places)
+}
+
+/// The `tool` of an evidence call or a policy: exactly one.
+fn one_tool(r: &mut Reader<'_>, s: &Section<'_>, servers: &[Server]) -> Option<ToolId> {
+    let Some(f) = s.get("tool") else {
+        r.missing(s, "tool", "write `server.tool`");
+        return None;
+    };
+    let (server, tool) = tool_reference(r, &f, servers)?;
+    if tool.is_none() {
+        r.error(&f, "names a server where one tool is needed", "write `server.tool`");
+    }
+    Some(ToolId { server: server.name.clone(), tool: tool? })
+}
+
+/// Read for its problems; enforcing it is not built.
+fn policy(r: &mut Reader<'_>, s: &Section<'_>, servers: &[Server]) {
+    let items = r.items(s, "policy");
+    for field in &items {
+        let rule = r.section(field, POLICY);
+        one_tool(r, &rule, servers);
+        r.required_text(&rule, "allow", "write a CEL expression such as args.namespace == labels.namespace");
+        for key in ["allowed", "denied"] {
+            for example in r.items(&rule, key) {
+                let example = r.section(&example, &[("args", &[]), ("labels", &[])]);
+                for key in ["args", "labels"] {
+                    if let Some(f) = example.get(key) {
+                        json(r, &f);
+                    }
+                }
+            }
+        }
+    }
+    if let Some(f) = s.get("policy").filter(|_| !items.is_empty()) {
+        r.unbuilt_protection(&f, "rules over the arguments of tools");
+    }
+}
+
+fn checklist(r: &mut Reader<'_>, s: &Section<'_>) -> (Vec<CheckRule>, Vec<Place>) {
+    let (mut all, mut places, mut names) = (vec![], vec![], BTreeMap::new());
+    for field in r.items(s, "checklist") {
+        let s = r.section(&field, &[("name", &[]), ("rule", &[]), ("otherwise", &[])]);
+        let name = r.required_text(&s, "name", "say in a few words what is checked");
+        let rule = r.required_text(&s, "rule", "write a CEL expression that is true where the check passes");
+        let otherwise = s.get("otherwise").and_then(|f| r.choice(&f, OTHERWISE)).unwrap_or(Otherwise::Warn);
+        let place = s.get("rule").map_or_else(|| r.place(&field), |f| r.place(&f));
+        if let Some((name, rule)) = name.zip(rule)
+            && unique(r, &mut names, &s, &name, "check")
+        {
+            all.push(CheckRule { name, rule, otherwise });
+            places.push(place);
+        }
+    }
+    (all, places)
+}

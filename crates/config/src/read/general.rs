@@ -1,0 +1,249 @@
+//! The sections that are not lists of named things.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::reader::{Field, Keys, Reader, Section};
+use crate::settings::{Api, Budget, Dispatcher, Ingest, Network, OpenAi, Price};
+
+const INGEST: Keys = &[("allow-anonymous", &[]), ("bearer", &[]), ("basic", &[]), ("header", &[]), ("hmac", &[])];
+const OPENAI: Keys = &[
+    ("model", &["model-name"]),
+    ("temperature", &["temp"]),
+    ("base-url", &[]),
+    ("api", &[]),
+    ("api-key", &[]),
+    ("reasoning-effort", &[]),
+    ("max-output-tokens", &[]),
+    ("service-tier", &[]),
+    ("timeout", &[]),
+    ("prices", &[]),
+];
+const DISPATCHER: Keys = &[("dedupe-ttl-seconds", &[]), ("worker-concurrency", &[]), ("queue-size", &[])];
+const DEFAULTS: Keys = &[
+    ("max-iterations", &[]),
+    ("timeout", &[]),
+    ("max-tool-output-tokens", &[]),
+    ("retry-policy", &[]),
+    ("audit-retention", &[]),
+];
+const BUDGET: Keys =
+    &[("per-hour", &[]), ("per-day", &[]), ("usd-per-hour", &[]), ("usd-per-day", &[]), ("generations-per-hour", &[])];
+const NETWORK: Keys = &[("allow-insecure-hosts", &[]), ("allow-private-hosts", &[])];
+
+/// What OpenAI's API description (schema `ReasoningEffort`) lists.
+const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+/// What it lists for `service_tier`.
+const TIERS: &[&str] = &["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"];
+
+/// What holds for every card that does not say otherwise.
+pub(super) struct Defaults {
+    pub(super) max_iterations: u32,
+    pub(super) timeout: Duration,
+    pub(super) max_tool_output_tokens: u32,
+    pub(super) attempts: u32,
+    pub(super) audit_retention: Duration,
+}
+
+/// A section, or an empty one where the file has none.
+fn section<'n>(r: &mut Reader<'_>, field: Option<Field<'n>>, path: &str, keys: Keys) -> Section<'n> {
+    field.map_or_else(|| Section::absent(path), |f| r.section(&f, keys))
+}
+
+pub(super) fn ingest(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Ingest {
+    let s = section(r, field, "ingest", INGEST);
+    let bearer = r.items(&s, "bearer").iter().filter_map(|f| r.secret(f)).collect();
+    let basic = r
+        .items(&s, "basic")
+        .iter()
+        .filter_map(|f| {
+            let s = r.section(f, &[("user", &[]), ("password", &[])]);
+            let user = r.required_text(&s, "user", "write {user: …, password: \"${NAME}\"}");
+            user.zip(required_secret(r, &s, "password"))
+        })
+        .collect();
+    let header = r
+        .items(&s, "header")
+        .iter()
+        .filter_map(|f| {
+            let s = r.section(f, &[("name", &[]), ("value", &[])]);
+            let name = r.required_text(&s, "name", "write {name: X-Api-Key, value: \"${NAME}\"}");
+            let name = name.filter(|n| s.get("name").is_none_or(|f| header_name(r, &f, n)));
+            name.map(|n| n.to_ascii_lowercase()).zip(required_secret(r, &s, "value"))
+        })
+        .collect();
+    let hmac: Vec<SecretString> = r
+        .items(&s, "hmac")
+        .iter()
+        .filter_map(|f| {
+            let s = r.section(f, &[("secret", &[])]);
+            required_secret(r, &s, "secret")
+        })
+        .collect();
+    if let Some(f) = s.get("hmac")
+        && !hmac.is_empty()
+    {
+        r.unbuilt_protection(&f, "webhook signatures");
+    }
+    let allow_anonymous = r.flag(&s, "allow-anonymous", false);
+    let ingest = Ingest { allow_anonymous, bearer, basic, header, hmac };
+    if let Some(f) = s.get("allow-anonymous")
+        && ingest.allow_anonymous
+        && ingest.has_credentials()
+    {
+        r.warn(&f, "lets everybody in, so that the credentials beside it mean nothing", "keep one of the two");
+    }
+    ingest
+}
+
+fn required_secret(r: &mut Reader<'_>, s: &Section<'_>, key: &str) -> Option<SecretString> {
+    if let Some(field) = s.get(key) {
+        return r.secret(&field);
+    }
+    r.missing(s, key, "write \"${NAME}\", and set that variable in the environment");
+    None
+}
+
+/// Whether a text can be a header's name (RFC 9110, `token`); told where it cannot.
+pub(super) fn header_name(r: &mut Reader<'_>, field: &Field<'_>, name: &str) -> bool {
+    let good = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+    if !good {
+        r.error(field, "is not a header's name", "write letters, digits and dashes, such as X-Api-Key");
+    }
+    good
+}
+
+pub(super) fn openai(r: &mut Reader<'_>, field: Option<Field<'_>>) -> OpenAi {
+    let s = section(r, field, "openai", OPENAI);
+    let api = s.get("api").and_then(|f| {
+        let api = r.choice(&f, &[("responses", Api::Responses), ("chat", Api::Chat)])?;
+        if api == Api::Chat {
+            r.unbuilt(&f, "the Chat Completions interface", "write `responses`, or leave the key out");
+        }
+        Some(api)
+    });
+    let api_key = match s.get("api-key") {
+        Some(f) => r.secret_or_unset(&f),
+        // The default is "${OPENAI_API_KEY}", as in the example.
+        None => r.variable("OPENAI_API_KEY").map(SecretString::from).inspect(|key| r.secrets.push(key.clone())),
+    };
+    let effort = s.get("reasoning-effort").map(|f| word(r, &f, EFFORTS));
+    let tier = s.get("service-tier").map(|f| word(r, &f, TIERS));
+    let mut prices =
+        BTreeMap::from([("gpt-4.1-mini".to_owned(), Price { input: 0.40, cached_input: 0.10, output: 1.60 })]);
+    if let Some(f) = s.get("prices") {
+        for (model, f) in r.free_map(&f) {
+            if let Some(price) = price(r, &f) {
+                prices.insert(model.to_owned(), price);
+            }
+        }
+    }
+    OpenAi {
+        model: r.optional_text(&s, "model").unwrap_or_else(|| "gpt-4.1-mini".into()),
+        temperature: r.number_or(&s, "temperature", 0.0..=2.0, 0.2),
+        base_url: s.get("base-url").and_then(|f| r.url(&f)).unwrap_or_else(default_base_url),
+        api: api.unwrap_or(Api::Responses),
+        api_key,
+        reasoning_effort: effort.unwrap_or_else(|| Some("low".into())),
+        max_output_tokens: r.number_or(&s, "max-output-tokens", 16..=1_000_000, 4_096),
+        service_tier: tier.unwrap_or_else(|| Some("auto".into())),
+        timeout: r.duration_or(&s, "timeout", Duration::from_secs(90)),
+        prices,
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a constant, parsed by every test that loads a configuration")]
+fn default_base_url() -> Url {
+    Url::parse("https://api.openai.com/v1").expect("the default base URL is one")
+}
+
+/// A word that is sent to the provider as it is; an unusual one may be right for another provider.
+fn word(r: &mut Reader<'_>, field: &Field<'_>, usual: &[&str]) -> Option<String> {
+    let text = r.text(field)?;
+    if !usual.contains(&text.as_str()) {
+        r.warn(field, "is none of the words that OpenAI knows; it is sent as it is", format!("usual: {}", usual.join(", ")));
+    }
+    Some(text)
+}
+
+fn price(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Price> {
+    let s = r.section(field, &[("input", &[]), ("cached-input", &[]), ("output", &[])]);
+    let mut amount = |key: &str| s.get(key).map(|f| r.number(&f, &(0.0..=1_000_000.0)));
+    let (input, cached, output) = (amount("input"), amount("cached-input"), amount("output"));
+    for (key, amount) in [("input", &input), ("output", &output)] {
+        if amount.is_none() {
+            r.missing(&s, key, "write the price in USD per million tokens");
+        }
+    }
+    let (input, output) = (input??, output??);
+    // Without a price of its own, a cached token costs what any token costs: never too little.
+    let cached_input = match cached {
+        Some(amount) => amount?,
+        None => input,
+    };
+    Some(Price { input, cached_input, output })
+}
+
+pub(super) fn dispatcher(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Dispatcher {
+    let s = section(r, field, "dispatcher", DISPATCHER);
+    Dispatcher {
+        dedupe_ttl: Duration::from_secs(r.number_or(&s, "dedupe-ttl-seconds", 10..=3_600, 600)),
+        worker_concurrency: r.number_or(&s, "worker-concurrency", 1..=32, 4),
+        queue_size: r.number_or(&s, "queue-size", 1..=1_000, 100),
+    }
+}
+
+pub(super) fn defaults(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Defaults {
+    let s = section(r, field, "defaults", DEFAULTS);
+    let retry = section(r, s.get("retry-policy"), "defaults.retry-policy", &[("attempts", &[]), ("backoff", &[])]);
+    if let Some(f) = retry.get("backoff") {
+        r.choice(&f, &[("exponential", ())]);
+    }
+    Defaults {
+        max_iterations: r.number_or(&s, "max-iterations", super::cards::ITERATIONS, 6),
+        timeout: r.duration_or(&s, "timeout", Duration::from_mins(10)),
+        max_tool_output_tokens: r.number_or(&s, "max-tool-output-tokens", 50..=1_000_000, 2_000),
+        attempts: r.number_or(&retry, "attempts", 1..=20, 3),
+        audit_retention: r.duration_or(&s, "audit-retention", Duration::from_hours(400 * 24)),
+    }
+}
+
+pub(super) fn budget(r: &mut Reader<'_>, field: &Field<'_>) -> Budget {
+    let s = r.section(field, BUDGET);
+    let mut count = |key: &str| s.get(key).and_then(|f| r.number(&f, &(0..=1_000_000)));
+    let (per_hour, per_day) = (count("per-hour"), count("per-day"));
+    let generations_per_hour = count("generations-per-hour");
+    let mut usd = |key: &str| s.get(key).and_then(|f| r.number(&f, &(0.0..=1_000_000.0)));
+    let (usd_per_hour, usd_per_day) = (usd("usd-per-hour"), usd("usd-per-day"));
+    r.unbuilt_protection(field, "spending limits");
+    Budget { per_hour, per_day, usd_per_hour, usd_per_day, generations_per_hour }
+}
+
+pub(super) fn network(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Network {
+    let s = section(r, field, "network", NETWORK);
+    Network {
+        allow_insecure_hosts: hosts(r, &s, "allow-insecure-hosts"),
+        allow_private_hosts: hosts(r, &s, "allow-private-hosts"),
+    }
+}
+
+fn hosts(r: &mut Reader<'_>, s: &Section<'_>, key: &str) -> Vec<String> {
+    let items = r.items(s, key);
+    items
+        .iter()
+        .filter_map(|f| {
+            let text = r.text(f)?;
+            match url::Host::parse(&text).or_else(|e| text.parse().map(url::Host::Ipv6).map_err(|_| e)) {
+                // The form in which a URL's host is written, so that the two compare.
+                Ok(host) => Some(host.to_string()),
+                Err(_) => {
+                    r.error(f, "is not a host", "write a name or an address alone: no scheme, port, path or pattern");
+                    None
+                }
+            }
+        })
+        .collect()
+}

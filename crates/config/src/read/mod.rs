@@ -1,0 +1,166 @@
+//! One reader for each part of the file.
+
+mod cards;
+mod general;
+mod reach;
+mod resources;
+mod servers;
+mod sinks;
+
+use std::collections::BTreeMap;
+
+use crate::diagnostic::Place;
+use crate::reader::{Field, Keys, Reader, Section, kind};
+use crate::settings::{Level, Settings};
+use crate::tree::{Entry, Node, Value};
+
+const TOP: Keys = &[
+    ("debug", &[]),
+    ("log-level", &[]),
+    ("ingest", &[]),
+    ("openai", &["openai-settings"]),
+    ("dispatcher", &[]),
+    ("defaults", &[]),
+    ("budget", &[]),
+    ("tools", &[]),
+    ("resources", &["resource-definitions"]),
+    ("incident-cards", &[]),
+    ("mcp-servers", &["hosted-mcp-servers"]),
+    ("network", &[]),
+    ("sinks", &["sink-list", "sink-configs"]),
+    ("watchers", &["prometheus-watchers"]),
+];
+
+const TOOLS: Keys = &[("require-lock", &[])];
+
+/// Words for a log level.
+const LEVELS: &[(&str, Level)] = &[
+    ("error", Level::Error),
+    ("warn", Level::Warn),
+    ("info", Level::Info),
+    ("debug", Level::Debug),
+    ("trace", Level::Trace),
+    ("warning", Level::Warn),
+    ("critical", Level::Error),
+];
+
+/// Where the parts of a card stand that are compiled later.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CardPlaces {
+    /// The card's `name`.
+    pub name: Place,
+    /// Its `prompt` key (for a prompt file too: the file's own lines are the template compiler's to tell).
+    pub prompt: Place,
+    /// The `rule` of each entry of its checklist.
+    pub rules: Vec<Place>,
+    /// The `arguments` of each of its evidence calls (the call itself, where it has none).
+    pub evidence: Vec<Place>,
+}
+
+/// Reads the whole tree. What could not be read has its default and an error among the diagnostics.
+pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPlaces>) {
+    let root = unwrap(r, root);
+    let top = r.section(&Field { node: &root, path: String::new() }, TOP);
+    let part = |key: &str| top.get(key);
+
+    let debug = r.flag(&top, "debug", false);
+    let log_level = part("log-level").and_then(|f| r.choice(&f, LEVELS));
+    let ingest = general::ingest(r, part("ingest"));
+    let openai = general::openai(r, part("openai"));
+    let dispatcher = general::dispatcher(r, part("dispatcher"));
+    let defaults = general::defaults(r, part("defaults"));
+    let budget = part("budget").map(|f| general::budget(r, &f));
+    if let Some(field) = part("tools") {
+        let tools = r.section(&field, TOOLS);
+        if r.flag(&tools, "require-lock", false)
+            && let Some(field) = tools.get("require-lock")
+        {
+            r.unbuilt_protection(&field, "tools pinned in tools.lock");
+        }
+    }
+    let resources = resources::resources(r, &top);
+    let network = general::network(r, part("network"));
+    let servers = servers::servers(r, &top, &network);
+    let sinks = sinks::sinks(r, &top);
+    let watchers = sinks::watchers(r, &top, &resources);
+    let context = cards::Context {
+        resources: &resources,
+        servers: &servers,
+        sinks: &sinks,
+        defaults: &defaults,
+        openai: &openai,
+        dedupe_ttl: dispatcher.dedupe_ttl,
+    };
+    let (cards, places) = cards::cards(r, &top, &context);
+    reach::warn_unreachable(r, &cards, &places);
+
+    let settings = Settings {
+        debug,
+        log_level: log_level.unwrap_or(if debug { Level::Debug } else { Level::Info }),
+        ingest,
+        openai,
+        dispatcher,
+        budget,
+        cards,
+        servers,
+        sinks,
+        watchers,
+        network,
+        audit_retention: defaults.audit_retention,
+        protecting_unbuilt: std::mem::take(&mut r.protecting),
+        secrets: std::mem::take(&mut r.secrets),
+    };
+    (settings, places)
+}
+
+/// The root without its `sentinel:` wrapper: what stands beside the wrapper counts as if it stood inside.
+fn unwrap(r: &mut Reader<'_>, root: &Node) -> Node {
+    let mut node = root.clone();
+    let Value::Map(entries) = &mut node.value else { return node };
+    let Some(index) = entries.iter().position(|e| e.key == "sentinel") else { return node };
+    let wrapper = entries.remove(index);
+    match wrapper.node.value {
+        Value::Map(inner) => entries.extend(inner),
+        _ if wrapper.node.is_null() => {}
+        _ => r.wrong_type(&Field { node: &wrapper.node, path: "sentinel".into() }, "a map of keys and values"),
+    }
+    node
+}
+
+/// Tells the second of two with one name; gives the names that stand.
+fn unique(r: &mut Reader<'_>, seen: &mut BTreeMap<String, usize>, section: &Section<'_>, name: &str, what: &str) -> bool {
+    let Some(field) = section.get("name") else { return true };
+    let line = field.node.at.line;
+    if let Some(first) = seen.get(name) {
+        let message = format!("a second {what} is named `{name}`; the first is in line {first}");
+        r.error(&field, message, "give each its own name");
+        return false;
+    }
+    seen.insert(name.to_owned(), line);
+    true
+}
+
+/// A YAML value as JSON, references to the environment replaced, plain scalars typed as YAML 1.2 does.
+fn json(r: &mut Reader<'_>, field: &Field<'_>) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match &field.node.value {
+        Value::List(_) => Json::Array(r.list(field).iter().map(|f| json(r, f)).collect()),
+        Value::Map(entries) => {
+            let entries: Vec<&Entry> = entries.iter().collect();
+            let read = |e: &Entry, r: &mut Reader<'_>| {
+                let path = format!("{}.{}", field.path, e.key);
+                (e.key.clone(), json(r, &Field { node: &e.node, path }))
+            };
+            Json::Object(entries.into_iter().map(|e| read(e, r)).collect())
+        }
+        Value::Scalar { text, .. } => match kind(field.node) {
+            "nothing" => Json::Null,
+            "a truth value" => Json::Bool(text.eq_ignore_ascii_case("true")),
+            "a number" => match text.parse::<i64>() {
+                Ok(n) => n.into(),
+                Err(_) => text.parse::<f64>().ok().and_then(serde_json::Number::from_f64).map_or(Json::Null, Json::Number),
+            },
+            _ => r.loose_text(field).map_or(Json::Null, |(text, _)| Json::String(text)),
+        },
+    }
+}

@@ -1,0 +1,74 @@
+//! `resources`: named sets of label matchers.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+use sentinel_core::alert::Labels;
+use sentinel_core::card::{Comparison, Matcher, Resource};
+
+use super::unique;
+use crate::reader::{Field, Keys, Reader, Section};
+
+const RESOURCE: Keys = &[
+    ("name", &[]),
+    ("type", &["resource-type"]),
+    ("filters", &["labels", "selectors"]),
+    ("annotations", &["default-annotations"]),
+];
+
+pub(super) fn resources(r: &mut Reader<'_>, top: &Section<'_>) -> Vec<Resource> {
+    let (mut all, mut names) = (vec![], BTreeMap::new());
+    for field in r.items(top, "resources") {
+        let s = r.section(&field, RESOURCE);
+        let name = r.required_text(&s, "name", "name it as the cards' `resource` does");
+        let kind = r.optional_text(&s, "type").unwrap_or_else(|| "prometheus_alert".into());
+        let matchers = match s.get("filters") {
+            Some(f) => r.free_map(&f).iter().filter_map(|(label, f)| matcher(r, label, f)).collect(),
+            None => vec![],
+        };
+        let annotations = match s.get("annotations") {
+            Some(f) => texts(r, &f),
+            None => Labels::new(),
+        };
+        if let Some(name) = name
+            && unique(r, &mut names, &s, &name, "resource")
+        {
+            all.push(Resource { name, kind, matchers, annotations });
+        }
+    }
+    all
+}
+
+fn texts(r: &mut Reader<'_>, field: &Field<'_>) -> Labels {
+    let entries = r.free_map(field);
+    entries.iter().filter_map(|(name, f)| Some(((*name).to_owned(), r.loose_text(f)?.0))).collect()
+}
+
+/// `value`, `=value`, `!=value`, `=~re` or `!~re`.
+fn matcher(r: &mut Reader<'_>, label: &str, field: &Field<'_>) -> Option<Matcher> {
+    let (text, _) = r.loose_text(field)?;
+    let comparison = if let Some(re) = text.strip_prefix("=~") {
+        Comparison::Matches(pattern(r, field, re)?)
+    } else if let Some(re) = text.strip_prefix("!~") {
+        Comparison::NotMatches(pattern(r, field, re)?)
+    } else if let Some(value) = text.strip_prefix("!=") {
+        Comparison::NotEqual(value.into())
+    } else {
+        Comparison::Equal(text.strip_prefix('=').unwrap_or(&text).into())
+    };
+    Some(Matcher { label: label.to_owned(), comparison })
+}
+
+/// Anchored, and `.` matches a line break too, as in Alertmanager.
+fn pattern(r: &mut Reader<'_>, field: &Field<'_>, re: &str) -> Option<Regex> {
+    // Alone first: `a)(b` would become valid inside the anchors.
+    match Regex::new(re).and_then(|_| Regex::new(&format!("^(?s:{re})$"))) {
+        Ok(re) => Some(re),
+        Err(e) => {
+            let reason = e.to_string();
+            let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            r.error(field, format!("is not a regular expression: {reason}"), "write RE2 syntax after `=~` or `!~`");
+            None
+        }
+    }
+}

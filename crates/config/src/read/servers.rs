@@ -1,0 +1,216 @@
+//! `mcp-servers`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::general::header_name;
+use super::unique;
+use crate::reader::{Field, Keys, Reader, Section};
+use crate::settings::{Mode, Network, RequireApproval, Server};
+use crate::tree::Value;
+
+const SERVER: Keys = &[
+    ("name", &[]),
+    ("server-url", &["url"]),
+    ("server-label", &["label"]),
+    ("connector-id", &[]),
+    ("tunnel-id", &[]),
+    ("command", &[]),
+    ("transport", &[]),
+    ("mode", &[]),
+    ("default-allowed-tools", &[]),
+    ("enforce-read-only", &[]),
+    ("headers", &["http-headers"]),
+    ("authorization", &["auth-token", "token"]),
+    ("oauth", &[]),
+    ("require-approval", &[]),
+    ("timeout", &[]),
+    ("description", &["server-description"]),
+];
+const OAUTH: Keys = &[("client-id", &[]), ("client-secret", &[]), ("token-url", &[]), ("scopes", &[])];
+
+pub(super) fn servers(r: &mut Reader<'_>, top: &Section<'_>, network: &Network) -> Vec<Server> {
+    let (mut all, mut names) = (vec![], BTreeMap::new());
+    for field in r.items(top, "mcp-servers") {
+        let s = r.section(&field, SERVER);
+        let server = server(r, &s, network);
+        if let Some(server) = server
+            && unique(r, &mut names, &s, &server.name, "server")
+        {
+            all.push(server);
+        }
+    }
+    all
+}
+
+fn server(r: &mut Reader<'_>, s: &Section<'_>, network: &Network) -> Option<Server> {
+    let name = r.required_text(s, "name", "name it as the cards' tools do: `name.tool`");
+    let name = name.filter(|n| {
+        let good = n.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if let (false, Some(f)) = (good, s.get("name")) {
+            r.error(&f, "is not a server's name", "write letters, digits, `-` and `_` only: a tool is `server.tool`");
+        }
+        good
+    });
+    let url = s.get("server-url").map(|f| {
+        let url = r.url(&f)?;
+        warn_refused(r, &f, &url, network);
+        Some(url)
+    });
+    let connector_id = r.optional_text(s, "connector-id");
+    let tunnel_id = r.optional_text(s, "tunnel-id");
+    let command = r.texts(s, "command");
+    let hosted_only = s.get("connector-id").or_else(|| s.get("tunnel-id"));
+    let mode = s.get("mode").and_then(|f| {
+        r.choice(&f, &[("auto", Mode::Auto), ("direct", Mode::Direct), ("hosted", Mode::Hosted)])
+    });
+    if let Some(f) = s.get("transport")
+        && r.choice(&f, &[("http", "http"), ("streamable-http", "http"), ("stdio", "stdio")]) == Some("stdio")
+        && s.get("command").is_none()
+    {
+        r.missing(s, "command", "write the program and its arguments, such as [npx, some-mcp-server]");
+    }
+    match (&url, &hosted_only, s.get("command")) {
+        (Some(_), ..) => {
+            if let Some(f) = s.get("mode").filter(|_| mode == Some(Mode::Hosted)) {
+                r.unbuilt(&f, "hosted mode", "until then Sentinel calls the server itself");
+            }
+        }
+        (None, Some(f), _) => {
+            if mode == Some(Mode::Direct) {
+                r.error(f, "cannot be called directly", "write `mode: hosted`, or a `server-url`");
+            }
+            r.unbuilt(f, "connectors and tunnels, which only OpenAI can call", "its tools cannot be called until then");
+        }
+        (None, None, Some(f)) => {
+            r.unbuilt(&f, "servers that are programs (stdio)", "its tools cannot be called until then");
+        }
+        (None, None, None) => r.missing(
+            s,
+            "server-url",
+            "give the server a `server-url`, or a `connector-id`, a `tunnel-id` or a `command`",
+        ),
+    }
+    if let Some(f) = s.get("enforce-read-only")
+        && !r.flag(s, "enforce-read-only", true)
+    {
+        r.warn(&f, "has no effect", "tools are always held to be read-only; what says it destroys is refused");
+    }
+    if let Some(f) = s.get("oauth") {
+        oauth(r, &f);
+    }
+    let default_allowed_tools = tool_names(r, s);
+    let headers = s.get("headers").map(|f| headers(r, &f)).unwrap_or_default();
+    let require_approval = s.get("require-approval").and_then(|f| approval(r, &f)).unwrap_or(RequireApproval::Always);
+    let authorization = r.optional_secret(s, "authorization");
+    let (label, description) = (r.optional_text(s, "server-label"), r.optional_text(s, "description"));
+    let timeout = r.duration_or(s, "timeout", Duration::from_secs(30));
+    let name = name?;
+    Some(Server {
+        label: label.unwrap_or_else(|| name.clone()),
+        name,
+        url: url.flatten(),
+        connector_id,
+        tunnel_id,
+        command,
+        mode: mode.unwrap_or(Mode::Auto),
+        default_allowed_tools,
+        headers,
+        authorization,
+        require_approval,
+        timeout,
+        description,
+    })
+}
+
+/// What the address policy is known to refuse without asking a name server.
+fn warn_refused(r: &mut Reader<'_>, field: &Field<'_>, url: &Url, network: &Network) {
+    let Some(host) = url.host_str() else { return };
+    let listed = |hosts: &[String]| hosts.iter().any(|h| h.eq_ignore_ascii_case(host));
+    if url.scheme() == "http" && !listed(&network.allow_insecure_hosts) {
+        let help = format!("use https, or add `{host}` to `network.allow-insecure-hosts`");
+        r.warn(field, "plain http is refused unless the host is listed", help);
+    }
+    let private = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(ip)) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unspecified(),
+        None => false,
+    };
+    if private && !listed(&network.allow_private_hosts) {
+        let help = format!("add `{host}` to `network.allow-private-hosts`");
+        r.warn(field, "a private address is refused unless the host is listed", help);
+    }
+}
+
+fn tool_names(r: &mut Reader<'_>, s: &Section<'_>) -> Vec<String> {
+    let items = r.items(s, "default-allowed-tools");
+    items
+        .iter()
+        .filter_map(|f| {
+            let name = r.text(f)?;
+            let good = super::cards::is_tool_name(&name);
+            if !good {
+                r.error(f, format!("`{name}` is not a tool's name"), "write the tool's name alone, such as pods_get");
+            }
+            good.then_some(name)
+        })
+        .collect()
+}
+
+fn headers(r: &mut Reader<'_>, field: &Field<'_>) -> Vec<(String, SecretString)> {
+    let mut all = vec![];
+    for (name, f) in r.free_map(field) {
+        if !header_name(r, &f, name) {
+            continue;
+        }
+        let Some((value, from_env)) = r.loose_text(&f) else { continue };
+        if value.chars().any(char::is_control) {
+            r.error(&f, "has a line break or another control character", "write one line of text");
+            continue;
+        }
+        let value = SecretString::from(value);
+        // A header such as `X-Scope: readonly` is no secret: to redact it would redact the word everywhere.
+        if from_env || is_credential(name) {
+            r.secrets.push(value.clone());
+        }
+        all.push((name.to_owned(), value));
+    }
+    all
+}
+
+fn is_credential(header: &str) -> bool {
+    let name = header.to_ascii_lowercase();
+    ["auth", "token", "key", "secret", "cookie", "password"].iter().any(|word| name.contains(word))
+}
+
+fn approval(r: &mut Reader<'_>, field: &Field<'_>) -> Option<RequireApproval> {
+    if !matches!(field.node.value, Value::Map(_)) {
+        return r.choice(field, &[("always", true), ("never", false)]).map(|always| {
+            if always { RequireApproval::Always } else { RequireApproval::Never }
+        });
+    }
+    let s = r.section(field, &[("always", &[]), ("never", &[])]);
+    let mut names = |key: &str| {
+        let Some(f) = s.get(key) else { return vec![] };
+        let s = r.section(&f, &[("tool-names", &[])]);
+        r.texts(&s, "tool-names")
+    };
+    let (always, never) = (names("always"), names("never"));
+    Some(RequireApproval::PerTool { always, never })
+}
+
+/// Read for its problems and its secret; what it protects is not built.
+fn oauth(r: &mut Reader<'_>, field: &Field<'_>) {
+    let s = r.section(field, OAUTH);
+    r.optional_text(&s, "client-id");
+    r.optional_secret(&s, "client-secret");
+    if let Some(f) = s.get("token-url") {
+        r.url(&f);
+    }
+    r.texts(&s, "scopes");
+    r.unbuilt_protection(field, "OAuth");
+}

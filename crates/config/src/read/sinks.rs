@@ -1,0 +1,125 @@
+//! `sinks` and `watchers`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sentinel_core::card::Resource;
+
+use super::{LEVELS, unique};
+use crate::nearest;
+use crate::reader::{Keys, Reader, Section};
+use crate::settings::{Level, SinkKind, SinkSettings, Watcher};
+
+const SINK: Keys = &[
+    ("name", &[]),
+    ("type", &["sink-type"]),
+    ("level", &["log-level"]),
+    ("token", &[]),
+    ("channel", &["target", "route"]),
+    ("url", &[]),
+    ("secret", &[]),
+    ("events", &[]),
+];
+const SINK_TYPES: &[(&str, &str)] = &[
+    ("logger", "logger"),
+    ("slack", "slack"),
+    ("webhook", "webhook"),
+    ("jira", "jira"),
+    ("matrix", "matrix"),
+    ("email", "email"),
+    ("log", "logger"),
+];
+const EVENTS: &[(&str, ())] = &[("started", ()), ("findings", ()), ("updated", ()), ("resolved", ())];
+const WATCHER: Keys = &[
+    ("type", &["watcher-type"]),
+    ("name", &[]),
+    ("endpoint", &["url", "base-url"]),
+    ("poll-interval", &["poll-interval-seconds"]),
+    ("timeout", &["timeout-seconds", "request-timeout"]),
+    ("resources", &["resource-list"]),
+];
+
+/// The sinks of the file; `log` is there even if the file does not define it.
+pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>) -> Vec<SinkSettings> {
+    let (mut all, mut names) = (vec![], BTreeMap::new());
+    for field in r.items(top, "sinks") {
+        let s = r.section(&field, SINK);
+        let name = r.required_text(&s, "name", "name it as the cards' `sinks` do");
+        let name = name.filter(|n| {
+            let good = !n.contains(':');
+            if let (false, Some(f)) = (good, s.get("name")) {
+                r.error(&f, "has a colon", "what follows a colon in a card's `sinks` is the route");
+            }
+            good
+        });
+        let level = s.get("level").and_then(|f| r.choice(&f, LEVELS)).unwrap_or(Level::Info);
+        // All are read, so that every problem is told and every secret is known to the redactor.
+        r.optional_secret(&s, "token");
+        r.optional_secret(&s, "secret");
+        r.optional_text(&s, "channel");
+        for event in r.items(&s, "events") {
+            r.choice(&event, EVENTS);
+        }
+        let url = s.get("url").map(|f| r.url(&f));
+        let kind = match s.get("type") {
+            None => {
+                r.missing(&s, "type", "write `type: logger`, or the destination's type");
+                None
+            }
+            Some(f) => r.choice(&f, SINK_TYPES).map(|kind| {
+                if kind == "logger" {
+                    return SinkKind::Log { level };
+                }
+                if kind == "webhook" && url.is_none() {
+                    r.missing(&s, "url", "write the address that takes the events");
+                }
+                r.unbuilt(&f, &format!("sinks of type {kind}"), "nothing is sent there; `logger` works");
+                SinkKind::Unbuilt(kind.into())
+            }),
+        };
+        if let Some((name, kind)) = name.zip(kind)
+            && unique(r, &mut names, &s, &name, "sink")
+        {
+            all.push(SinkSettings { name, kind });
+        }
+    }
+    if !all.iter().any(|s| s.name == "log") {
+        all.push(SinkSettings { name: "log".into(), kind: SinkKind::Log { level: Level::Info } });
+    }
+    all
+}
+
+pub(super) fn watchers(r: &mut Reader<'_>, top: &Section<'_>, resources: &[Resource]) -> Vec<Watcher> {
+    let (mut all, mut names) = (vec![], BTreeMap::new());
+    for field in r.items(top, "watchers") {
+        let s = r.section(&field, WATCHER);
+        if let Some(f) = s.get("type") {
+            r.choice(&f, &[("prometheus", ())]);
+        }
+        // The specification's own example has a watcher without a name.
+        let name = r.optional_text(&s, "name").unwrap_or_else(|| "prometheus".into());
+        let endpoint = s.get("endpoint").map(|f| r.url(&f));
+        if endpoint.is_none() {
+            r.missing(&s, "endpoint", "write the address of the Prometheus API, such as https://prom.example/api/v1");
+        }
+        let poll_interval = r.duration_or(&s, "poll-interval", Duration::from_secs(15));
+        let timeout = r.duration_or(&s, "timeout", Duration::from_secs(10));
+        let mut wanted = vec![];
+        for f in r.items(&s, "resources") {
+            let Some(name) = r.text(&f) else { continue };
+            if !resources.iter().any(|res| res.name == name) {
+                let near = nearest(&name, resources.iter().map(|res| res.name.as_str()));
+                let help = near.map_or_else(|| "define it in `resources`".into(), |near| format!("did you mean `{near}`?"));
+                r.warn(&f, format!("no resource is named `{name}`; it means the alert of that name"), help);
+            }
+            wanted.push(name);
+        }
+        r.unbuilt(&field, "watchers", "nothing is polled; let Alertmanager post its webhook");
+        if let Some(endpoint) = endpoint.flatten()
+            && unique(r, &mut names, &s, &name, "watcher")
+        {
+            all.push(Watcher { name, endpoint, poll_interval, timeout, resources: wanted });
+        }
+    }
+    all
+}

@@ -1,0 +1,404 @@
+//! Typed reading of the located tree. Every reader says what is wrong and goes on: problems are reported all at once.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::expand::{Expanded, expand};
+use crate::settings::refusal;
+use crate::source::Source;
+use crate::tree::{Node, Position, Value};
+use crate::{duration, nearest};
+
+/// A section's keys: the name, and its other names. Kebab-case; snake_case is the same.
+pub(crate) type Keys = &'static [(&'static str, &'static [&'static str])];
+
+/// A value and its dotted path.
+#[derive(Clone, Debug)]
+pub(crate) struct Field<'n> {
+    pub(crate) node: &'n Node,
+    pub(crate) path: String,
+}
+
+/// A map whose keys are known.
+#[derive(Clone, Debug)]
+pub(crate) struct Section<'n> {
+    pub(crate) path: String,
+    pub(crate) at: Position,
+    fields: BTreeMap<&'static str, &'n Node>,
+}
+
+impl<'n> Section<'n> {
+    /// A section that the file does not have.
+    pub(crate) fn absent(path: &str) -> Self {
+        Self { path: path.into(), at: Position { line: 1, column: 1 }, fields: BTreeMap::new() }
+    }
+
+    /// The value of a key, by its main name. A key without a value counts as absent.
+    pub(crate) fn get(&self, key: &str) -> Option<Field<'n>> {
+        let node = self.fields.get(key).copied().filter(|n| !n.is_null())?;
+        Some(Field { node, path: join(&self.path, key) })
+    }
+}
+
+/// `path.key`, or `key` at the top.
+pub(crate) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.into() } else { format!("{path}.{key}") }
+}
+
+/// Collects what is found while reading.
+pub(crate) struct Reader<'a> {
+    pub(crate) source: &'a Source,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    pub(crate) protecting: Vec<Diagnostic>,
+    pub(crate) secrets: Vec<SecretString>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(source: &'a Source, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { source, env, diagnostics: vec![], protecting: vec![], secrets: vec![] }
+    }
+
+    pub(crate) fn place_at(&self, at: Position, key: &str) -> Place {
+        Place { file: self.source.name.clone(), line: at.line, column: at.column, key: key.into() }
+    }
+
+    pub(crate) fn place(&self, field: &Field<'_>) -> Place {
+        self.place_at(field.node.at, &field.path)
+    }
+
+    pub(crate) fn error(&mut self, field: &Field<'_>, message: impl Into<String>, help: impl Into<String>) {
+        let found = self.place(field).error(message, help);
+        self.diagnostics.push(found);
+    }
+
+    pub(crate) fn warn(&mut self, field: &Field<'_>, message: impl Into<String>, help: impl Into<String>) {
+        let found = self.place(field).warning(message, help);
+        self.diagnostics.push(found);
+    }
+
+    pub(crate) fn missing(&mut self, section: &Section<'_>, key: &str, help: impl Into<String>) {
+        let found = self.place_at(section.at, &join(&section.path, key)).error("is missing", help);
+        self.diagnostics.push(found);
+    }
+
+    /// A feature that comes later and protects nothing.
+    pub(crate) fn unbuilt(&mut self, field: &Field<'_>, what: &str, meanwhile: &str) {
+        self.warn(field, format!("accepted, not built yet: {what}"), meanwhile);
+    }
+
+    /// A feature that comes later and protects something: a warning here, a refusal at the start.
+    pub(crate) fn unbuilt_protection(&mut self, field: &Field<'_>, what: &str) {
+        let found = self.place(field).warning(
+            format!("accepted, not built yet: {what}"),
+            "it protects something, so `up` and the worker refuse to start with it",
+        );
+        self.protecting.push(refusal(found.clone()));
+        self.diagnostics.push(found);
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|d| d.severity == Severity::Error)
+    }
+
+    /// A map with known keys. What is no map is told and read as empty.
+    pub(crate) fn section<'n>(&mut self, field: &Field<'n>, keys: Keys) -> Section<'n> {
+        let mut section = Section { path: field.path.clone(), at: field.node.at, fields: BTreeMap::new() };
+        if field.node.is_null() {
+            return section;
+        }
+        let Value::Map(entries) = &field.node.value else {
+            self.wrong_type(field, "a map of keys and values");
+            return section;
+        };
+        let mut written: BTreeMap<&str, &str> = BTreeMap::new();
+        for entry in entries {
+            let wanted = entry.key.replace('_', "-");
+            let known = keys.iter().find(|(name, aliases)| *name == wanted || aliases.contains(&wanted.as_str()));
+            let Some((name, _)) = known else {
+                let all: Vec<&str> = keys.iter().flat_map(|(n, aliases)| std::iter::once(n).chain(*aliases)).copied().collect();
+                let help = match nearest(&wanted, all.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("known here: {}", keys.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ")),
+                };
+                let place = self.place_at(entry.key_at, &join(&field.path, &entry.key));
+                self.diagnostics.push(place.error("unknown key", help));
+                continue;
+            };
+            if let Some(before) = written.insert(name, &entry.key) {
+                let place = self.place_at(entry.key_at, &join(&field.path, name));
+                let message = format!("is given twice, as `{before}` and as `{}`", entry.key);
+                self.diagnostics.push(place.error(message, "they are one key: keep one of them"));
+                continue;
+            }
+            section.fields.insert(name, &entry.node);
+        }
+        section
+    }
+
+    /// A map with keys of the user's own.
+    pub(crate) fn free_map<'n>(&mut self, field: &Field<'n>) -> Vec<(&'n str, Field<'n>)> {
+        match &field.node.value {
+            Value::Map(entries) => entries
+                .iter()
+                .map(|e| (e.key.as_str(), Field { node: &e.node, path: join(&field.path, &e.key) }))
+                .collect(),
+            _ => {
+                self.wrong_type(field, "a map of keys and values");
+                vec![]
+            }
+        }
+    }
+
+    /// A list's items.
+    pub(crate) fn list<'n>(&mut self, field: &Field<'n>) -> Vec<Field<'n>> {
+        match &field.node.value {
+            Value::List(items) => items
+                .iter()
+                .enumerate()
+                .map(|(i, node)| Field { node, path: format!("{}[{i}]", field.path) })
+                .collect(),
+            _ => {
+                self.wrong_type(field, "a list");
+                vec![]
+            }
+        }
+    }
+
+    /// The items of a key's list, none where it is absent.
+    pub(crate) fn items<'n>(&mut self, section: &Section<'n>, key: &str) -> Vec<Field<'n>> {
+        section.get(key).map(|f| self.list(&f)).unwrap_or_default()
+    }
+
+    pub(crate) fn wrong_type(&mut self, field: &Field<'_>, expected: &str) {
+        self.error(field, format!("expected {expected}, found {}", kind(field.node)), format!("write {expected}"));
+    }
+
+    /// The text of a scalar, references replaced. `None`: told already.
+    fn scalar(&mut self, field: &Field<'_>, expected: &str) -> Option<(String, bool)> {
+        let Value::Scalar { text, .. } = &field.node.value else {
+            self.wrong_type(field, expected);
+            return None;
+        };
+        match expand(text, self.env) {
+            Expanded::Text(text, from_env) => Some((text, from_env)),
+            Expanded::Unset(names) => {
+                let names: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
+                let (are, them) = if names.len() == 1 { ("is", "it") } else { ("are", "them") };
+                self.error(
+                    field,
+                    format!("{} {are} not set in the environment", names.join(", ")),
+                    format!("set {them}, or remove the key"),
+                );
+                None
+            }
+            Expanded::SecretStore => {
+                self.unbuilt_protection(field, "values from the secret store (`${secret:…}`)");
+                None
+            }
+            Expanded::Malformed => {
+                self.error(
+                    field,
+                    "`${` begins a reference that cannot be read",
+                    "write `${NAME}` for a variable of the environment, `$${` for the two characters themselves",
+                );
+                None
+            }
+        }
+    }
+
+    /// Text; a plain number or truth value is none.
+    pub(crate) fn text(&mut self, field: &Field<'_>) -> Option<String> {
+        if let Value::Scalar { plain: true, .. } = &field.node.value
+            && kind(field.node) != "text"
+        {
+            self.error(field, format!("expected text, found {}", kind(field.node)), "put it in quotes");
+            return None;
+        }
+        let (text, _) = self.scalar(field, "text")?;
+        if text.trim().is_empty() {
+            self.error(field, "is empty", "give it a value, or remove the key");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Text where numbers and truth values cannot be anything else: label values, headers.
+    pub(crate) fn loose_text(&mut self, field: &Field<'_>) -> Option<(String, bool)> {
+        self.scalar(field, "text")
+    }
+
+    /// The text of an optional key.
+    pub(crate) fn optional_text(&mut self, section: &Section<'_>, key: &str) -> Option<String> {
+        section.get(key).and_then(|f| self.text(&f))
+    }
+
+    /// The text of a key that must be there.
+    pub(crate) fn required_text(&mut self, section: &Section<'_>, key: &str, help: &str) -> Option<String> {
+        match section.get(key) {
+            Some(field) => self.text(&field),
+            None => {
+                self.missing(section, key, help);
+                None
+            }
+        }
+    }
+
+    /// A secret; it is also kept for the redactor. Never empty.
+    pub(crate) fn secret(&mut self, field: &Field<'_>) -> Option<SecretString> {
+        let (text, _) = self.scalar(field, "text")?;
+        if text.trim().is_empty() {
+            self.error(field, "is empty", "give it a value, or remove the key");
+            return None;
+        }
+        let secret = SecretString::from(text);
+        self.secrets.push(secret.clone());
+        Some(secret)
+    }
+
+    /// The secret of an optional key.
+    pub(crate) fn optional_secret(&mut self, section: &Section<'_>, key: &str) -> Option<SecretString> {
+        section.get(key).and_then(|f| self.secret(&f))
+    }
+
+    /// The one secret that may be unset: without a model key there are evidence-only reports.
+    pub(crate) fn secret_or_unset(&mut self, field: &Field<'_>) -> Option<SecretString> {
+        match &field.node.value {
+            Value::Scalar { text, .. } if text.is_empty() || matches!(expand(text, self.env), Expanded::Unset(_)) => None,
+            _ => self.secret(field),
+        }
+    }
+
+    /// A variable of the environment, for a key whose default is one.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        (self.env)(name).filter(|v| !v.is_empty())
+    }
+
+    /// A list of texts, none where the key is absent.
+    pub(crate) fn texts(&mut self, section: &Section<'_>, key: &str) -> Vec<String> {
+        let items = self.items(section, key);
+        items.iter().filter_map(|item| self.text(item)).collect()
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn flag(&mut self, section: &Section<'_>, key: &str, default: bool) -> bool {
+        let Some(field) = section.get(key) else { return default };
+        match self.scalar(&field, "true or false").as_ref().map(|(text, _)| text.as_str()) {
+            Some("true" | "True" | "TRUE") => true,
+            Some("false" | "False" | "FALSE") => false,
+            Some(_) => {
+                self.wrong_type(&field, "true or false");
+                default
+            }
+            None => default,
+        }
+    }
+
+    /// A number within bounds.
+    pub(crate) fn number<T>(&mut self, field: &Field<'_>, range: &RangeInclusive<T>) -> Option<T>
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        let expected = format!("a number from {} to {}", range.start(), range.end());
+        let (text, from_env) = self.scalar(field, &expected)?;
+        match text.trim().parse::<T>() {
+            Ok(n) if range.contains(&n) => Some(n),
+            Err(_) if text.trim().parse::<f64>().is_err() => {
+                self.wrong_type(field, &expected);
+                None
+            }
+            _ => {
+                let found = if from_env { "the value of the variable".into() } else { format!("{:?}", text.trim()).replace('"', "") };
+                self.error(field, format!("{found} is out of range"), format!("write {expected}"));
+                None
+            }
+        }
+    }
+
+    /// The number of an optional key.
+    pub(crate) fn number_or<T>(&mut self, section: &Section<'_>, key: &str, range: RangeInclusive<T>, default: T) -> T
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        section.get(key).and_then(|f| self.number(&f, &range)).unwrap_or(default)
+    }
+
+    /// A duration of at least `least`.
+    pub(crate) fn duration(&mut self, field: &Field<'_>, least: Duration) -> Option<Duration> {
+        const HELP: &str = "write a number and a unit: 250ms, 15s, 10m, 4h, 1h30m, 400d; a bare number is seconds";
+        let (text, _) = self.scalar(field, "a duration")?;
+        match duration::parse(&text) {
+            Some(d) if d >= least => Some(d),
+            Some(_) => {
+                let least = if least < Duration::from_secs(1) { "above zero".into() } else { format!("{least:?} or more") };
+                self.error(field, "is too short", format!("make it {least}"));
+                None
+            }
+            None => {
+                self.error(field, "is not a duration", HELP);
+                None
+            }
+        }
+    }
+
+    /// The duration of an optional key, above zero.
+    pub(crate) fn duration_or(&mut self, section: &Section<'_>, key: &str, default: Duration) -> Duration {
+        section.get(key).and_then(|f| self.duration(&f, Duration::from_millis(1))).unwrap_or(default)
+    }
+
+    /// One of some words, in any case.
+    pub(crate) fn choice<T: Copy>(&mut self, field: &Field<'_>, choices: &[(&str, T)]) -> Option<T> {
+        let (text, from_env) = self.scalar(field, "text")?;
+        let wanted = text.trim().to_ascii_lowercase();
+        if let Some((_, value)) = choices.iter().find(|(word, _)| *word == wanted) {
+            return Some(*value);
+        }
+        let words = choices.iter().map(|(w, _)| *w).collect::<Vec<_>>().join(", ");
+        let found = if from_env { "the value of the variable".into() } else { format!("`{text}`") };
+        self.error(field, format!("{found} is none of the choices"), format!("write one of: {words}"));
+        None
+    }
+
+    /// An http or https address.
+    pub(crate) fn url(&mut self, field: &Field<'_>) -> Option<Url> {
+        const HELP: &str = "write an address such as https://host.example/path";
+        let text = self.text(field)?;
+        let url = match Url::parse(text.trim()) {
+            Ok(url) => url,
+            Err(e) => {
+                self.error(field, format!("is not an address: {e}"), HELP);
+                return None;
+            }
+        };
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            self.error(field, "is not an http or https address", HELP);
+            return None;
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            self.error(field, "carries a user or a password", "put credentials into `authorization` or `headers`");
+            return None;
+        }
+        Some(url)
+    }
+}
+
+/// What a value looks like, without showing it.
+pub(crate) fn kind(node: &Node) -> &'static str {
+    match &node.value {
+        Value::List(_) => "a list",
+        Value::Map(_) => "a map",
+        Value::Scalar { text, plain } => match (text.as_str(), plain) {
+            (_, true) if node.is_null() => "nothing",
+            ("true" | "True" | "TRUE" | "false" | "False" | "FALSE", true) => "a truth value",
+            (text, true) if text.parse::<f64>().is_ok_and(f64::is_finite) => "a number",
+            _ => "text",
+        },
+    }
+}

@@ -1,0 +1,306 @@
+//! Validated settings: what the rest of Sentinel works from.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use sentinel_core::card::Card;
+use url::Url;
+
+use crate::diagnostic::{Diagnostic, Problems, Severity};
+
+/// A whole configuration, defaults applied, references resolved, ranges checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `debug`: say more than usual.
+    pub debug: bool,
+    /// `log-level`; where it is not given, `debug: true` means [`Level::Debug`].
+    pub log_level: Level,
+    /// Who may post webhooks.
+    pub ingest: Ingest,
+    /// The model.
+    pub openai: OpenAi,
+    /// How many at once, how often.
+    pub dispatcher: Dispatcher,
+    /// Spending limits; `None` where the section is absent. Not built yet: see [`Settings::protecting_unbuilt`].
+    pub budget: Option<Budget>,
+    /// The incident cards, in the order in which they are tried.
+    pub cards: Vec<Card>,
+    /// The MCP servers.
+    pub servers: Vec<Server>,
+    /// Where reports go. A sink named `log` exists even if the file defines none.
+    pub sinks: Vec<SinkSettings>,
+    /// What is polled. Not built yet.
+    pub watchers: Vec<Watcher>,
+    /// Exceptions from the address policy.
+    pub network: Network,
+    /// How long transcripts are kept.
+    pub audit_retention: Duration,
+    /// What the file asks for as a protection and this version does not do: as errors, with their places. A process
+    /// that handles alerts must not start while there is any.
+    pub protecting_unbuilt: Vec<Diagnostic>,
+    pub(crate) secrets: Vec<SecretString>,
+}
+
+impl Settings {
+    /// Refuses what would leave out a protection that the operator asked for. For processes that handle alerts;
+    /// `validate` only warns.
+    ///
+    /// # Errors
+    /// Each protection that is asked for and not built.
+    pub fn refuse_unbuilt_protection(&self) -> Result<(), Problems> {
+        if self.protecting_unbuilt.is_empty() {
+            return Ok(());
+        }
+        Err(Problems { diagnostics: self.protecting_unbuilt.clone() })
+    }
+
+    /// Every secret of the configuration, for the redactor: tokens, passwords, keys, and each header that came from
+    /// the environment or is named like a credential.
+    pub fn secrets(&self) -> Vec<SecretString> {
+        self.secrets.clone()
+    }
+
+    /// The server of this name.
+    pub fn server(&self, name: &str) -> Option<&Server> {
+        self.servers.iter().find(|s| s.name == name)
+    }
+
+    /// The sink that a card's entry names: `name`, or `name:route`.
+    pub fn sink(&self, entry: &str) -> Option<&SinkSettings> {
+        let name = entry.split_once(':').map_or(entry, |(name, _)| name);
+        self.sinks.iter().find(|s| s.name == name)
+    }
+}
+
+/// A log level.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Failures.
+    Error,
+    /// What a person should look at.
+    Warn,
+    /// What happened.
+    Info,
+    /// What was decided, and why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// As tracing's filters spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Who may post webhooks. Any one of the credentials is enough.
+#[derive(Clone, Default, Debug)]
+pub struct Ingest {
+    /// Nobody needs credentials; must be said in words.
+    pub allow_anonymous: bool,
+    /// Bearer tokens; several while they are rotated. Never empty strings.
+    pub bearer: Vec<SecretString>,
+    /// User and password.
+    pub basic: Vec<(String, SecretString)>,
+    /// Header name (lower case) and value.
+    pub header: Vec<(String, SecretString)>,
+    /// Keys of Grafana's signature. Not built yet: see [`Settings::protecting_unbuilt`].
+    pub hmac: Vec<SecretString>,
+}
+
+impl Ingest {
+    /// Whether any credential is configured.
+    pub const fn has_credentials(&self) -> bool {
+        !(self.bearer.is_empty() && self.basic.is_empty() && self.header.is_empty() && self.hmac.is_empty())
+    }
+}
+
+/// Which of OpenAI's interfaces is spoken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Api {
+    /// `POST /responses`
+    Responses,
+    /// `POST /chat/completions`. Not built yet.
+    Chat,
+}
+
+/// The model and how it is asked.
+#[derive(Clone, Debug)]
+pub struct OpenAi {
+    /// The model of cards that name none.
+    pub model: String,
+    /// 0 to 2; dropped for models that refuse it.
+    pub temperature: f64,
+    /// Where the API lives, as written: `https://api.openai.com/v1` by default.
+    pub base_url: Url,
+    /// Which interface.
+    pub api: Api,
+    /// `None`: reports are made of evidence only.
+    pub api_key: Option<SecretString>,
+    /// Sent as it is; dropped for models that refuse it.
+    pub reasoning_effort: Option<String>,
+    /// The most tokens of one answer.
+    pub max_output_tokens: u32,
+    /// Sent as it is.
+    pub service_tier: Option<String>,
+    /// The longest one call may take.
+    pub timeout: Duration,
+    /// By model.
+    pub prices: BTreeMap<String, Price>,
+}
+
+/// What a model costs, in USD per million tokens.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Price {
+    /// Tokens sent.
+    pub input: f64,
+    /// Tokens sent that the provider had cached.
+    pub cached_input: f64,
+    /// Tokens received.
+    pub output: f64,
+}
+
+/// How many at once, how often.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dispatcher {
+    /// The shortest time between two generations of one incident, 10 s to 1 h.
+    pub dedupe_ttl: Duration,
+    /// Investigations at once in one process, 1 to 32.
+    pub worker_concurrency: usize,
+    /// 1 to 1000. Accepted for compatibility: the store holds what waits.
+    pub queue_size: usize,
+}
+
+/// Spending limits over all cards. Absent: no limit of this kind.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct Budget {
+    /// Paid investigations an hour.
+    pub per_hour: Option<u32>,
+    /// Paid investigations a day.
+    pub per_day: Option<u32>,
+    /// USD an hour.
+    pub usd_per_hour: Option<f64>,
+    /// USD a day.
+    pub usd_per_day: Option<f64>,
+    /// One incident's generations an hour; more of them is flapping.
+    pub generations_per_hour: Option<u32>,
+}
+
+/// How an MCP server is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// OpenAI calls it. Not built yet.
+    Hosted,
+    /// Sentinel calls it.
+    Direct,
+    /// As fits; for now, directly.
+    Auto,
+}
+
+/// Whether a hosted call asks back. Sentinel's own tool policy answers in any case.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RequireApproval {
+    /// For every tool.
+    Always,
+    /// For none.
+    Never,
+    /// By tool.
+    PerTool {
+        /// These ask.
+        always: Vec<String>,
+        /// These do not.
+        never: Vec<String>,
+    },
+}
+
+/// An MCP server. One without a `url` cannot be called yet (connector, tunnel, command).
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// How cards name it: `name.tool`.
+    pub name: String,
+    /// What OpenAI is told it is called; the name, unless given.
+    pub label: String,
+    /// Streamable HTTP endpoint.
+    pub url: Option<Url>,
+    /// OpenAI's connector.
+    pub connector_id: Option<String>,
+    /// OpenAI's tunnel.
+    pub tunnel_id: Option<String>,
+    /// A program that speaks MCP on its standard input and output, with its arguments; empty: none.
+    pub command: Vec<String>,
+    /// How it is reached.
+    pub mode: Mode,
+    /// What `name` or `name.*` in a card's `tools` means.
+    pub default_allowed_tools: Vec<String>,
+    /// Sent with each request.
+    pub headers: Vec<(String, SecretString)>,
+    /// The access token as written: a value without a scheme is a bearer token.
+    pub authorization: Option<SecretString>,
+    /// Whether a hosted call asks back.
+    pub require_approval: RequireApproval,
+    /// The longest one call may take.
+    pub timeout: Duration,
+    /// For the model.
+    pub description: Option<String>,
+}
+
+/// Where reports go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SinkSettings {
+    /// How cards name it: `name`, or `name:route`.
+    pub name: String,
+    /// What it is.
+    pub kind: SinkKind,
+}
+
+/// What a sink is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SinkKind {
+    /// The process's log.
+    Log {
+        /// At this level.
+        level: Level,
+    },
+    /// A type that is accepted and not built yet, by its name in the file, e.g. `slack`.
+    Unbuilt(String),
+}
+
+/// Something that is polled for alerts. Not built yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Watcher {
+    /// Its name.
+    pub name: String,
+    /// Base address of the Prometheus API.
+    pub endpoint: Url,
+    /// Time between two polls.
+    pub poll_interval: Duration,
+    /// The longest one poll may take.
+    pub timeout: Duration,
+    /// The resources that it looks for; empty: all.
+    pub resources: Vec<String>,
+}
+
+/// Exceptions from the address policy, by exact host name or address.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Network {
+    /// Plain http is allowed to these.
+    pub allow_insecure_hosts: Vec<String>,
+    /// These may resolve to loopback and private addresses.
+    pub allow_private_hosts: Vec<String>,
+}
+
+/// The diagnostic of a protection that is not built, as the start reports it.
+pub(crate) fn refusal(mut warning: Diagnostic) -> Diagnostic {
+    warning.severity = Severity::Error;
+    warning.help = "this version cannot protect you so: remove the key to start without".into();
+    warning
+}

@@ -1,0 +1,79 @@
+//! Where a configuration comes from.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A configuration's text, and what it takes to resolve and report it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file's name as shown in diagnostics.
+    pub name: PathBuf,
+    /// The YAML text.
+    pub text: String,
+    /// Prompt files are relative to this folder. `None`: they are those compiled into the program.
+    pub base_dir: Option<PathBuf>,
+}
+
+impl Source {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not UTF-8; the error names the file.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| io::Error::new(e.kind(), format!("cannot read the configuration {}: {e}", path.display())))?;
+        let base_dir = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+        Ok(Self { name: path.to_path_buf(), text, base_dir: Some(base_dir) })
+    }
+}
+
+/// Finds the configuration: `--config`, else `SENTINEL_CONFIG`, else `config.yaml` in the current folder, else the
+/// built-in one. An empty `SENTINEL_CONFIG` counts as unset.
+///
+/// # Errors
+/// When the file that is named, or the `config.yaml` that is there, cannot be read. There is no falling back from one
+/// that is named: that would run with a configuration nobody asked for.
+pub fn locate(explicit: Option<&Path>, env_value: Option<&str>, cwd: &Path) -> io::Result<Source> {
+    if let Some(path) = explicit {
+        return Source::read(path);
+    }
+    if let Some(path) = env_value.filter(|v| !v.is_empty()) {
+        return Source::read(Path::new(path));
+    }
+    let here = cwd.join("config.yaml");
+    match Source::read(&here) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(built_in()),
+        found => found,
+    }
+}
+
+macro_rules! prompts {
+    ($($file:literal),* $(,)?) => {
+        /// The prompts that the built-in configuration refers to, by the path that it uses.
+        const PROMPTS: &[(&str, &str)] =
+            &[$((concat!("../prompts/", $file), include_str!(concat!("../../../prompts/", $file)))),*];
+    };
+}
+
+prompts![
+    "any-alert.md.j2",
+    "kube-pod-crash-looping.md.j2",
+    "kube-pod-not-ready.md.j2",
+    "node-filesystem-almost-out-of-space.md.j2",
+    "target-down.md.j2",
+    "watchdog.md.j2",
+];
+
+/// The configuration that is compiled in: `infra/sentinel.yaml` with its prompts.
+pub fn built_in() -> Source {
+    Source {
+        name: PathBuf::from("built-in/sentinel.yaml"),
+        text: include_str!("../../../infra/sentinel.yaml").to_owned(),
+        base_dir: None,
+    }
+}
+
+/// The text of a compiled-in prompt.
+pub(crate) fn built_in_prompt(path: &str) -> Option<&'static str> {
+    PROMPTS.iter().find(|(name, _)| *name == path).map(|(_, text)| *text)
+}
