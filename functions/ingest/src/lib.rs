@@ -1,1 +1,174 @@
-//! HTTP request to intake to response.
+//! HTTP request to intake to response: what the ingest function does, whoever carries the request.
+//!
+//! [`Ingest::handle`] is the whole of it. The local server and the Lambda call the same function with a request whose
+//! body they have read; nothing here knows which of them it is.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /webhook/alertmanager` | 200 with the receipt once everything is stored and queued; 400, 401, 413, 415 with what is wrong; 503 with `Retry-After` when the store or the queue fails |
+//! | `GET /healthz` | 200, always: it says that the process answers, not that the store does |
+//! | another method there | 405 with `Allow` |
+//! | anything else | 404 |
+//!
+//! Alertmanager retries within a flush only after a 5xx or a transport error; after any 4xx, 429 included, it waits
+//! for the next group interval (`notify/webhook/webhook.go`, `notify/retry_stage.go`). So everything that is not the
+//! request's own fault is a 503, a missing table or permission too: an alert must not be lost to our mistake.
+
+mod answer;
+mod auth;
+mod unmatched;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, Response};
+use sentinel_alertmanager::{EnvelopeError, MAX_BODY_BYTES};
+use sentinel_core::card::Card;
+use sentinel_core::drive::DriveError;
+use sentinel_core::intake::{Receipt, intake};
+use sentinel_core::ports::Ports;
+
+pub use auth::{Authenticator, Credentials, Unauthorized};
+
+/// Where webhooks are posted to.
+pub const WEBHOOK_PATH: &str = "/webhook/alertmanager";
+/// Where liveness is asked for.
+pub const HEALTH_PATH: &str = "/healthz";
+/// Lines that one webhook may add to the log about alerts that no card takes, and as many about refused ones.
+const MAX_LOGGED: usize = 10;
+
+/// Answers webhooks.
+#[derive(Clone, Debug)]
+pub struct Ingest {
+    ports: Ports,
+    cards: Arc<[Card]>,
+    auth: Authenticator,
+}
+
+impl Ingest {
+    /// Takes webhooks for these cards, from those whom `auth` lets in.
+    pub fn new(ports: Ports, cards: Arc<[Card]>, auth: Authenticator) -> Self {
+        Self { ports, cards, auth }
+    }
+
+    /// Answers one request, whatever it is.
+    ///
+    /// A body of more than [`MAX_BODY_BYTES`] is answered with 413; the carrier may cut it after that many bytes and
+    /// one, as long as it reads the rest, because a sender that is still writing would not see the answer.
+    pub async fn handle(&self, request: Request<Bytes>) -> Response<Bytes> {
+        let (parts, body) = request.into_parts();
+        match parts.uri.path() {
+            WEBHOOK_PATH if parts.method == Method::POST => self.webhook(&parts.headers, &body).await,
+            WEBHOOK_PATH => answer::method_not_allowed("POST"),
+            HEALTH_PATH if parts.method == Method::GET || parts.method == Method::HEAD => answer::healthy(),
+            HEALTH_PATH => answer::method_not_allowed("GET, HEAD"),
+            _ => answer::not_found(),
+        }
+    }
+
+    async fn webhook(&self, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
+        if let Err(refused) = self.auth.check(headers) {
+            tracing::warn!("webhook without valid credentials");
+            return refused.response();
+        }
+        if let Err(unsupported) = readable(headers) {
+            tracing::warn!(reason = unsupported.reason(), "webhook of an unsupported media type");
+            return unsupported.response();
+        }
+        let message = match sentinel_alertmanager::parse(body, self.ports.clock.now()) {
+            Ok(message) => message,
+            Err(error) => return refuse(&error, body.len()),
+        };
+        let unmatched = unmatched::find(&self.cards, &message.alerts);
+        match intake(&self.ports, &self.cards, message).await {
+            Ok(receipt) => {
+                unmatched::log(&unmatched);
+                log_receipt(&receipt);
+                answer::receipt(receipt)
+            }
+            Err(error) => {
+                log_failure(&error);
+                answer::try_again()
+            }
+        }
+    }
+}
+
+/// What a header says about the body that makes it no JSON text.
+#[derive(Clone, Copy, Debug)]
+enum Unsupported {
+    Encoding,
+    Type,
+}
+
+impl Unsupported {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Encoding => "content-encoding",
+            Self::Type => "content-type",
+        }
+    }
+
+    fn response(self) -> Response<Bytes> {
+        match self {
+            Self::Encoding => answer::unsupported_encoding(),
+            Self::Type => answer::unsupported_type(),
+        }
+    }
+}
+
+/// Refuses what is compressed and what is a form. Everything else is tried as JSON: senders that are templated or
+/// written by hand name all sorts of types, or none.
+fn readable(headers: &HeaderMap) -> Result<(), Unsupported> {
+    let encoded = headers.get_all(CONTENT_ENCODING).iter().any(|value| {
+        let value = value.as_bytes().trim_ascii();
+        !value.is_empty() && !value.eq_ignore_ascii_case(b"identity")
+    });
+    if encoded {
+        return Err(Unsupported::Encoding);
+    }
+    let form = headers.get_all(CONTENT_TYPE).iter().any(|value| {
+        let value = value.as_bytes().trim_ascii().to_ascii_lowercase();
+        value.starts_with(b"multipart/") || value.starts_with(b"application/x-www-form-urlencoded")
+    });
+    if form { Err(Unsupported::Type) } else { Ok(()) }
+}
+
+fn refuse(error: &EnvelopeError, bytes: usize) -> Response<Bytes> {
+    // The reason may quote the body, and goes to the sender only.
+    tracing::warn!(
+        status = error.status(),
+        bytes,
+        limit = MAX_BODY_BYTES,
+        path = answer::path(error),
+        "webhook that cannot be read"
+    );
+    answer::unreadable(error)
+}
+
+fn log_receipt(receipt: &Receipt) {
+    for refusal in receipt.refusals.iter().take(MAX_LOGGED) {
+        tracing::warn!(path = refusal.path, "alert that cannot be read");
+    }
+    tracing::info!(
+        accepted = receipt.accepted,
+        duplicates = receipt.duplicates,
+        joined = receipt.joined,
+        resolved = receipt.resolved,
+        suppressed = receipt.suppressed,
+        unmatched = receipt.unmatched,
+        refused = receipt.refused,
+        incidents = receipt.incidents.len(),
+        "webhook taken"
+    );
+}
+
+/// An error that passes by itself is a warning; one that somebody has to mend (it names the table or queue) is not.
+fn log_failure(error: &DriveError) {
+    if error.is_retryable() {
+        tracing::warn!(%error, "webhook put off");
+    } else {
+        tracing::error!(%error, "webhook put off until the store or the queue is mended");
+    }
+}

@@ -1,0 +1,175 @@
+//! Who may come in.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Response};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::{Choice, ConstantTimeEq};
+use thiserror::Error;
+
+use crate::answer;
+
+/// Base64 as clients write it: with or without padding (RFC 7617 says with).
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What the configuration's `ingest:` says. Any one of the credentials is enough; several of a kind are for rotating
+/// them. An empty secret lets nobody in.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// Nobody needs credentials, if none are configured.
+    pub allow_anonymous: bool,
+    /// `Authorization: Bearer …` (RFC 6750).
+    pub bearer: Vec<SecretString>,
+    /// `Authorization: Basic …` (RFC 7617): user, without a colon, and password.
+    pub basic: Vec<(String, SecretString)>,
+    /// A header's name, in any case, and its value.
+    pub header: Vec<(String, SecretString)>,
+}
+
+/// Decides whether a request may come in. Cheap to clone.
+#[derive(Clone)]
+pub struct Authenticator {
+    known: Arc<Known>,
+    anonymous: bool,
+}
+
+struct Known {
+    bearer: Vec<SecretString>,
+    /// `user:password`
+    basic: Vec<SecretString>,
+    header: Vec<(String, SecretString)>,
+    challenges: Vec<HeaderValue>,
+    /// Something was asked for, even if it can never be shown: an empty secret closes the door, it does not open it.
+    configured: bool,
+}
+
+impl Authenticator {
+    /// Lets in whoever shows one of the credentials. Where none is configured, everybody if `allow_anonymous`, else
+    /// nobody: configured credentials hold whatever `allow_anonymous` says.
+    pub fn new(credentials: Credentials) -> Self {
+        let Credentials { allow_anonymous, bearer, basic, header } = credentials;
+        let configured = !(bearer.is_empty() && basic.is_empty() && header.is_empty());
+        let mut challenges = Vec::new();
+        if !basic.is_empty() {
+            challenges.push(HeaderValue::from_static(r#"Basic realm="sentinel", charset="UTF-8""#));
+        }
+        if !bearer.is_empty() || challenges.is_empty() {
+            challenges.insert(0, HeaderValue::from_static(r#"Bearer realm="sentinel""#));
+        }
+        let said = |secret: &SecretString| !secret.expose_secret().is_empty();
+        let known = Known {
+            bearer: bearer.into_iter().filter(said).collect(),
+            basic: basic
+                .into_iter()
+                .filter(|(_, password)| said(password))
+                .map(|(user, password)| format!("{user}:{}", password.expose_secret()).into())
+                .collect(),
+            header: header.into_iter().filter(|(_, value)| said(value)).collect(),
+            challenges,
+            configured,
+        };
+        Self { known: Arc::new(known), anonymous: allow_anonymous && !configured }
+    }
+
+    /// The same for a listener on a loopback address: where nothing is configured, no credentials are needed.
+    /// Where something is, it holds there too.
+    #[must_use]
+    pub fn or_loopback(self) -> Self {
+        Self { anonymous: !self.known.configured, ..self }
+    }
+
+    /// Whether everybody may come in.
+    pub const fn is_open(&self) -> bool {
+        self.anonymous
+    }
+
+    /// Whether nobody ever may come in: nothing is configured, and that is not said to be meant.
+    pub fn is_shut(&self) -> bool {
+        !self.anonymous && !self.known.configured
+    }
+
+    /// Checks a request's headers. Every secret is compared, in constant time.
+    ///
+    /// # Errors
+    /// [`Unauthorized`], which knows the answer.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+        if self.anonymous {
+            return Ok(());
+        }
+        let mut matches = Choice::from(0);
+        for value in headers.get_all(AUTHORIZATION) {
+            if let Some(token) = after_scheme(value.as_bytes(), b"bearer") {
+                matches |= any(&self.known.bearer, token);
+            } else if let Some(encoded) = after_scheme(value.as_bytes(), b"basic")
+                && let Ok(pair) = BASE64.decode(encoded)
+            {
+                matches |= any(&self.known.basic, &pair);
+            }
+        }
+        for (name, secret) in &self.known.header {
+            for value in headers.get_all(name.as_str()) {
+                matches |= any([secret], value.as_bytes());
+            }
+        }
+        if matches.into() { Ok(()) } else { Err(Unauthorized { known: Arc::clone(&self.known) }) }
+    }
+}
+
+/// What stands behind an authentication scheme, whose name is case-insensitive (RFC 9110, section 11.1).
+fn after_scheme<'v>(value: &'v [u8], scheme: &[u8]) -> Option<&'v [u8]> {
+    let (name, rest) = value.trim_ascii().split_at_checked(scheme.len())?;
+    let rest = rest.strip_prefix(b" ")?;
+    name.eq_ignore_ascii_case(scheme).then(|| rest.trim_ascii())
+}
+
+/// Whether `shown` is one of the secrets. The time says how many there are and which lengths they have, nothing else.
+fn any<'s>(secrets: impl IntoIterator<Item = &'s SecretString>, shown: &[u8]) -> Choice {
+    secrets
+        .into_iter()
+        .fold(Choice::from(0), |found, secret| found | secret.expose_secret().as_bytes().ct_eq(shown))
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("anonymous", &self.anonymous)
+            .field("bearer", &self.known.bearer.len())
+            .field("basic", &self.known.basic.len())
+            .field("header", &self.known.header.len())
+            .finish()
+    }
+}
+
+/// A request without valid credentials. Not worth a retry as it is.
+#[derive(Clone, Error)]
+#[error("valid credentials are needed")]
+pub struct Unauthorized {
+    known: Arc<Known>,
+}
+
+impl Unauthorized {
+    /// The 401, with a `WWW-Authenticate` for each scheme that would be taken.
+    pub fn response(&self) -> Response<Bytes> {
+        answer::unauthorized(&self.known.challenges)
+    }
+
+    /// Never: the same headers are refused again.
+    pub const fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+impl fmt::Debug for Unauthorized {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unauthorized")
+    }
+}
