@@ -1,0 +1,27 @@
+//! What tests need around the code under test, and nothing that production uses: this crate is a dev-dependency.
+//!
+//! [`clock`] and [`builders`] for unit tests; [`contract`], [`openai`] and [`mcp`] stand in for the network's far
+//! side, on real sockets of the loopback; [`process`] runs the real programs that `tests/setup.sh` installs;
+//! [`gate`] lets a test decide when something goes on, so that no test sleeps to synchronise.
+//!
+//! Everything here panics where a library would return an error: a part that cannot do its work has failed the
+//! test.
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test part that cannot do its work fails the test"
+)]
+
+pub mod builders;
+pub mod clock;
+pub mod contract;
+pub mod gate;
+pub mod mcp;
+pub mod openai;
+pub mod process;
+mod server;
+
+/// How long the waits of this crate go on before they fail the test: long enough for a busy two-core machine, and
+/// never reached where things work.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);

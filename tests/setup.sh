@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Installs what the end-to-end tests run beside Sentinel on a Debian machine: Alertmanager and Prometheus (Debian
+# packages), prometheus-mcp-server (Python), server-everything (npm) and cargo-nextest. Safe to run again: what is
+# there is only looked at. Apart from the Debian packages and cargo-nextest, everything goes under target/testbench.
+set -euo pipefail
+
+PROMETHEUS_MCP=1.6.2
+EVERYTHING=2026.8.31
+NODE_MAJOR_MIN=18
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+bench="$root/target/testbench"
+log="$bench/setup.log"
+mkdir -p "$bench"
+: > "$log"
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() {
+  printf 'setup: FAILED: %s\n' "$*" >&2
+  if [ -s "$log" ]; then
+    printf 'setup: the last lines of %s:\n' "$log" >&2
+    tail -n 20 "$log" >&2
+  fi
+  exit 1
+}
+# Runs a command with its output in the log, so that the terminal shows progress and not noise.
+quietly() { printf '$ %s\n' "$*" >> "$log"; "$@" >> "$log" 2>&1; }
+have() { command -v "$1" > /dev/null 2>&1; }
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  else
+    have sudo || fail "'$*' needs root: run this as root, or install sudo"
+    sudo "$@"
+  fi
+}
+
+# Two runs at once would corrupt each other's folders.
+exec 9> "$bench/setup.lock"
+if have flock; then flock 9; fi
+
+# --- Debian packages -------------------------------------------------------------------------------------------
+
+# Debian starts a service when its package is installed. `policy-rc.d` is Debian's own switch against that; it is
+# put back as it was, and services that this script brought in are not started at boot either.
+policy=/usr/sbin/policy-rc.d
+policy_is_ours=no
+restore_policy() { if [ "$policy_is_ours" = yes ]; then as_root rm -f "$policy"; policy_is_ours=no; fi; }
+trap restore_policy EXIT
+
+missing=()
+services=()
+have prometheus-alertmanager || { missing+=(prometheus-alertmanager); services+=(prometheus-alertmanager); }
+have prometheus || { missing+=(prometheus); services+=(prometheus); }
+if ! have python3; then
+  missing+=(python3 python3-venv)
+elif ! python3 -c 'import ensurepip, venv' > /dev/null 2>&1; then
+  missing+=(python3-venv)
+fi
+have node || missing+=(nodejs)
+have npm || missing+=(npm)
+
+if [ "${#missing[@]}" -gt 0 ]; then
+  have apt-get || fail "not installed: ${missing[*]}; this script installs them on Debian only"
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" > /dev/null
+    policy_is_ours=yes
+    as_root chmod 755 "$policy"
+  fi
+  say "installing Debian packages: ${missing[*]} (a minute or so)"
+  install=(env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=300)
+  # The package lists may be absent or old; refresh them only if the first try says so.
+  if ! quietly as_root "${install[@]}" "${missing[@]}"; then
+    say "refreshing the package lists"
+    quietly as_root apt-get update || fail "apt-get update"
+    quietly as_root "${install[@]}" "${missing[@]}" || fail "apt-get install ${missing[*]}"
+  fi
+  restore_policy
+  if have systemctl && [ "${#services[@]}" -gt 0 ]; then
+    quietly as_root systemctl disable "${services[@]}" || fail "could not disable ${services[*]}"
+  fi
+fi
+for tool in prometheus-alertmanager prometheus python3 node npm; do
+  have "$tool" || fail "$tool is still not on PATH"
+done
+say "ok  prometheus-alertmanager, prometheus"
+
+node_major="$(node --version | sed 's/^v\([0-9]*\).*/\1/')"
+[ "$node_major" -ge "$NODE_MAJOR_MIN" ] || fail "node $(node --version) is too old: $NODE_MAJOR_MIN or later is needed"
+
+# --- prometheus-mcp-server --------------------------------------------------------------------------------------
+
+venv="$bench/venv"
+venv_version() {
+  "$venv/bin/python" -c 'from importlib.metadata import version; print(version("prometheus-mcp-server"))' 2> /dev/null
+}
+if [ ! -x "$venv/bin/prometheus-mcp-server" ] || [ "$(venv_version)" != "$PROMETHEUS_MCP" ]; then
+  say "installing prometheus-mcp-server $PROMETHEUS_MCP into target/testbench/venv (a minute or so)"
+  quietly python3 -m venv --clear "$venv" || fail "python3 -m venv $venv"
+  quietly "$venv/bin/python" -m pip install --no-input "prometheus-mcp-server==$PROMETHEUS_MCP" ||
+    fail "pip install prometheus-mcp-server==$PROMETHEUS_MCP"
+  [ "$(venv_version)" = "$PROMETHEUS_MCP" ] || fail "prometheus-mcp-server $PROMETHEUS_MCP cannot be imported"
+fi
+say "ok  prometheus-mcp-server $PROMETHEUS_MCP"
+
+# --- server-everything ------------------------------------------------------------------------------------------
+
+npm_dir="$bench/npm"
+everything="$npm_dir/node_modules/@modelcontextprotocol/server-everything"
+everything_version() { node -p "require('$everything/package.json').version" 2> /dev/null; }
+if [ ! -f "$everything/dist/index.js" ] || [ "$(everything_version)" != "$EVERYTHING" ]; then
+  say "installing @modelcontextprotocol/server-everything $EVERYTHING into target/testbench/npm"
+  mkdir -p "$npm_dir"
+  [ -f "$npm_dir/package.json" ] || printf '{"private": true}\n' > "$npm_dir/package.json"
+  quietly npm install --prefix "$npm_dir" --ignore-scripts --no-audit --no-fund --save-exact \
+    "@modelcontextprotocol/server-everything@$EVERYTHING" || fail "npm install server-everything@$EVERYTHING"
+  [ "$(everything_version)" = "$EVERYTHING" ] || fail "server-everything $EVERYTHING is not where npm should have put it"
+fi
+say "ok  server-everything $EVERYTHING"
+
+# --- cargo-nextest ----------------------------------------------------------------------------------------------
+
+if ! have cargo-nextest && [ ! -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-nextest" ]; then
+  have cargo || fail "cargo is not installed: see https://rustup.rs"
+  say "building cargo-nextest (several minutes)"
+  quietly cargo install cargo-nextest --locked || fail "cargo install cargo-nextest --locked"
+fi
+say "ok  cargo-nextest"
+say "done"
