@@ -1,0 +1,273 @@
+//! The process's log: one event a telling, with what a person needs to decide whether to look further.
+
+use async_trait::async_trait;
+use sentinel_core::alert::Labels;
+use sentinel_core::incident::Event;
+use sentinel_core::ports::{Sink, SinkError, Telling};
+use sentinel_core::report::{ReportSource, Statement};
+use tracing::Level;
+
+/// The longest text that goes into one field, in characters.
+const MAX_TEXT: usize = 300;
+
+/// Tells the log. It has no ids of its own and never fails: where a log line goes is the subscriber's matter.
+#[derive(Clone, Copy, Debug)]
+pub struct LogSink {
+    level: Level,
+}
+
+impl LogSink {
+    /// Logs at `level`; what the process's log level leaves out is not seen.
+    pub const fn new(level: Level) -> Self {
+        Self { level }
+    }
+}
+
+/// `tracing::event!` wants its level at compile time.
+macro_rules! at {
+    ($level:expr, $($event:tt)+) => {
+        match $level {
+            Level::ERROR => tracing::event!(Level::ERROR, $($event)+),
+            Level::WARN => tracing::event!(Level::WARN, $($event)+),
+            Level::INFO => tracing::event!(Level::INFO, $($event)+),
+            Level::DEBUG => tracing::event!(Level::DEBUG, $($event)+),
+            Level::TRACE => tracing::event!(Level::TRACE, $($event)+),
+        }
+    };
+}
+
+#[async_trait]
+impl Sink for LogSink {
+    async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError> {
+        let Telling { event, head, report, .. } = telling;
+        let report = report.as_ref();
+        // The report lists the likeliest first.
+        let top: Option<&Statement> = report.and_then(|r| r.hypotheses.first());
+        at!(
+            self.level,
+            incident = head.id.as_str(),
+            gen = head.generation.0,
+            event = %event,
+            card = inert(&head.card),
+            labels = labels(&head.labels),
+            verdict = report.map(|r| r.verdict).or(head.verdict).map(|v| v.to_string()),
+            title = report.map(|r| inert(&r.title)),
+            hypothesis = top.map(|h| inert(&h.statement)),
+            confidence = top.and_then(|h| h.confidence),
+            supported = top.and_then(|h| h.supported),
+            source = report.map(|r| source(r.source)),
+            usd = report.and_then(|r| r.usage.usd),
+            reason = head.reason.as_deref().map(inert),
+            resolved_at = head.resolved_at.map(|at| at.to_string()),
+            "{}",
+            message(*event)
+        );
+        Ok(None)
+    }
+}
+
+/// Constant, so that it can be searched for.
+const fn message(event: Event) -> &'static str {
+    match event {
+        Event::Findings => "incident findings",
+        Event::Failed => "incident failed",
+        Event::Aborted => "incident aborted",
+        Event::Suppressed => "incident suppressed",
+        Event::Updated => "incident updated",
+        Event::Resolved => "incident resolved",
+    }
+}
+
+const fn source(source: ReportSource) -> &'static str {
+    match source {
+        ReportSource::Model => "model",
+        ReportSource::EvidenceOnly => "evidence_only",
+        ReportSource::Recorded => "recorded",
+    }
+}
+
+fn labels(labels: &Labels) -> String {
+    inert(&labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect::<Vec<_>>().join(","))
+}
+
+/// Text of an alert or a model, cut, and on one line in one direction: control characters, separators of lines and
+/// marks that turn the direction of writing are escaped.
+fn inert(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(MAX_TEXT));
+    for (place, c) in text.chars().enumerate() {
+        if place == MAX_TEXT {
+            out.push('…');
+            break;
+        }
+        match c {
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                out.extend(c.escape_unicode());
+            }
+            _ if c.is_control() => out.extend(c.escape_default()),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use sentinel_core::UnixMs;
+    use sentinel_core::incident::{Gen, Head, IncidentId, Members, State};
+    use sentinel_core::report::{Citation, Report, Usage, Verdict};
+    use sentinel_testkit::builders::NOON;
+
+    use super::*;
+
+    fn head(state: State) -> Head {
+        Head {
+            schema: Head::SCHEMA,
+            id: IncidentId::new("abc"),
+            card: "pods".into(),
+            labels: [
+                ("alertname".to_owned(), "PodDown".to_owned()),
+                ("namespace".to_owned(), "web".to_owned()),
+            ]
+            .into(),
+            version: 3,
+            writer: "w".into(),
+            state,
+            generation: Gen(NOON.get()),
+            epoch: 1,
+            owner: None,
+            lease_until: None,
+            attempts: 1,
+            slices: 0,
+            turn: 2,
+            not_before: NOON,
+            sent_at: None,
+            sends: 0,
+            reopen_after: NOON,
+            began: Some(NOON),
+            seen: Some(NOON),
+            resolved_at: None,
+            digest: "d".into(),
+            known: Members::default(),
+            firing: Members::default(),
+            truncated: false,
+            deliveries: vec![],
+            verdict: None,
+            reason: None,
+            ttl: None,
+        }
+    }
+
+    fn report(title: &str, usd: Option<f64>) -> Report {
+        let quote = Citation { id: "E1".into(), quote: "Back-off restarting".into(), found: Some(true) };
+        Report {
+            verdict: Verdict::ActionRequired,
+            title: title.into(),
+            summary: "a summary that stays in the store".into(),
+            hypotheses: vec![Statement {
+                statement: "The image cannot be pulled".into(),
+                confidence: Some(0.8),
+                evidence: vec![quote],
+                supported: Some(true),
+            }],
+            ruled_out: vec![],
+            gaps: vec![],
+            next_steps: vec![],
+            checklist: vec![],
+            source: ReportSource::Model,
+            model: Some("m".into()),
+            usage: Usage { usd, ..Usage::default() },
+            truncated_alerts: 0,
+        }
+    }
+
+    fn telling(event: Event, head: Head, report: Option<Report>) -> Telling {
+        Telling { event, head, notification: None, report, idempotency_key: "k".into(), remote: None }
+    }
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What the log says, without times.
+    async fn logged(sink: LogSink, telling: &Telling) -> String {
+        let kept = Kept::default();
+        let out = kept.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .without_time()
+            .with_ansi(false)
+            .with_max_level(Level::TRACE)
+            .with_writer(move || out.clone())
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        assert_eq!(sink.tell(telling).await.unwrap(), None);
+        let text = kept.0.lock().unwrap().clone();
+        String::from_utf8(text).unwrap().trim().to_owned()
+    }
+
+    #[tokio::test]
+    async fn findings_are_one_event_with_the_top_hypothesis_and_never_the_whole_report() {
+        let telling =
+            telling(Event::Findings, head(State::Done), Some(report("api cannot start", Some(0.0125))));
+        let line = logged(LogSink::new(Level::INFO), &telling).await;
+        insta::assert_snapshot!(line, @"");
+        assert!(!line.contains("summary"));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_known_is_left_out() {
+        let mut failed = head(State::Failed);
+        failed.reason = Some("gave up after 3 attempts: the model refused the key".into());
+        failed.resolved_at = Some(UnixMs::new(NOON.get() + 1_000));
+        let line = logged(LogSink::new(Level::WARN), &telling(Event::Failed, failed, None)).await;
+        insta::assert_snapshot!(line, @"");
+    }
+
+    #[tokio::test]
+    async fn text_from_outside_is_one_line_and_bounded() {
+        let title = format!("ok\n INFO all is well\u{1b}[2J\u{202e}{}", "x".repeat(1_000));
+        let telling = telling(Event::Findings, head(State::Done), Some(report(&title, None)));
+        let line = logged(LogSink::new(Level::INFO), &telling).await;
+        assert_eq!(line.lines().count(), 1);
+        assert!(!line.contains('\u{1b}') && !line.contains('\u{202e}'), "{line:?}");
+        assert!(line.contains('…') && !line.contains(&"x".repeat(MAX_TEXT)), "{line}");
+    }
+
+    #[tokio::test]
+    async fn the_level_is_the_configured_one() {
+        for level in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE] {
+            let line = logged(LogSink::new(level), &telling(Event::Resolved, head(State::Done), None)).await;
+            assert!(line.starts_with(level.as_str()), "{line}");
+            assert!(line.contains("incident resolved"), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_event_has_a_message_of_its_own() {
+        let events = [
+            Event::Findings,
+            Event::Failed,
+            Event::Aborted,
+            Event::Suppressed,
+            Event::Updated,
+            Event::Resolved,
+        ];
+        let messages: std::collections::BTreeSet<_> = events.map(message).into();
+        assert_eq!(messages.len(), events.len());
+        for event in events {
+            assert!(message(event).ends_with(&event.to_string()));
+        }
+    }
+}
