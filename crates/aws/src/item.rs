@@ -1,0 +1,392 @@
+//! How records are stored: the whole definition of the format.
+//!
+//! One table. All items of an incident share the partition key `INC#<id>`; the sort key says what an item is:
+//!
+//! | sort key | item |
+//! |---|---|
+//! | `HEAD` | the [`Head`], its serde fields as attributes, and what the indexes need |
+//! | `GEN#<gen>#SNAP#<digest>` | a notification |
+//! | `GEN#<gen>#TURN#<n>` | a model response |
+//! | `GEN#<gen>#OUT#<n>` | a tool output |
+//! | `GEN#<gen>#REPORT` | the report |
+//! | `GEN#<gen>#PART#<hash>#<n>` | a part of a body that is too large for one item |
+//!
+//! `<gen>` has 16 digits and `<n>` 6, padded with zeros, so that all of a generation is one range. A child holds its
+//! text as `body`; one over [`PART_BYTES`] holds the text's SHA-256 as `hash` and the number of its `parts` instead.
+//! Parts are named by that hash and written before the child: until the child is there nobody looks for them, and
+//! writing them again changes nothing, whoever does it.
+//!
+//! Two sparse indexes, both with keys only. `due`: `due_shard` (`D#0` to `D#7`, by the id's hash) and `due`
+//! (milliseconds) from [`due_at`](sentinel_core::lifecycle::due_at). `recent`: `recent_shard` (`R#0` to `R#3`) and
+//! `gen`. `expires` is the table's time-to-live, in seconds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::{Display, Write as _};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId};
+use sentinel_core::lifecycle::due_at;
+use sentinel_core::ports::StoreError;
+use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
+use sha2::{Digest as _, Sha256};
+
+/// An item as the SDK holds it.
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// The most bytes of a child's body in one item. `DynamoDB` takes 400 KB an item, names included.
+pub const PART_BYTES: usize = 350 * 1024;
+
+/// Over how many partitions the index of due heads is spread: 1,000 writes a second each.
+const DUE_SHARDS: u32 = 8;
+/// Over how many the index of newest generations is: it is only written when one opens.
+const RECENT_SHARDS: u32 = 4;
+
+/// Attribute and index names.
+pub(crate) mod attr {
+    pub(crate) const PK: &str = "pk";
+    pub(crate) const SK: &str = "sk";
+    pub(crate) const GEN: &str = "gen";
+    pub(crate) const VERSION: &str = "version";
+    pub(crate) const SCHEMA: &str = "schema";
+    pub(crate) const DUE: &str = "due";
+    pub(crate) const DUE_SHARD: &str = "due_shard";
+    pub(crate) const DUE_INDEX: &str = "due";
+    pub(crate) const RECENT_SHARD: &str = "recent_shard";
+    pub(crate) const RECENT_INDEX: &str = "recent";
+    pub(crate) const EXPIRES: &str = "expires";
+    pub(crate) const BODY: &str = "body";
+    pub(crate) const HASH: &str = "hash";
+    pub(crate) const PARTS: &str = "parts";
+}
+
+/// The head's sort key.
+pub(crate) const HEAD: &str = "HEAD";
+
+pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+pub(crate) fn number(value: impl Display) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+/// The partition key of all items of an incident.
+pub(crate) fn partition(id: &IncidentId) -> AttributeValue {
+    text(format!("INC#{id}"))
+}
+
+/// The sort key's beginning of all children of a generation.
+pub(crate) fn generation_prefix(generation: Gen) -> String {
+    format!("GEN#{:016}#", generation.0)
+}
+
+fn child_key(generation: Gen, name: &ChildName) -> String {
+    let prefix = generation_prefix(generation);
+    match name {
+        ChildName::Snapshot(digest) => format!("{prefix}SNAP#{digest}"),
+        ChildName::Turn(n) => format!("{prefix}TURN#{n:06}"),
+        ChildName::Output(n) => format!("{prefix}OUT#{n:06}"),
+        ChildName::Report => format!("{prefix}REPORT"),
+    }
+}
+
+/// The hash keys of all partitions of an index.
+pub(crate) fn due_shards() -> impl Iterator<Item = String> {
+    (0..DUE_SHARDS).map(|n| format!("D#{n}"))
+}
+
+/// See [`due_shards`].
+pub(crate) fn recent_shards() -> impl Iterator<Item = String> {
+    (0..RECENT_SHARDS).map(|n| format!("R#{n}"))
+}
+
+/// Where an id goes. Stored with the item, so it must only spread well, not stay the same for ever.
+fn shard(id: &IncidentId, of: u32) -> u32 {
+    id.as_str().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte))) % of
+}
+
+/// A head as an item.
+pub(crate) fn head_to_item(head: &Head) -> Result<Item, StoreError> {
+    let mut item: Item = to_item(head).map_err(|e| StoreError::Refused {
+        action: format!("writing the head of {}", head.id),
+        reason: e.to_string(),
+    })?;
+    item.insert(attr::PK.into(), partition(&head.id));
+    item.insert(attr::SK.into(), text(HEAD));
+    item.insert(attr::RECENT_SHARD.into(), text(format!("R#{}", shard(&head.id, RECENT_SHARDS))));
+    if let Some(due) = due_at(head) {
+        item.insert(attr::DUE.into(), number(due.get()));
+        item.insert(attr::DUE_SHARD.into(), text(format!("D#{}", shard(&head.id, DUE_SHARDS))));
+    }
+    if let Some(ttl) = head.ttl {
+        item.insert(attr::EXPIRES.into(), number(UnixMs::ceil_seconds(ttl)));
+    }
+    Ok(item)
+}
+
+/// A head from an item; refused where a newer Sentinel wrote it, because writing it back would drop what that one knows.
+pub(crate) fn head_from_item(item: Item) -> Result<Head, StoreError> {
+    let name = item_name(&item);
+    let unreadable = |reason: String| StoreError::Unreadable { item: name.clone(), reason };
+    let schema: u32 = item
+        .get(attr::SCHEMA)
+        .and_then(|v| v.as_n().ok())
+        .and_then(|n| n.parse().ok())
+        .ok_or_else(|| unreadable("it has no readable schema number".into()))?;
+    if schema > Head::SCHEMA {
+        return Err(unreadable(format!(
+            "its schema is {schema}, this Sentinel is older and knows up to {}: upgrade it; the record is left as it is",
+            Head::SCHEMA
+        )));
+    }
+    from_item(item).map_err(|e| unreadable(e.to_string()))
+}
+
+/// What to write for a child: its parts, in any order, and then the item that names it.
+pub(crate) struct ChildItems {
+    pub(crate) parts: Vec<Item>,
+    pub(crate) named: Item,
+}
+
+/// A child as items.
+pub(crate) fn child_to_items(id: &IncidentId, child: &Child) -> ChildItems {
+    let key = |sk: String| Item::from([(attr::PK.into(), partition(id)), (attr::SK.into(), text(sk))]);
+    let mut named = key(child_key(child.generation, &child.name));
+    if child.body.len() <= PART_BYTES {
+        named.insert(attr::BODY.into(), text(&*child.body));
+        return ChildItems { parts: Vec::new(), named };
+    }
+    let hash = hash(&child.body);
+    let prefix = generation_prefix(child.generation);
+    let parts: Vec<Item> = split(&child.body)
+        .into_iter()
+        .enumerate()
+        .map(|(n, part)| {
+            let mut item = key(format!("{prefix}PART#{hash}#{n:06}"));
+            item.insert(attr::BODY.into(), text(part));
+            item
+        })
+        .collect();
+    named.insert(attr::PARTS.into(), number(parts.len()));
+    named.insert(attr::HASH.into(), text(hash));
+    ChildItems { parts, named }
+}
+
+/// Whether the item that names a child holds this body.
+pub(crate) fn has_body(named: &Item, body: &str) -> bool {
+    match named.get(attr::BODY).and_then(|v| v.as_s().ok()) {
+        Some(stored) => stored == body,
+        None => named.get(attr::HASH).and_then(|v| v.as_s().ok()).is_some_and(|stored| *stored == hash(body)),
+    }
+}
+
+/// The children of one generation from its items, in the order of their names.
+pub(crate) fn children_from_items(generation: Gen, items: Vec<Item>) -> Result<Vec<Child>, StoreError> {
+    let prefix = generation_prefix(generation);
+    let mut parts: HashMap<String, BTreeMap<String, String>> = HashMap::new();
+    let mut named = Vec::new();
+    for item in items {
+        let name = item_name(&item);
+        let unreadable = |reason: &str| StoreError::Unreadable { item: name.clone(), reason: reason.into() };
+        let key = item.get(attr::SK).and_then(|v| v.as_s().ok()).and_then(|sk| sk.strip_prefix(&prefix));
+        let key = key.ok_or_else(|| unreadable("its key is of another generation"))?;
+        if let Some(part) = key.strip_prefix("PART#") {
+            let (hash, n) = part.split_once('#').ok_or_else(|| unreadable("its key has no part number"))?;
+            let (hash, n) = (hash.to_owned(), n.to_owned());
+            let body = body(item).ok_or_else(|| unreadable("it has no body"))?;
+            parts.entry(hash).or_default().insert(n, body);
+        } else {
+            let child =
+                parse_name(key).ok_or_else(|| unreadable("it is of a kind that is not known here"))?;
+            named.push((child, name, item));
+        }
+    }
+    let mut children = named
+        .into_iter()
+        .map(|(child, name, item)| {
+            let body = match item.get(attr::HASH).and_then(|v| v.as_s().ok()) {
+                None => body(item).ok_or("it has no body"),
+                Some(hash) => gather(&parts, hash),
+            };
+            let body = body.map_err(|reason| StoreError::Unreadable { item: name, reason: reason.into() })?;
+            Ok(Child { generation, name: child, body })
+        })
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    children.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(children)
+}
+
+fn parse_name(key: &str) -> Option<ChildName> {
+    match key.split_once('#') {
+        Some(("SNAP", digest)) => Some(ChildName::Snapshot(digest.into())),
+        Some(("TURN", n)) => n.parse().ok().map(ChildName::Turn),
+        Some(("OUT", n)) => n.parse().ok().map(ChildName::Output),
+        None if key == "REPORT" => Some(ChildName::Report),
+        _ => None,
+    }
+}
+
+fn gather(parts: &HashMap<String, BTreeMap<String, String>>, stored: &str) -> Result<String, &'static str> {
+    let parts = parts.get(stored).ok_or("its parts are missing")?;
+    let whole: String = parts.values().map(String::as_str).collect();
+    if hash(&whole) == stored { Ok(whole) } else { Err("its parts do not add up to what was written") }
+}
+
+fn body(mut item: Item) -> Option<String> {
+    match item.remove(attr::BODY) {
+        Some(AttributeValue::S(body)) => Some(body),
+        _ => None,
+    }
+}
+
+/// Cuts text into pieces of at most [`PART_BYTES`], between characters.
+fn split(mut body: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    while !body.is_empty() {
+        let (part, rest) = body.split_at(body.floor_char_boundary(PART_BYTES));
+        parts.push(part);
+        body = rest;
+    }
+    parts
+}
+
+fn hash(body: &str) -> String {
+    Sha256::digest(body).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// How an error names an item: its two keys.
+fn item_name(item: &Item) -> String {
+    let key = |name| item.get(name).and_then(|v| v.as_s().ok()).map_or("?", String::as_str);
+    format!("{}/{}", key(attr::PK), key(attr::SK))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::test_support;
+
+    fn id() -> IncidentId {
+        IncidentId::new("ab".repeat(32))
+    }
+
+    fn stored(child: &Child) -> Vec<Item> {
+        let items = child_to_items(&id(), child);
+        items.parts.into_iter().chain([items.named]).collect()
+    }
+
+    #[test]
+    fn children_of_a_generation_come_back_in_the_order_of_their_names() {
+        let generation = Gen(1_700_000_000_000);
+        let names = [
+            ChildName::Snapshot("d1".into()),
+            ChildName::Turn(2),
+            ChildName::Turn(10),
+            ChildName::Output(1),
+            ChildName::Output(11),
+            ChildName::Report,
+        ];
+        let children = names.map(|name| Child { generation, name, body: "{}".into() });
+        let items = children.iter().rev().flat_map(stored).collect();
+        assert_eq!(children_from_items(generation, items).unwrap(), children);
+    }
+
+    #[test]
+    fn parts_that_a_losing_writer_left_behind_are_not_read() {
+        let generation = Gen(5);
+        let child = |body: String| Child { generation, name: ChildName::Output(1), body };
+        let winner = child("w".repeat(PART_BYTES + 1));
+        let mut items = stored(&winner);
+        items.extend(child_to_items(&id(), &child("l".repeat(3 * PART_BYTES))).parts);
+        assert_eq!(children_from_items(generation, items).unwrap(), [winner]);
+    }
+
+    #[test]
+    fn a_child_whose_parts_are_damaged_is_refused_by_name() {
+        let generation = Gen(5);
+        let child = Child { generation, name: ChildName::Report, body: "x".repeat(PART_BYTES + 1) };
+        let mut items = stored(&child);
+        items.remove(0);
+        let error = children_from_items(generation, items).unwrap_err().to_string();
+        assert!(error.contains("GEN#0000000000000005#REPORT"), "{error}");
+        assert!(error.contains("do not add up"), "{error}");
+    }
+
+    /// Bytes as AWS counts them.
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html>
+    fn size(value: &AttributeValue) -> usize {
+        match value {
+            AttributeValue::S(s) => s.len(),
+            AttributeValue::N(n) => n.len().div_ceil(2) + 1,
+            AttributeValue::L(list) => 3 + list.iter().map(|v| 1 + size(v)).sum::<usize>(),
+            AttributeValue::M(map) => 3 + map.iter().map(|(k, v)| 1 + k.len() + size(v)).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
+    fn item_size(head: &Head) -> usize {
+        head_to_item(head).unwrap().iter().map(|(name, value)| name.len() + size(value)).sum()
+    }
+
+    #[test]
+    fn a_usual_head_costs_one_write_unit_and_the_largest_eight() {
+        let usual = test_support::usual_head();
+        assert!(item_size(&usual) <= 1024, "{}", item_size(&usual));
+        let largest = test_support::largest_head();
+        assert!(item_size(&largest) <= 8 * 1024, "{}", item_size(&largest));
+    }
+
+    #[test]
+    fn a_head_comes_back_as_it_was_stored() {
+        for head in [test_support::usual_head(), test_support::largest_head()] {
+            assert_eq!(head_from_item(head_to_item(&head).unwrap()).unwrap(), head);
+        }
+    }
+
+    #[test]
+    fn only_a_head_that_is_due_is_in_the_index_of_due_ones() {
+        let mut head = test_support::usual_head();
+        assert_eq!(
+            head_to_item(&head).unwrap().get(attr::DUE),
+            due_at(&head).map(|due| number(due.get())).as_ref()
+        );
+        head.state = sentinel_core::incident::State::Done;
+        head.deliveries.clear();
+        let item = head_to_item(&head).unwrap();
+        assert!(!item.contains_key(attr::DUE) && !item.contains_key(attr::DUE_SHARD), "{item:?}");
+    }
+
+    #[test]
+    fn only_a_head_with_a_ttl_expires() {
+        let mut head = test_support::usual_head();
+        assert!(!head_to_item(&head).unwrap().contains_key(attr::EXPIRES));
+        head.ttl = Some(UnixMs::new(1_001));
+        assert_eq!(head_to_item(&head).unwrap().get(attr::EXPIRES), Some(&number(2)));
+    }
+
+    #[test]
+    fn a_head_of_a_newer_sentinel_is_refused_with_what_to_do() {
+        let mut item = head_to_item(&test_support::usual_head()).unwrap();
+        item.insert(attr::SCHEMA.into(), number(Head::SCHEMA + 1));
+        let error = head_from_item(item).unwrap_err();
+        assert!(!error.is_retryable());
+        assert!(error.to_string().contains("this Sentinel is older"), "{error}");
+        assert!(error.to_string().contains("upgrade"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn splitting_loses_nothing_and_cuts_no_character(unit in "[a-zß→😀]{1,7}", more in 0_usize..9) {
+            let body = unit.repeat(PART_BYTES / unit.len() + more);
+            let parts = split(&body);
+            prop_assert!(parts.iter().all(|part| part.len() <= PART_BYTES));
+            prop_assert_eq!(parts.concat(), body);
+        }
+    }
+}

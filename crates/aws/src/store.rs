@@ -1,0 +1,341 @@
+//! The port's methods, as `DynamoDB` calls.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
+use futures::future::try_join_all;
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{Child, Gen, Head, IncidentId};
+use sentinel_core::lifecycle::due_at;
+use sentinel_core::ports::{Appended, Created, IncidentStore, StoreError, Swapped};
+
+use crate::error::store_error;
+use crate::item::{self, Item, attr, number, partition, text};
+
+/// The most items that one `BatchGetItem` takes.
+const BATCH: usize = 100;
+/// How often the rest of a batch that came back incomplete is asked for, and how long the first pause is.
+const BATCH_TRIES: u32 = 5;
+const BATCH_PAUSE: Duration = Duration::from_millis(50);
+
+/// Incidents in one `DynamoDB` table.
+#[derive(Clone, Debug)]
+pub struct DynamoStore {
+    client: Client,
+    table: String,
+}
+
+impl DynamoStore {
+    /// A store in `table`, which [`crate::create_table`] or the deployment's template has made.
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self { client, table: table.into() }
+    }
+
+    /// What an error says was asked, of which table.
+    fn action(&self, what: &str, of: &str) -> String {
+        format!("{what} {of} in table {}", self.table)
+    }
+
+    /// A conditional write. `Err(Some(item))`: the condition failed, and this is what stands there.
+    async fn put(&self, action: &str, of: &IncidentId, put: PutItemFluentBuilder) -> Result<Put, StoreError> {
+        let sent = put
+            .table_name(&self.table)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(Put::Stored),
+            Err(SdkError::ServiceError(e)) if e.err().is_conditional_check_failed_exception() => {
+                match e.into_err() {
+                    PutItemError::ConditionalCheckFailedException(e) => Ok(Put::Found(e.item)),
+                    other => {
+                        Err(StoreError::Unavailable(format!("{}: {other}", self.action(action, of.as_str()))))
+                    }
+                }
+            }
+            Err(e) => Err(store_error(self.action(action, of.as_str()), &e)),
+        }
+    }
+
+    /// The head that a failed condition found. An engine that leaves it out of its answer is asked again.
+    async fn found(&self, id: &IncidentId, item: Option<Item>) -> Result<Option<Head>, StoreError> {
+        match item {
+            Some(item) => item::head_from_item(item).map(Some),
+            None => self.load(id).await,
+        }
+    }
+
+    /// The table keys of the first `limit` entries of one partition of an index, with their sort values.
+    async fn index_keys(&self, ask: IndexQuery<'_>) -> Result<Vec<(i64, Item)>, StoreError> {
+        let mut keys = Vec::new();
+        let mut from = None;
+        if ask.limit == 0 {
+            return Ok(keys);
+        }
+        loop {
+            let left = ask.limit.saturating_sub(keys.len());
+            let page = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(ask.index)
+                .key_condition_expression(if ask.until.is_some() {
+                    "#shard = :shard AND #sort <= :until"
+                } else {
+                    "#shard = :shard"
+                })
+                .set_expression_attribute_names(Some(ask.names()))
+                .set_expression_attribute_values(Some(ask.values()))
+                .scan_index_forward(ask.until.is_some())
+                .limit(i32::try_from(left).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(from)
+                .send()
+                .await
+                .map_err(|e| store_error(self.action("querying index", ask.index), &e))?;
+            for mut item in page.items.unwrap_or_default() {
+                let sort = item.get(ask.sort_name).and_then(|v| v.as_n().ok()).and_then(|n| n.parse().ok());
+                let sort = sort.ok_or_else(|| StoreError::Unreadable {
+                    item: format!("{item:?}"),
+                    reason: format!("its {} is no number", ask.sort_name),
+                })?;
+                item.retain(|name, _| name == attr::PK || name == attr::SK);
+                keys.push((sort, item));
+            }
+            from = page.last_evaluated_key;
+            if from.is_none() || keys.len() >= ask.limit {
+                return Ok(keys);
+            }
+        }
+    }
+
+    /// Reads heads consistently, in no order. Those that are gone by now are left out, and so are those that cannot be
+    /// read: one of them must not keep the sweeper from all others.
+    async fn heads(&self, mut keys: Vec<Item>) -> Result<Vec<Head>, StoreError> {
+        // A head that moved while the index was paged may be listed twice, and a batch with a key twice is refused.
+        let mut seen = HashSet::new();
+        keys.retain(|key| {
+            key.get(attr::PK).and_then(|v| v.as_s().ok()).is_some_and(|pk| seen.insert(pk.clone()))
+        });
+        let batches = keys.chunks(BATCH).map(|batch| self.batch(batch.to_vec()));
+        let items = try_join_all(batches).await?.into_iter().flatten();
+        Ok(items
+            .filter_map(|item| {
+                item::head_from_item(item).inspect_err(|e| tracing::error!(error = %e, "head left out")).ok()
+            })
+            .collect())
+    }
+
+    async fn batch(&self, mut keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
+        let mut items = Vec::new();
+        let mut pause = BATCH_PAUSE;
+        for _ in 0..BATCH_TRIES {
+            let request = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
+            let request = request.map_err(|e| StoreError::Refused {
+                action: self.action("reading", "heads"),
+                reason: e.to_string(),
+            })?;
+            let mut answer = self
+                .client
+                .batch_get_item()
+                .request_items(&self.table, request)
+                .send()
+                .await
+                .map_err(|e| store_error(self.action("reading", "heads"), &e))?;
+            items.extend(answer.responses.as_mut().and_then(|r| r.remove(&self.table)).unwrap_or_default());
+            let left = answer.unprocessed_keys.as_mut().and_then(|k| k.remove(&self.table));
+            keys = left.map(|k| k.keys).unwrap_or_default();
+            if keys.is_empty() {
+                return Ok(items);
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        Err(StoreError::Unavailable(format!("{}: throttled", self.action("reading", "heads"))))
+    }
+}
+
+/// How a conditional write ended.
+enum Put {
+    Stored,
+    /// Its condition failed; the item found, where the answer carries it.
+    Found(Option<Item>),
+}
+
+/// One partition of an index, ascending up to `until`, or descending where there is none.
+struct IndexQuery<'a> {
+    index: &'a str,
+    shard_name: &'a str,
+    shard: String,
+    sort_name: &'a str,
+    until: Option<UnixMs>,
+    limit: usize,
+}
+
+impl IndexQuery<'_> {
+    fn names(&self) -> HashMap<String, String> {
+        let mut names = HashMap::from([("#shard".into(), self.shard_name.into())]);
+        if self.until.is_some() {
+            names.insert("#sort".into(), self.sort_name.into());
+        }
+        names
+    }
+
+    fn values(&self) -> HashMap<String, AttributeValue> {
+        let mut values = HashMap::from([(":shard".into(), text(&*self.shard))]);
+        if let Some(until) = self.until {
+            values.insert(":until".into(), number(until.get()));
+        }
+        values
+    }
+}
+
+#[async_trait]
+impl IncidentStore for DynamoStore {
+    async fn create(&self, head: &Head) -> Result<Created, StoreError> {
+        let put = self
+            .client
+            .put_item()
+            .set_item(Some(item::head_to_item(head)?))
+            .condition_expression("attribute_not_exists(pk)");
+        match self.put("creating", &head.id, put).await? {
+            Put::Stored => Ok(Created::New),
+            Put::Found(found) => match self.found(&head.id, found).await? {
+                // The SDK tried again after a lost reply: it was this very write.
+                Some(found) if found.writer == head.writer => Ok(Created::New),
+                Some(found) => Ok(Created::Exists(Box::new(found))),
+                None => Err(StoreError::Contended(head.id.clone())),
+            },
+        }
+    }
+
+    async fn load(&self, id: &IncidentId) -> Result<Option<Head>, StoreError> {
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(attr::PK, partition(id))
+            .key(attr::SK, text(item::HEAD))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|e| store_error(self.action("reading", id.as_str()), &e))?;
+        got.item.map(item::head_from_item).transpose()
+    }
+
+    async fn swap(&self, head: &Head) -> Result<Swapped, StoreError> {
+        let put = self
+            .client
+            .put_item()
+            .set_item(Some(item::head_to_item(head)?))
+            .condition_expression("#version = :read")
+            .expression_attribute_names("#version", attr::VERSION)
+            .expression_attribute_values(":read", number(head.version.saturating_sub(1)));
+        match self.put("changing", &head.id, put).await? {
+            Put::Stored => Ok(Swapped::Stored),
+            Put::Found(found) => match self.found(&head.id, found).await? {
+                Some(found) if found.writer == head.writer => Ok(Swapped::Stored),
+                found => Ok(Swapped::Stale(found.map(Box::new))),
+            },
+        }
+    }
+
+    async fn append(&self, id: &IncidentId, child: &Child) -> Result<Appended, StoreError> {
+        let items = item::child_to_items(id, child);
+        for part in items.parts {
+            self.client
+                .put_item()
+                .table_name(&self.table)
+                .set_item(Some(part))
+                .send()
+                .await
+                .map_err(|e| store_error(self.action("writing a part of", id.as_str()), &e))?;
+        }
+        let put = self
+            .client
+            .put_item()
+            .set_item(Some(items.named.clone()))
+            .condition_expression("attribute_not_exists(sk)");
+        match self.put("writing a child of", id, put).await? {
+            Put::Stored => Ok(Appended::Written),
+            Put::Found(Some(found)) if item::has_body(&found, &child.body) => Ok(Appended::Written),
+            Put::Found(Some(_)) => Ok(Appended::Other),
+            Put::Found(None) => {
+                let mut key = items.named;
+                key.retain(|name, _| name == attr::PK || name == attr::SK);
+                let found = self.batch(vec![key]).await?;
+                let same = found.first().is_some_and(|found| item::has_body(found, &child.body));
+                Ok(if same { Appended::Written } else { Appended::Other })
+            }
+        }
+    }
+
+    async fn children(&self, id: &IncidentId, generation: Gen) -> Result<Vec<Child>, StoreError> {
+        let mut items = Vec::new();
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":pk", partition(id))
+            .expression_attribute_values(":prefix", text(item::generation_prefix(generation)))
+            .into_paginator()
+            .items()
+            .send();
+        while let Some(item) = pages.next().await {
+            items.push(
+                item.map_err(|e| store_error(self.action("reading the children of", id.as_str()), &e))?,
+            );
+        }
+        item::children_from_items(generation, items)
+    }
+
+    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
+        let shards = item::due_shards().map(|shard| {
+            self.index_keys(IndexQuery {
+                index: attr::DUE_INDEX,
+                shard_name: attr::DUE_SHARD,
+                shard,
+                sort_name: attr::DUE,
+                until: Some(now),
+                limit,
+            })
+        });
+        let mut keys: Vec<_> = try_join_all(shards).await?.into_iter().flatten().collect();
+        keys.sort_by_key(|(due, _)| *due);
+        keys.truncate(limit);
+        let heads = self.heads(keys.into_iter().map(|(_, key)| key).collect()).await?;
+        // The index lags behind the table: what was dealt with in the meantime is not due any more.
+        let mut due: Vec<_> = heads
+            .into_iter()
+            .filter_map(|head| due_at(&head).filter(|due| *due <= now).map(|due| (due, head)))
+            .collect();
+        due.sort_by_key(|(due, _)| *due);
+        Ok(due.into_iter().map(|(_, head)| head).collect())
+    }
+
+    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
+        let shards = item::recent_shards().map(|shard| {
+            self.index_keys(IndexQuery {
+                index: attr::RECENT_INDEX,
+                shard_name: attr::RECENT_SHARD,
+                shard,
+                sort_name: attr::GEN,
+                until: None,
+                limit,
+            })
+        });
+        let mut keys: Vec<_> = try_join_all(shards).await?.into_iter().flatten().collect();
+        keys.sort_by_key(|(generation, _)| std::cmp::Reverse(*generation));
+        keys.truncate(limit);
+        let mut heads = self.heads(keys.into_iter().map(|(_, key)| key).collect()).await?;
+        heads.sort_by_key(|head| std::cmp::Reverse(head.generation));
+        Ok(heads)
+    }
+}

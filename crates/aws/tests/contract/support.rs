@@ -1,0 +1,101 @@
+//! A table of its own for each test, in an embedded `DynamoDB` or in the one that `SENTINEL_TEST_DYNAMODB_URL` names.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use sentinel_aws::{CallLimits, Client, Credentials, DynamoStore, client_for_endpoint, create_table};
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, State};
+
+/// A store and, for looking behind it, its client and table.
+#[derive(Clone, Debug)]
+pub(crate) struct Bench {
+    pub(crate) store: DynamoStore,
+    pub(crate) client: Client,
+    pub(crate) table: String,
+    pub(crate) url: String,
+}
+
+/// Runs a test against an empty table, which is deleted afterwards.
+pub(crate) async fn with_table(test: impl AsyncFnOnce(&Bench)) {
+    static TABLES: AtomicU32 = AtomicU32::new(0);
+    #[expect(clippy::disallowed_methods, reason = "which DynamoDB to test against is the caller's to say")]
+    let url = match std::env::var("SENTINEL_TEST_DYNAMODB_URL") {
+        Ok(url) => url,
+        Err(_) => embedded().await,
+    };
+    let client = client(&url, CallLimits::EMBEDDED);
+    let number = TABLES.fetch_add(1, Ordering::Relaxed);
+    let table = format!("sentinel-test-{}-{number}", std::process::id());
+    create_table(&client, &table).await.unwrap();
+    let store = DynamoStore::new(client.clone(), &*table);
+    let bench = Bench { store, client, table, url };
+    test(&bench).await;
+    bench.client.delete_table().table_name(&bench.table).send().await.unwrap();
+}
+
+pub(crate) fn client(url: &str, limits: CallLimits) -> Client {
+    client_for_endpoint(url, "us-east-1", Credentials::new("test", "test", None, None, "test"), limits)
+}
+
+/// Limits for tests in which replies get lost: as on AWS, but not as tight, because test machines are slow.
+pub(crate) const PATIENT: CallLimits =
+    CallLimits { attempts: 3, attempt: Duration::from_secs(20), operation: Duration::from_mins(1) };
+
+/// Ends with the test's runtime.
+async fn embedded() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let database = dynoxide::Database::memory().unwrap();
+    tokio::spawn(dynoxide::server::serve_on(listener, database));
+    url
+}
+
+pub(crate) fn id(n: u32) -> IncidentId {
+    IncidentId::new(format!("{n:064x}"))
+}
+
+/// A pending head of generation `opened`, due two minutes after it.
+pub(crate) fn head(n: u32, opened: i64) -> Head {
+    let at = UnixMs::new(opened);
+    Head {
+        schema: Head::SCHEMA,
+        id: id(n),
+        card: "pods".into(),
+        labels: [("alertname".to_owned(), "KubePodNotReady".to_owned())].into(),
+        version: 1,
+        writer: format!("writer-{n}"),
+        state: State::Pending,
+        generation: Gen(opened),
+        epoch: 0,
+        owner: None,
+        lease_until: None,
+        attempts: 0,
+        slices: 0,
+        turn: 0,
+        not_before: at,
+        sent_at: None,
+        sends: 0,
+        reopen_after: at.plus(Duration::from_mins(10)),
+        began: Some(at),
+        seen: Some(at),
+        resolved_at: None,
+        digest: "d".into(),
+        known: [].into_iter().collect(),
+        firing: [].into_iter().collect(),
+        truncated: false,
+        deliveries: vec![],
+        verdict: None,
+        reason: None,
+        ttl: None,
+    }
+}
+
+/// `head` as another writer would write it next.
+pub(crate) fn next(head: &Head, writer: &str) -> Head {
+    Head { version: head.version + 1, writer: writer.into(), ..head.clone() }
+}
+
+pub(crate) fn child(generation: i64, name: ChildName, body: impl Into<String>) -> Child {
+    Child { generation: Gen(generation), name, body: body.into() }
+}

@@ -1,0 +1,14 @@
+//! The embedded backend: what a deployment on AWS has, in one process.
+//!
+//! [`Backend`] is an [`IncidentStore`](sentinel_core::ports::IncidentStore) on a `DynamoDB` that lives in this
+//! process, on a `SQLite` file in a data folder that it owns alone, behind the very adapter and SDK client that AWS
+//! gets. Nothing listens: requests reach the database by a function call. [`LocalQueue`] is a
+//! [`JobQueue`](sentinel_core::ports::JobQueue) in memory; the store and the sweeper make it durable.
+
+mod backend;
+mod folder;
+mod queue;
+
+pub use backend::Backend;
+pub use folder::LocalError;
+pub use queue::{Handled, LocalQueue, Receiver, Stats};
