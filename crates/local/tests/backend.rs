@@ -1,0 +1,143 @@
+//! The embedded store and the folder that it owns.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+use std::fs;
+
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, State};
+use sentinel_core::ports::{Appended, Created, IncidentStore};
+use sentinel_local::{Backend, LocalError};
+
+fn head(n: u32) -> Head {
+    let at = UnixMs::new(1_000);
+    Head {
+        schema: Head::SCHEMA,
+        id: IncidentId::new(format!("{n:064x}")),
+        card: "pods".into(),
+        labels: [("alertname".to_owned(), "KubePodNotReady".to_owned())].into(),
+        version: 1,
+        writer: format!("writer-{n}"),
+        state: State::Pending,
+        generation: Gen(1_000),
+        epoch: 0,
+        owner: None,
+        lease_until: None,
+        attempts: 0,
+        slices: 0,
+        turn: 0,
+        not_before: at,
+        sent_at: None,
+        sends: 0,
+        reopen_after: at,
+        began: Some(at),
+        seen: Some(at),
+        resolved_at: None,
+        digest: "d".into(),
+        known: [].into_iter().collect(),
+        firing: [].into_iter().collect(),
+        truncated: false,
+        deliveries: vec![],
+        verdict: None,
+        reason: None,
+        ttl: None,
+    }
+}
+
+async fn fill(store: &dyn IncidentStore) -> (Head, Child) {
+    let (head, body) = (head(1), "{}".to_owned());
+    let child = Child { generation: head.generation, name: ChildName::Report, body };
+    assert_eq!(store.create(&head).await.unwrap(), Created::New);
+    assert_eq!(store.append(&head.id, &child).await.unwrap(), Appended::Written);
+    (head, child)
+}
+
+#[tokio::test]
+async fn a_store_that_is_opened_again_holds_what_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("a/b");
+    let (head, child) = fill(&*Backend::open(&data).await.unwrap().store()).await;
+    let again = Backend::open(&data).await.unwrap();
+    assert_eq!(again.store().load(&head.id).await.unwrap().as_ref(), Some(&head));
+    assert_eq!(again.store().children(&head.id, head.generation).await.unwrap(), [child]);
+    assert_eq!(again.store().recent(10).await.unwrap(), [head]);
+}
+
+#[tokio::test]
+async fn a_store_in_memory_begins_empty_and_works_like_the_other() {
+    let backend = Backend::memory().await.unwrap();
+    let (head, child) = fill(&*backend.store()).await;
+    assert_eq!(backend.store().children(&head.id, head.generation).await.unwrap(), [child]);
+    backend.announce("http://127.0.0.1:1").unwrap();
+    let another = Backend::memory().await.unwrap();
+    assert_eq!(another.store().recent(10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_held_names_its_holder_until_every_store_of_it_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Backend::open(folder.path()).await.unwrap();
+    let held = Backend::open(folder.path()).await.unwrap_err();
+    let me = std::process::id();
+    assert!(matches!(&held, LocalError::Held { pid: Some(pid), url: None, .. } if *pid == me), "{held:?}");
+    assert!(held.is_retryable());
+
+    first.announce("http://127.0.0.1:8080").unwrap();
+    let held = Backend::open(folder.path()).await.unwrap_err().to_string();
+    let shown = folder.path().display();
+    assert_eq!(
+        held,
+        format!(
+            "the data folder {shown} is held by another process (pid {me}), which answers at http://127.0.0.1:8080"
+        )
+    );
+
+    let store = first.store();
+    drop(first);
+    assert!(matches!(Backend::open(folder.path()).await, Err(LocalError::Held { .. })));
+    drop(store);
+    drop(Backend::open(folder.path()).await.unwrap());
+    assert!(!folder.path().join("service.json").exists());
+}
+
+#[tokio::test]
+async fn what_a_killed_owner_left_behind_does_not_keep_the_next_one_out() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("sentinel.lock"), "").unwrap();
+    fs::write(folder.path().join("service.json"), r#"{"pid":1,"url":"http://127.0.0.1:9"}"#).unwrap();
+    let _backend = Backend::open(folder.path()).await.unwrap();
+    let held = Backend::open(folder.path()).await.unwrap_err();
+    assert!(matches!(held, LocalError::Held { pid: Some(pid), url: None, .. } if pid == std::process::id()));
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = Backend::open(&file.join("data")).await.unwrap_err();
+    assert!(matches!(error, LocalError::Unwritable { .. }), "{error:?}");
+    assert!(error.to_string().contains(&*file.join("data").to_string_lossy()), "{error}");
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_named_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sentinel.db");
+    let text = "this is a diary, not a database. ".repeat(100);
+    fs::write(&file, &text).unwrap();
+    let error = Backend::open(folder.path()).await.unwrap_err();
+    assert!(matches!(&error, LocalError::Unreadable { file: named, .. } if *named == file), "{error:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_made_here_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let _backend = Backend::open(&data).await.unwrap();
+    assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+}
