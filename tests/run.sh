@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs every check of the project, installing first what the tests need: formatting, lints, documentation, unit and
+# contract tests, documentation tests, the architecture test, and the end-to-end tests against real programs.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+step() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
+
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
+# Snapshots are compared, never written.
+export INSTA_UPDATE=no
+
+step "install what the tests need"
+bash tests/setup.sh
+
+step "formatting"
+cargo fmt --all --check
+
+step "lints"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+step "build"
+# All targets at once: building packages one by one would compile their dependencies again with other features.
+cargo build --workspace --all-targets --locked
+
+step "unit and contract tests"
+cargo nextest run --workspace --locked -E 'not package(sentinel-tests)'
+
+step "documentation tests"
+cargo test --workspace --doc --locked --quiet
+
+step "architecture"
+cargo nextest run --workspace --locked -E 'package(sentinel-tests) & binary(architecture)'
+
+step "end to end"
+cargo nextest run --workspace --locked -E 'package(sentinel-tests) - binary(architecture)'
+
+step "all checks passed"
