@@ -12,6 +12,7 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
+use tokio::sync::Mutex;
 
 use crate::CallLimits;
 
@@ -24,7 +25,8 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Answers one request: the operation's name (`PutItem`) and its JSON body. It may block.
+/// Answers one request: the operation's name (`PutItem`) and its JSON body. It may block, and is called by one thread at
+/// a time.
 pub type Engine = Arc<dyn Fn(&str, &[u8]) -> Answer + Send + Sync>;
 
 /// A client that calls `engine` instead of the network.
@@ -35,7 +37,7 @@ pub fn client_for_engine(engine: Engine, limits: CallLimits) -> Client {
         // Requests are signed although nobody checks: the client is then the same as on AWS, and it costs microseconds.
         .credentials_provider(Credentials::new("embedded", "embedded", None, None, "embedded"))
         .endpoint_url("http://embedded.invalid")
-        .http_client(InProcess(engine))
+        .http_client(InProcess { engine, turn: Arc::default() })
         .retry_config(limits.retries())
         .timeout_config(limits.timeouts())
         .build();
@@ -43,7 +45,11 @@ pub fn client_for_engine(engine: Engine, limits: CallLimits) -> Client {
 }
 
 #[derive(Clone)]
-struct InProcess(Engine);
+struct InProcess {
+    engine: Engine,
+    /// Requests wait here, not in threads: the embedded database does one thing at a time anyway.
+    turn: Arc<Mutex<()>>,
+}
 
 impl fmt::Debug for InProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,11 +65,14 @@ impl HttpClient for InProcess {
 
 impl HttpConnector for InProcess {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let engine = Arc::clone(&self.0);
+        let Self { engine, turn } = self.clone();
         HttpConnectorFuture::new(async move {
-            tokio::task::spawn_blocking(move || answer(&engine, &request))
-                .await
-                .map_err(|e| ConnectorError::other(e.into(), None))?
+            let turn = turn.lock_owned().await;
+            let work = move || {
+                let _turn = turn;
+                answer(&engine, &request)
+            };
+            tokio::task::spawn_blocking(work).await.map_err(|e| ConnectorError::other(e.into(), None))?
         })
     }
 }

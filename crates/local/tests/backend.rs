@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use sentinel_core::UnixMs;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, State};
@@ -108,6 +111,51 @@ async fn what_a_killed_owner_left_behind_does_not_keep_the_next_one_out() {
     let _backend = Backend::open(folder.path()).await.unwrap();
     let held = Backend::open(folder.path()).await.unwrap_err();
     assert!(matches!(held, LocalError::Held { pid: Some(pid), url: None, .. } if pid == std::process::id()));
+}
+
+/// How the test below tells its other process where to write.
+const WRITE_INTO: &str = "SENTINEL_TEST_WRITE_INTO";
+
+#[test]
+fn what_was_acknowledged_survives_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "writes_until_it_is_killed", "--ignored", "--nocapture"])
+        .env(WRITE_INTO, folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    let written = lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("written ")?.parse().ok());
+    let acknowledged: Vec<u32> = written.take(25).collect();
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    assert_eq!(acknowledged.len(), 25);
+
+    runtime().block_on(async {
+        let backend = Backend::open(folder.path()).await.unwrap();
+        for n in acknowledged {
+            assert_eq!(backend.store().load(&head(n).id).await.unwrap(), Some(head(n)));
+        }
+    });
+}
+
+#[test]
+#[ignore = "it is the other process of what_was_acknowledged_survives_kill_9, and never ends by itself"]
+fn writes_until_it_is_killed() {
+    #[expect(clippy::disallowed_methods, reason = "it is how the parent process speaks to this one")]
+    let Some(folder) = std::env::var_os(WRITE_INTO) else { return };
+    runtime().block_on(async {
+        let backend = Backend::open(Path::new(&folder)).await.unwrap();
+        for n in 0.. {
+            assert_eq!(backend.store().create(&head(n)).await.unwrap(), Created::New);
+            println!("\nwritten {n}");
+        }
+    });
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
 }
 
 #[tokio::test]
