@@ -1,1 +1,56 @@
 //! The command line: the whole pipeline in one process.
+//!
+//! `main` collects the environment and hands it here; everything below works on arguments, so that nothing reads a
+//! clock, a variable or the terminal behind a caller's back.
+
+pub mod api;
+pub mod args;
+pub mod environment;
+mod incidents;
+mod machine;
+mod progress;
+mod render;
+mod replay;
+mod server;
+mod setup;
+mod up;
+mod validate;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use environment::Environment;
+
+/// How a command ended, as its exit code says it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: failed.
+    Failed,
+    /// 2: usage or configuration.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => Self::SUCCESS,
+            Exit::Failed => Self::from(1),
+            Exit::Usage => Self::from(2),
+        }
+    }
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// What failed, for people. A configuration that is wrong is not an error but [`Exit::Usage`], told on stderr.
+pub async fn run(cli: Cli, env: Environment) -> anyhow::Result<Exit> {
+    match cli.command {
+        Command::Up(args) => Box::pin(up::run(args, &env)).await,
+        Command::Replay(args) => Box::pin(replay::run(args, &env)).await,
+        Command::Validate(args) => validate::run(&args, &env),
+        Command::Incidents(args) => incidents::run(args, &env).await,
+    }
+}

@@ -1,1 +1,288 @@
 //! A job to an investigation to its deliveries.
+//!
+//! [`Worker::handle`] takes one queue message through its life: claim, investigate, commit, tell. It is the same on
+//! Lambda and in the embedded service; the difference is who calls it and what the deadline is.
+//!
+//! The store is the truth: a job is done with (`Ok`) whatever became of its incident, unless the store or the queue
+//! could not be reached. Then the caller lets the message come back; the sweeper would send it again anyhow.
+
+mod deliver;
+mod wiring;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sentinel_core::UnixMs;
+use sentinel_core::drive::{DriveError, Driven, Start, drive};
+use sentinel_core::incident::{Child, ChildName, DeliveryKey, Fence, Head, Job};
+use sentinel_core::lifecycle::{Claim, Claimed, Commit, Ended, Fail, Rules, Yield, Yielded};
+use sentinel_core::ports::{Appended, Ports, Sink, StoreError};
+use sentinel_core::redact::Redactor;
+use sentinel_core::report::{Report, Verdict};
+use sentinel_investigation::ports::{Model, ToolBox};
+use sentinel_investigation::{EventSender, InvestigateError, Outcome, Playbook, Price, Run, investigate};
+use thiserror::Error;
+
+pub use wiring::{AssembleError, Replacement, assemble, compile, redactor};
+
+/// Who concludes.
+#[derive(Clone, Debug)]
+pub enum Mind {
+    /// This model.
+    Model(Arc<dyn Model>),
+    /// Nobody: reports hold the evidence only, and say why.
+    None {
+        /// Why, for the report.
+        reason: String,
+    },
+}
+
+/// Everything that a job needs.
+#[derive(Clone)]
+pub struct Worker {
+    /// Store, queue, clock.
+    pub ports: Ports,
+    /// The cards, compiled, by name.
+    pub playbooks: Arc<BTreeMap<String, Playbook>>,
+    /// Who concludes.
+    pub mind: Mind,
+    /// The tools, behind the cards' allow-lists.
+    pub tools: Arc<dyn ToolBox>,
+    /// Who is told, by the name that cards use.
+    pub sinks: Arc<BTreeMap<String, Arc<dyn Sink>>>,
+    /// What must not leave.
+    pub redactor: Arc<Redactor>,
+    /// US dollars per million tokens, by model.
+    pub prices: Arc<BTreeMap<String, Price>>,
+    /// The longest one model call may take.
+    pub model_timeout: Duration,
+    /// Where progress is told.
+    pub events: Option<EventSender>,
+}
+
+/// What became of a job.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Handled {
+    /// Nothing was to be done: it is over, newer than the job, or someone else's.
+    Acknowledged,
+    /// It was too early; the job was sent again.
+    Deferred,
+    /// The report is stored.
+    Concluded(Verdict),
+    /// The run was put off; the job was sent again.
+    PutOff,
+    /// The incident has failed, with its reason.
+    Failed,
+    /// Only deliveries were owed.
+    Told,
+    /// Another worker took over: nothing was published.
+    LeaseLost,
+}
+
+/// What keeps a job from being done with.
+#[derive(Debug, Error)]
+pub enum WorkError {
+    /// The store or the queue.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+    /// The investigation could not go on.
+    #[error(transparent)]
+    Investigate(#[from] InvestigateError),
+}
+
+impl From<StoreError> for WorkError {
+    fn from(e: StoreError) -> Self {
+        Self::Drive(e.into())
+    }
+}
+
+impl WorkError {
+    /// Whether the same job may be handled again later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Drive(e) => e.is_retryable(),
+            Self::Investigate(e) => e.is_retryable(),
+        }
+    }
+}
+
+impl Worker {
+    /// Handles one job. Nothing is begun that cannot end before `deadline`.
+    ///
+    /// # Errors
+    /// The store or the queue could not be reached, or refused. Handling the job again is harmless.
+    pub async fn handle(&self, job: &Job, deadline: UnixMs) -> Result<Handled, WorkError> {
+        let Some(head) = self.ports.store.load(&job.incident).await? else {
+            tracing::debug!(incident = %job.incident, "job for an unknown incident");
+            return Ok(Handled::Acknowledged);
+        };
+        let rules = self.rules(&head.card);
+        let claim = Claim { generation: job.generation, owner: (self.ports.fresh)() };
+        let Driven { outcome, head } =
+            drive(&self.ports, &job.incident, &claim, &rules, Start::Known(Box::new(head)), None).await?;
+        let Some(head) = head else { return Ok(Handled::Acknowledged) };
+        match outcome {
+            Claimed::Acknowledge => Ok(Handled::Acknowledged),
+            Claimed::Deferred => Ok(Handled::Deferred),
+            Claimed::Deliver(due) => {
+                self.tell_all(head, &due, &rules).await?;
+                Ok(Handled::Told)
+            }
+            Claimed::Investigate(fence) => Box::pin(self.investigate(head, fence, &rules, deadline)).await,
+        }
+    }
+
+    /// The same worker with another model and other tools: for incidents that replay a recorded run.
+    #[must_use]
+    pub fn replaced(mut self, by: &Replacement) -> Self {
+        self.mind = Mind::Model(Arc::clone(&by.model));
+        self.tools = Arc::clone(&by.tools);
+        self
+    }
+
+    /// The rules of a card, as far as this worker knows it.
+    pub fn rules(&self, card: &str) -> Rules {
+        self.playbooks.get(card).map_or_else(Rules::of_no_card, |p| Rules::of(p.card()))
+    }
+
+    async fn investigate(
+        &self,
+        head: Head,
+        fence: Fence,
+        rules: &Rules,
+        deadline: UnixMs,
+    ) -> Result<Handled, WorkError> {
+        let Some(playbook) = self.playbooks.get(&head.card) else {
+            let reason = format!("the incident card {:?} is no longer configured", head.card);
+            return self.fail(head, fence, reason, rules).await;
+        };
+        let (model, no_model_reason) = match &self.mind {
+            Mind::Model(model) => (Some(model.as_ref()), None),
+            Mind::None { reason } => (None, Some(reason.clone())),
+        };
+        let card = head.card.clone();
+        let run = Run {
+            ports: &self.ports,
+            head,
+            fence,
+            rules,
+            playbook,
+            model,
+            tools: self.tools.as_ref(),
+            redactor: &self.redactor,
+            price: self.prices.get(&playbook.card().model).copied(),
+            deadline,
+            model_timeout: self.model_timeout,
+            no_model_reason,
+            events: self.events.as_ref(),
+        };
+        match investigate(run).await? {
+            Outcome::Report { report, head } => self.commit(*report, head, fence, rules).await,
+            Outcome::Fail { reason, head } => self.fail(head, fence, reason, rules).await,
+            Outcome::LeaseLost => {
+                tracing::info!(card, "the lease was lost; nothing is published");
+                Ok(Handled::LeaseLost)
+            }
+            Outcome::Yield { not_before, reason, head } => {
+                tracing::info!(incident = %head.id, %not_before, reason, "investigation put off");
+                let id = head.id.clone();
+                let input = Yield { fence, not_before, reason };
+                let Driven { outcome, head } =
+                    drive(&self.ports, &id, &input, rules, Start::Known(Box::new(head)), None).await?;
+                match (outcome, head) {
+                    (Yielded::Yielded, _) => Ok(Handled::PutOff),
+                    (Yielded::Failed, Some(head)) => {
+                        let due = head.due_deliveries(self.ports.clock.now());
+                        self.tell_all(head, &due, rules).await?;
+                        Ok(Handled::Failed)
+                    }
+                    (Yielded::NotMine | Yielded::Failed, _) => Ok(Handled::LeaseLost),
+                }
+            }
+        }
+    }
+
+    /// Stores the report, then says so: a commit never points at nothing.
+    async fn commit(
+        &self,
+        report: Report,
+        head: Head,
+        fence: Fence,
+        rules: &Rules,
+    ) -> Result<Handled, WorkError> {
+        let body = serde_json::to_string(&report).map_err(|e| StoreError::Refused {
+            action: format!("the report of incident {}", head.id),
+            reason: e.to_string(),
+        })?;
+        let child = Child { generation: fence.generation, name: ChildName::Report, body };
+        let verdict = match self.ports.store.append(&head.id, &child).await? {
+            Appended::Written => report.verdict,
+            // An earlier attempt stored its report and crashed before the commit: that one stands.
+            Appended::Other => {
+                let children = self.ports.store.children(&head.id, fence.generation).await?;
+                stored_report(&children)?.map_or(report.verdict, |first| first.verdict)
+            }
+        };
+        let id = head.id.clone();
+        let input = Commit { fence, verdict };
+        let Driven { outcome, head } =
+            drive(&self.ports, &id, &input, rules, Start::Known(Box::new(head)), None).await?;
+        self.ended(outcome, head, rules, Handled::Concluded(verdict)).await
+    }
+
+    async fn fail(
+        &self,
+        head: Head,
+        fence: Fence,
+        reason: String,
+        rules: &Rules,
+    ) -> Result<Handled, WorkError> {
+        let reason = self.redactor.redact(&reason).into_owned();
+        tracing::error!(incident = %head.id, card = head.card, reason, "investigation failed");
+        let id = head.id.clone();
+        let input = Fail { fence, reason };
+        let Driven { outcome, head } =
+            drive(&self.ports, &id, &input, rules, Start::Known(Box::new(head)), None).await?;
+        self.ended(outcome, head, rules, Handled::Failed).await
+    }
+
+    async fn ended(
+        &self,
+        outcome: Ended,
+        head: Option<Head>,
+        rules: &Rules,
+        handled: Handled,
+    ) -> Result<Handled, WorkError> {
+        match (outcome, head) {
+            (Ended::Ended(due), Some(head)) => {
+                self.tell_all(head, &due, rules).await?;
+                Ok(handled)
+            }
+            _ => Ok(Handled::LeaseLost),
+        }
+    }
+
+    async fn tell_all(&self, head: Head, due: &[DeliveryKey], rules: &Rules) -> Result<(), WorkError> {
+        deliver::tell_all(self, head, due, rules).await
+    }
+}
+
+/// The report among an incident's children.
+///
+/// # Errors
+/// It stands there and cannot be read.
+pub fn stored_report(children: &[Child]) -> Result<Option<Report>, StoreError> {
+    let Some(child) = children.iter().find(|c| c.name == ChildName::Report) else { return Ok(None) };
+    serde_json::from_str(&child.body)
+        .map(Some)
+        .map_err(|e| StoreError::Unreadable { item: "REPORT".to_owned(), reason: e.to_string() })
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("ports", &self.ports).field("mind", &self.mind).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,163 @@
+//! What is said about incidents in JSON: by `up`'s API, by `incidents --json` and by `replay --json`.
+
+use sentinel_core::UnixMs;
+use sentinel_core::alert::Labels;
+use sentinel_core::incident::{Delivery, DeliveryState, Event, Gen, Head, IncidentId, State};
+use sentinel_core::ports::{IncidentStore, StoreError};
+use sentinel_core::report::{Report, Verdict};
+use sentinel_investigation::{EvidenceRecord, evidence_of};
+use sentinel_worker::stored_report;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// One line of a listing.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Summary {
+    /// The dedupe key.
+    pub id: IncidentId,
+    /// The incident card.
+    pub card: String,
+    /// Where it stands.
+    pub state: State,
+    /// The current generation: its opening time in milliseconds.
+    #[serde(rename = "gen")]
+    pub generation: Gen,
+    /// The labels of the key.
+    pub labels: Labels,
+    /// When the generation was opened, RFC 3339.
+    pub opened_at: String,
+    /// The report's verdict, once there is one.
+    pub verdict: Option<Verdict>,
+}
+
+impl Summary {
+    /// The line of a head.
+    pub fn of(head: &Head) -> Self {
+        Self {
+            id: head.id.clone(),
+            card: head.card.clone(),
+            state: head.state,
+            generation: head.generation,
+            labels: head.labels.clone(),
+            opened_at: UnixMs::new(head.generation.0).to_string(),
+            verdict: head.verdict,
+        }
+    }
+}
+
+/// One incident, whole.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Detail {
+    /// The dedupe key.
+    pub id: IncidentId,
+    /// The incident card.
+    pub card: String,
+    /// Where it stands.
+    pub state: State,
+    /// The current generation: its opening time in milliseconds.
+    #[serde(rename = "gen")]
+    pub generation: Gen,
+    /// The labels of the key.
+    pub labels: Labels,
+    /// When the generation was opened, RFC 3339.
+    pub opened_at: String,
+    /// When the alerts resolved, RFC 3339, where they did.
+    pub resolved_at: Option<String>,
+    /// The report's verdict, once there is one.
+    pub verdict: Option<Verdict>,
+    /// Why it failed, was aborted or was put off.
+    pub reason: Option<String>,
+    /// The checked report, once there is one.
+    pub report: Option<Report>,
+    /// The tool outputs, oldest first.
+    pub evidence: Vec<Evidence>,
+    /// How often the investigation was begun.
+    pub attempts: u32,
+    /// What was told to whom.
+    pub deliveries: Vec<Told>,
+}
+
+/// One tool output.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Evidence {
+    /// `E1`, `E2`, …
+    pub id: String,
+    /// `server.tool`.
+    pub tool: String,
+    /// What it was called with.
+    pub arguments: Map<String, Value>,
+    /// Whether the call worked.
+    pub ok: bool,
+    /// The output's size.
+    pub bytes: u64,
+    /// How long the call took.
+    pub ms: u64,
+    /// The output as it is kept.
+    pub text: String,
+}
+
+impl From<EvidenceRecord> for Evidence {
+    fn from(e: EvidenceRecord) -> Self {
+        Self { id: e.id, tool: e.tool, arguments: e.arguments, ok: e.ok, bytes: e.bytes, ms: e.ms, text: e.text }
+    }
+}
+
+/// One delivery.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Told {
+    /// What was told.
+    pub event: Event,
+    /// The sink.
+    pub sink: String,
+    /// How far it is.
+    pub state: DeliveryState,
+    /// How often it was tried.
+    pub tries: u32,
+    /// The destination's own id.
+    pub remote: Option<String>,
+}
+
+impl Told {
+    fn of(d: &Delivery) -> Self {
+        Self {
+            event: d.key.event,
+            sink: d.key.sink.clone(),
+            state: d.state,
+            tries: d.tries,
+            remote: d.remote.clone(),
+        }
+    }
+}
+
+/// Reads one incident whole.
+///
+/// # Errors
+/// The store does not answer, or what it holds cannot be read.
+pub async fn detail(store: &dyn IncidentStore, id: &IncidentId) -> Result<Option<Detail>, StoreError> {
+    let Some(head) = store.load(id).await? else { return Ok(None) };
+    let children = store.children(id, head.generation).await?;
+    let Summary { id, card, state, generation, labels, opened_at, verdict } = Summary::of(&head);
+    Ok(Some(Detail {
+        id,
+        card,
+        state,
+        generation,
+        labels,
+        opened_at,
+        resolved_at: head.resolved_at.map(|at| at.to_string()),
+        verdict,
+        reason: head.reason.clone(),
+        report: stored_report(&children)?,
+        evidence: evidence_of(&children).into_iter().map(Evidence::from).collect(),
+        attempts: head.attempts,
+        deliveries: head.deliveries.iter().map(Told::of).collect(),
+    }))
+}
+
+/// The newest incidents, at most `limit`.
+///
+/// # Errors
+/// The store does not answer, or what it holds cannot be read.
+pub async fn list(store: &dyn IncidentStore, limit: usize) -> Result<Vec<Summary>, StoreError> {
+    Ok(store.recent(limit).await?.iter().map(Summary::of).collect())
+}

@@ -1,0 +1,177 @@
+//! What can be said on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Investigates Prometheus alerts and reports what it found, with its sources.
+#[derive(Parser, Debug)]
+#[command(name = "sentinel", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run the whole pipeline in this process: webhook in, reports out.
+    #[command(visible_alias = "run")]
+    Up(Up),
+    /// Put sample webhooks through the pipeline and print the reports.
+    Replay(Replay),
+    /// Check a configuration, its prompts and its rules.
+    Validate(Validate),
+    /// Look at incidents.
+    Incidents(Incidents),
+}
+
+/// Which configuration.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigFlag {
+    /// Configuration file [default: `SENTINEL_CONFIG`, else ./config.yaml, else the built-in one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Arguments of `up`.
+#[derive(Args, Debug)]
+pub struct Up {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigFlag,
+    /// Where to listen. Port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765")]
+    pub listen: SocketAddr,
+    /// Where incidents are kept
+    #[arg(long, value_name = "DIR", default_value = ".sentinel")]
+    pub data_dir: PathBuf,
+    /// Logs and progress as JSON lines on stderr; the address as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `replay`.
+#[derive(Args, Debug)]
+pub struct Replay {
+    /// Webhook bodies, in the order in which they arrive
+    #[arg(required = true, value_name = "EVENT")]
+    pub events: Vec<PathBuf>,
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigFlag,
+    /// Take the model's turns and the tools' outputs from this file [default: without `OPENAI_API_KEY`, the example
+    /// run beside the event]
+    #[arg(long, value_name = "RUN")]
+    pub recorded: Option<PathBuf>,
+    /// Keep the incidents here [default: in memory]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The incidents as JSON on stdout, progress as JSON lines on stderr
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `validate`.
+#[derive(Args, Debug)]
+pub struct Validate {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigFlag,
+    /// The same file, without the flag
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
+    /// Problems and cards as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `incidents`.
+#[derive(Args, Debug)]
+pub struct Incidents {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: IncidentsCommand,
+}
+
+/// What to do with incidents.
+#[derive(Subcommand, Debug)]
+pub enum IncidentsCommand {
+    /// The newest incidents
+    List(List),
+    /// One incident, with its report and evidence
+    Show(Show),
+    /// Stop an investigation
+    Abort(Abort),
+}
+
+/// Which store.
+#[derive(Args, Clone, Debug)]
+pub struct StoreFlags {
+    /// The store of `up`: through it where it runs, else its folder
+    #[arg(long, value_name = "DIR", default_value = ".sentinel", conflicts_with = "table")]
+    pub data_dir: PathBuf,
+    /// A table on AWS, in the region and with the credentials of the environment
+    #[arg(long, value_name = "NAME")]
+    pub table: Option<String>,
+    /// Which configuration: its credentials, where `up` asks for them.
+    #[command(flatten)]
+    pub config: ConfigFlag,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `incidents list`.
+#[derive(Args, Debug)]
+pub struct List {
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreFlags,
+    /// At most this many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub limit: u16,
+}
+
+/// Arguments of `incidents show`.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// Its id, or the beginning of it
+    pub id: String,
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreFlags,
+}
+
+/// Arguments of `incidents abort`.
+#[derive(Args, Debug)]
+pub struct Abort {
+    /// Its id, or the beginning of it
+    pub id: String,
+    /// Who stops it, for the record
+    #[arg(long, default_value = "the command line")]
+    pub who: String,
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreFlags,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_another_name_of_up() {
+        let cli = Cli::parse_from(["sentinel", "run", "--listen", "127.0.0.1:0"]);
+        assert!(matches!(cli.command, Command::Up(_)));
+    }
+}

@@ -1,0 +1,99 @@
+//! The process's surroundings, read once.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, IsTerminal};
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+/// The environment variables, the current folder and the terminal.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+    /// The current folder.
+    pub cwd: PathBuf,
+    /// Whether stderr is a terminal: then progress may redraw itself.
+    pub stderr_is_terminal: bool,
+}
+
+impl Environment {
+    /// Reads the process's environment, and `.env` in the current folder for what it does not set.
+    ///
+    /// # Errors
+    /// A `.env` that cannot be read or parsed: a typo in it must not become a missing credential.
+    pub fn of_process() -> anyhow::Result<Self> {
+        #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let cwd = std::env::current_dir().context("the current folder cannot be read")?;
+        Self::new(variables, cwd, std::io::stderr().is_terminal())
+    }
+
+    /// An environment of these variables and of `.env` in `cwd`.
+    ///
+    /// # Errors
+    /// A `.env` that cannot be read or parsed.
+    pub fn new(
+        mut variables: BTreeMap<String, String>,
+        cwd: PathBuf,
+        stderr_is_terminal: bool,
+    ) -> anyhow::Result<Self> {
+        let file = cwd.join(".env");
+        match dotenvy::from_path_iter(&file) {
+            Ok(pairs) => {
+                for pair in pairs {
+                    let (name, value) = pair.map_err(|e| match e {
+                        // Its text is the line, which may hold a secret.
+                        dotenvy::Error::LineParse(_, at) => {
+                            anyhow::anyhow!("{} cannot be read: a line of it breaks at byte {at}", file.display())
+                        }
+                        other => anyhow::anyhow!("{} cannot be read: {other}", file.display()),
+                    })?;
+                    variables.entry(name).or_insert(value);
+                }
+            }
+            Err(dotenvy::Error::Io(e)) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => anyhow::bail!("{} cannot be read: {e}", file.display()),
+        }
+        Ok(Self { variables, cwd, stderr_is_terminal })
+    }
+
+    /// A variable's value.
+    pub fn var(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_dotenv(text: &str, set: &[(&str, &str)]) -> anyhow::Result<Environment> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(".env"), text).unwrap();
+        let set = set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Environment::new(set, folder.path().to_owned(), false)
+    }
+
+    #[test]
+    fn what_the_environment_sets_wins_over_dotenv() {
+        let env = with_dotenv("A=file\nB=file\n", &[("A", "process")]).unwrap();
+        assert_eq!(env.var("A").as_deref(), Some("process"));
+        assert_eq!(env.var("B").as_deref(), Some("file"));
+        assert_eq!(env.var("C"), None);
+    }
+
+    #[test]
+    fn a_broken_dotenv_is_told_without_its_text() {
+        let error = with_dotenv("TOKEN='sesame open\n", &[]).unwrap_err().to_string();
+        assert!(error.contains(".env"), "{error}");
+        assert!(!error.contains("sesame"), "{error}");
+    }
+
+    #[test]
+    fn no_dotenv_is_fine() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Environment::new(BTreeMap::new(), folder.path().to_owned(), false).is_ok());
+    }
+}

@@ -1,0 +1,218 @@
+//! `sentinel incidents`: through the running `up` where one holds the data folder, else from its store.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use reqwest::{RequestBuilder, Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use sentinel_aws::{CallLimits, DynamoStore, client_for_aws};
+use sentinel_core::drive::{Start, drive};
+use sentinel_core::incident::IncidentId;
+use sentinel_core::lifecycle::{Abort, Aborted, Rules};
+use sentinel_core::ports::{IncidentStore, Ports};
+use sentinel_local::{Backend, LocalError, LocalQueue};
+
+use crate::Exit;
+use crate::api::{self, Detail, Summary};
+use crate::args::{Incidents, IncidentsCommand, StoreFlags};
+use crate::environment::Environment;
+use crate::machine::{MachineClock, fresh_ids};
+use crate::server::AbortRequest;
+use crate::{render, setup};
+
+/// Incidents among which the beginning of an id is looked for.
+const SEARCHED: usize = 1000;
+
+pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Exit> {
+    let mut out = anstream::stdout();
+    match args.command {
+        IncidentsCommand::List(args) => {
+            let Some(place) = Place::of(&args.store, env).await? else { return Ok(Exit::Usage) };
+            let incidents = place.list(usize::from(args.limit)).await?;
+            if args.store.json {
+                writeln!(out, "{}", serde_json::to_string_pretty(&incidents)?)?;
+            } else if incidents.is_empty() {
+                writeln!(out, "No incidents.")?;
+            } else {
+                writeln!(out, "{}", render::list(&incidents))?;
+            }
+        }
+        IncidentsCommand::Show(args) => {
+            let Some(place) = Place::of(&args.store, env).await? else { return Ok(Exit::Usage) };
+            let id = place.whole_id(&args.id).await?;
+            let Some(detail) = place.detail(&id).await? else { bail!("there is no incident {id}") };
+            if args.store.json {
+                writeln!(out, "{}", serde_json::to_string_pretty(&detail)?)?;
+            } else {
+                writeln!(out, "{}", render::incident(&detail))?;
+            }
+        }
+        IncidentsCommand::Abort(args) => {
+            let Some(place) = Place::of(&args.store, env).await? else { return Ok(Exit::Usage) };
+            let id = place.whole_id(&args.id).await?;
+            place.abort(&id, args.who, &args.store, env).await?;
+            if args.store.json {
+                writeln!(out, "{}", serde_json::json!({"id": id, "outcome": "aborted"}))?;
+            } else {
+                writeln!(out, "Incident {id} is aborted.")?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Where the incidents are.
+enum Place {
+    /// A running `up`.
+    Service(Service),
+    /// A folder that nobody else holds, or a table on AWS.
+    Store(Arc<dyn IncidentStore>),
+}
+
+impl Place {
+    /// `None`: the configuration, which holds the credentials of a service that asks for them, is wrong; that has
+    /// been told.
+    async fn of(flags: &StoreFlags, env: &Environment) -> anyhow::Result<Option<Self>> {
+        if let Some(table) = &flags.table {
+            let client = client_for_aws(CallLimits::default()).await;
+            return Ok(Some(Self::Store(Arc::new(DynamoStore::new(client, table.clone())))));
+        }
+        if !flags.data_dir.is_dir() {
+            bail!("there is no data folder {}: `sentinel up` makes one", flags.data_dir.display());
+        }
+        match Backend::open(&flags.data_dir).await {
+            Ok(backend) => Ok(Some(Self::Store(backend.store()))),
+            Err(LocalError::Held { url: Some(url), .. }) => {
+                let Ok(loaded) = setup::load(flags.config.config.as_deref(), env)? else { return Ok(None) };
+                let token = loaded.settings.ingest.bearer.first().cloned();
+                Ok(Some(Self::Service(Service::new(url, token)?)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn list(&self, limit: usize) -> anyhow::Result<Vec<Summary>> {
+        match self {
+            Self::Service(service) => service.list(limit).await,
+            Self::Store(store) => Ok(api::list(store.as_ref(), limit).await?),
+        }
+    }
+
+    async fn detail(&self, id: &IncidentId) -> anyhow::Result<Option<Detail>> {
+        match self {
+            Self::Service(service) => service.detail(id).await,
+            Self::Store(store) => Ok(api::detail(store.as_ref(), id).await?),
+        }
+    }
+
+    /// The id that begins with `given`.
+    async fn whole_id(&self, given: &str) -> anyhow::Result<IncidentId> {
+        if given.len() >= 64 {
+            return Ok(IncidentId::new(given));
+        }
+        let found: Vec<IncidentId> = self
+            .list(SEARCHED)
+            .await?
+            .into_iter()
+            .map(|i| i.id)
+            .filter(|id| id.as_str().starts_with(given))
+            .collect();
+        match found.as_slice() {
+            [id] => Ok(id.clone()),
+            [] => bail!("none of the newest {SEARCHED} incidents has an id that begins with {given:?}"),
+            more => bail!("{} incidents have ids that begin with {given:?}: say more of it", more.len()),
+        }
+    }
+
+    async fn abort(
+        &self,
+        id: &IncidentId,
+        who: String,
+        flags: &StoreFlags,
+        env: &Environment,
+    ) -> anyhow::Result<()> {
+        let aborted = match self {
+            Self::Service(service) => return service.abort(id, who).await,
+            Self::Store(store) => {
+                let Ok(loaded) = setup::load(flags.config.config.as_deref(), env)? else {
+                    bail!("the sinks to tell are not known without a configuration");
+                };
+                let clock = Arc::new(MachineClock::default());
+                // Nobody listens to this queue: the next `up`, or the sweeper, finds what is to be told.
+                let (queue, _) = LocalQueue::new(clock.clone());
+                let ports =
+                    Ports { store: Arc::clone(store), queue: Arc::new(queue), clock, fresh: fresh_ids() };
+                let card = store.load(id).await?.map(|head| head.card);
+                let rules = loaded
+                    .settings
+                    .cards
+                    .iter()
+                    .find(|c| card.as_deref() == Some(&c.name))
+                    .map_or_else(Rules::of_no_card, Rules::of);
+                drive(&ports, id, &Abort { who }, &rules, Start::Load, None).await?.outcome
+            }
+        };
+        match aborted {
+            Aborted::Aborted => Ok(()),
+            Aborted::AlreadyEnded(state) => bail!("incident {id} had ended before: {state}"),
+            Aborted::Unknown => bail!("there is no incident {id}"),
+        }
+    }
+}
+
+/// A running `up`, over its API.
+struct Service {
+    url: String,
+    token: Option<SecretString>,
+    http: reqwest::Client,
+}
+
+impl Service {
+    fn new(url: String, token: Option<SecretString>) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+        Ok(Self { url, token, http })
+    }
+
+    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        };
+        request.send().await.with_context(|| format!("the running `sentinel up` at {} does not answer", self.url))
+    }
+
+    async fn list(&self, limit: usize) -> anyhow::Result<Vec<Summary>> {
+        let response = self.send(self.http.get(format!("{}/api/incidents?limit={limit}", self.url))).await?;
+        Ok(accepted(response).await?.json().await?)
+    }
+
+    async fn detail(&self, id: &IncidentId) -> anyhow::Result<Option<Detail>> {
+        let response = self.send(self.http.get(format!("{}/api/incidents/{id}", self.url))).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(accepted(response).await?.json().await?))
+    }
+
+    async fn abort(&self, id: &IncidentId, who: String) -> anyhow::Result<()> {
+        let url = format!("{}/api/incidents/{id}/abort", self.url);
+        accepted(self.send(self.http.post(url).json(&AbortRequest { who })).await?).await?;
+        Ok(())
+    }
+}
+
+/// The response, or what the service says is wrong.
+async fn accepted(response: Response) -> anyhow::Result<Response> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = response.text().await.unwrap_or_default();
+    let error = serde_json::from_str::<serde_json::Value>(&body)
+        .ok()
+        .and_then(|v| v.get("error").and_then(|e| e.as_str().map(str::to_owned)))
+        .unwrap_or(body);
+    bail!("the running `sentinel up` says {status}: {error}")
+}

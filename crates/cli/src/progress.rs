@@ -1,0 +1,136 @@
+//! Progress of investigations on stderr: a line an event; on a terminal also one that counts the seconds of what is
+//! waited for. With `--json`, a JSON object a line.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use sentinel_core::incident::IncidentId;
+use sentinel_investigation::{EventSender, Progress};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::render::inert;
+
+/// Prints until every sender is gone.
+pub(crate) struct Printer(JoinHandle<()>);
+
+impl Printer {
+    /// Waits until everything that was told is printed. Call it once the senders are dropped; a sender that somebody
+    /// still holds does not keep it longer than a moment.
+    pub(crate) async fn finish(self) {
+        let _ = tokio::time::timeout(Duration::from_millis(200), self.0).await;
+    }
+}
+
+/// Starts the printer.
+pub(crate) fn start(json: bool, terminal: bool) -> (EventSender, Printer) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let printer = tokio::spawn(async move {
+        if json {
+            print_json(receiver).await;
+        } else {
+            print_text(receiver, terminal).await;
+        }
+    });
+    (sender, Printer(printer))
+}
+
+async fn print_json(mut events: mpsc::UnboundedReceiver<Progress>) {
+    while let Some(event) = events.recv().await {
+        if let Ok(line) = serde_json::to_string(&event) {
+            let _ = writeln!(anstream::stderr(), "{line}");
+        }
+    }
+}
+
+async fn print_text(mut events: mpsc::UnboundedReceiver<Progress>, terminal: bool) {
+    let waiting = if terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    waiting.set_style(ProgressStyle::default_spinner());
+    let mut totals: BTreeMap<IncidentId, Totals> = BTreeMap::new();
+    while let Some(event) = events.recv().await {
+        let totals = totals.entry(incident(&event).clone()).or_default();
+        if let Some(line) = line(&event, totals) {
+            let short: String = incident(&event).as_str().chars().take(8).collect();
+            waiting.suspend(|| {
+                let _ = writeln!(anstream::stderr(), "\x1b[2m{short}\x1b[0m  {line}");
+            });
+        }
+        match waits_for(&event) {
+            Some(what) if terminal => {
+                waiting.set_message(what);
+                waiting.reset_elapsed();
+                waiting.enable_steady_tick(Duration::from_millis(100));
+            }
+            _ => waiting.finish_and_clear(),
+        }
+    }
+    waiting.finish_and_clear();
+}
+
+/// What one investigation took so far.
+#[derive(Default)]
+struct Totals {
+    tokens: u64,
+}
+
+fn incident(event: &Progress) -> &IncidentId {
+    match event {
+        Progress::Started { incident, .. }
+        | Progress::Listed { incident, .. }
+        | Progress::Calling { incident, .. }
+        | Progress::Evidence { incident, .. }
+        | Progress::Called { incident, .. }
+        | Progress::Asking { incident, .. }
+        | Progress::Answered { incident, .. }
+        | Progress::Checked { incident, .. }
+        | Progress::Concluded { incident, .. }
+        | Progress::PutOff { incident, .. } => incident,
+    }
+}
+
+fn waits_for(event: &Progress) -> Option<String> {
+    match event {
+        Progress::Asking { turn, model, .. } => Some(format!("turn {turn}: {} thinks", inert(model))),
+        Progress::Calling { id, tool, .. } => Some(format!("{id}: {}", inert(tool))),
+        _ => None,
+    }
+}
+
+fn line(event: &Progress, totals: &mut Totals) -> Option<String> {
+    Some(match event {
+        Progress::Started { card, alerts, turns, evidence, .. } => {
+            let what = if *alerts == 1 { "1 alert".to_owned() } else { format!("{alerts} alerts") };
+            let again = if *turns + *evidence > 0 {
+                format!(", going on after {turns} turns and {evidence} tool outputs")
+            } else {
+                String::new()
+            };
+            format!("investigating {what} of {}{again}", inert(card))
+        }
+        Progress::Listed { server, error: Some(error), .. } => {
+            format!("\x1b[33m{} has no tools: {}\x1b[0m", inert(server), inert(error))
+        }
+        Progress::Listed { error: None, .. } | Progress::Calling { .. } | Progress::Asking { .. } => return None,
+        Progress::Evidence { id, tool, ok, bytes, ms, .. } | Progress::Called { id, tool, ok, bytes, ms, .. } => {
+            let how = if *ok { "" } else { "  \x1b[31mfailed\x1b[0m" };
+            format!("{id:<4} {}  {bytes} bytes  {}{how}", inert(tool), seconds(*ms))
+        }
+        Progress::Answered { turn, calls, input_tokens, output_tokens, ms, .. } => {
+            totals.tokens += input_tokens + output_tokens;
+            let calls = if calls.is_empty() { "no calls".to_owned() } else { inert(&calls.join(", ")) };
+            format!("turn {turn}: {calls}  {}  {} tokens so far", seconds(*ms), totals.tokens)
+        }
+        Progress::Checked { found, quotes, repair, .. } => {
+            let again = if *repair { "; the model may mend it once" } else { "" };
+            format!("checked: {found} of {quotes} quotes stand in the evidence{again}")
+        }
+        Progress::Concluded { verdict, .. } => format!("concluded: {verdict}"),
+        Progress::PutOff { reason, .. } => format!("put off: {}", inert(reason)),
+    })
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}

@@ -1,0 +1,205 @@
+//! `sentinel up`: the whole pipeline in one process, on the embedded backend.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use sentinel_core::UnixMs;
+use sentinel_core::incident::Job;
+use sentinel_core::lifecycle::Rules;
+use sentinel_core::ports::{Clock, Ports};
+use sentinel_ingest::{Authenticator, Credentials, Ingest};
+use sentinel_local::{Backend, Handled, LocalQueue, Receiver};
+use sentinel_worker::Worker;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::Exit;
+use crate::args::Up;
+use crate::environment::Environment;
+use crate::machine::{MachineClock, fresh_ids};
+use crate::server::{Service, router};
+use crate::{progress, setup};
+
+/// How often the sweeper looks.
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
+/// Heads of one page of a sweep.
+const SWEEP_PAGE: usize = 500;
+
+pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
+    let loaded = match setup::load_to_run(args.config.config.as_deref(), env)? {
+        Ok(loaded) => loaded,
+        Err(exit) => return Ok(exit),
+    };
+    let settings = &loaded.settings;
+    let Some((auth, api_auth)) = authenticators(settings, args.listen)? else { return Ok(Exit::Usage) };
+    if let Err(problems) = sentinel_worker::compile(&loaded) {
+        return setup::tell(&problems);
+    }
+    setup::logs(&loaded, args.json, env)?;
+
+    let backend = Backend::open(&args.data_dir).await?;
+    let clock: Arc<dyn Clock> = Arc::new(MachineClock::default());
+    let (queue, receiver) = LocalQueue::new(Arc::clone(&clock));
+    let ports = Ports { store: backend.store(), queue: Arc::new(queue.clone()), clock, fresh: fresh_ids() };
+    let (events, printer) = progress::start(args.json, env.stderr_is_terminal);
+    let worker = Arc::new(sentinel_worker::assemble(&loaded, ports.clone(), Some(events))?);
+
+    let listener =
+        TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+    let address = listener.local_addr()?;
+    let url = format!("http://{address}");
+    backend.announce(&url)?;
+
+    // Whoever held a lease is gone, and the queue is empty: what the store holds is what there is to do.
+    let rules = Arc::new(rules_by_card(&worker));
+    let restarted = sentinel_sweeper::restart(&ports, |card| rule(&rules, card)).await?;
+    tracing::info!(%url, resumed = restarted.sent, "listening");
+    announce(&url, args.json)?;
+
+    let stop = CancellationToken::new();
+    let sweeper = tokio::spawn(sweep(ports.clone(), Arc::clone(&rules), stop.clone()));
+    let workers = tokio::spawn(work(receiver, Arc::clone(&worker), settings.dispatcher.worker_concurrency, stop.clone()));
+    let service = Service {
+        ingest: Arc::new(Ingest::new(ports, settings.cards.clone().into(), auth)),
+        worker,
+        api_auth: api_auth.map(Arc::new),
+    };
+    let closing = stop.clone();
+    let served = tokio::spawn(async move {
+        axum::serve(listener, router(service)).with_graceful_shutdown(closing.cancelled_owned()).await
+    });
+
+    wait_for_stop().await?;
+    stop.cancel();
+    let exit = drain(&queue, [sweeper, workers], served).await?;
+    printer.finish().await;
+    Ok(exit)
+}
+
+/// Who may post webhooks and who may use the API. `None`: nobody said who, and that has been told.
+fn authenticators(
+    settings: &sentinel_config::Settings,
+    listen: SocketAddr,
+) -> anyhow::Result<Option<(Authenticator, Option<Authenticator>)>> {
+    let loopback = listen.ip().is_loopback();
+    if loopback {
+        return Ok(Some((Authenticator::new(credentials(&settings.ingest)).or_loopback(), None)));
+    }
+    if !settings.ingest.has_credentials() && !settings.ingest.allow_anonymous {
+        writeln!(
+            anstream::stderr(),
+            "error: {listen} is not a loopback address and `ingest` names no credentials: whoever reaches it could \
+             start investigations; set `ingest.bearer`, or say `ingest.allow-anonymous: true`"
+        )?;
+        return Ok(None);
+    }
+    Ok(Some((Authenticator::new(credentials(&settings.ingest)), Some(Authenticator::new(credentials(&settings.ingest))))))
+}
+
+fn credentials(ingest: &sentinel_config::Ingest) -> Credentials {
+    Credentials {
+        allow_anonymous: ingest.allow_anonymous,
+        bearer: ingest.bearer.clone(),
+        basic: ingest.basic.clone(),
+        header: ingest.header.clone(),
+    }
+}
+
+fn announce(url: &str, json: bool) -> anyhow::Result<()> {
+    let mut out = anstream::stdout();
+    if json {
+        writeln!(out, "{}", serde_json::json!({"listening": url}))?;
+    } else {
+        writeln!(out, "Sentinel listens on {url}")?;
+        writeln!(out, "Alertmanager's webhook: {url}/webhook/alertmanager   incidents: {url}/api/incidents")?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn rules_by_card(worker: &Worker) -> BTreeMap<String, Rules> {
+    worker.playbooks.iter().map(|(name, playbook)| (name.clone(), Rules::of(playbook.card()))).collect()
+}
+
+fn rule(rules: &BTreeMap<String, Rules>, card: &str) -> Rules {
+    rules.get(card).cloned().unwrap_or_else(Rules::of_no_card)
+}
+
+/// Handles jobs until it is told to stop, then ends those that run.
+async fn work(receiver: Receiver, worker: Arc<Worker>, concurrency: usize, stop: CancellationToken) {
+    let handler = move |job: Job| {
+        let worker = Arc::clone(&worker);
+        async move {
+            // No platform ends this process at a time known beforehand.
+            match worker.handle(&job, UnixMs::new(i64::MAX)).await {
+                Ok(handled) => {
+                    tracing::debug!(incident = %job.incident, ?handled, "job handled");
+                    Handled::Done
+                }
+                Err(error) => {
+                    tracing::error!(incident = %job.incident, %error, "job not handled");
+                    if error.is_retryable() { Handled::Again } else { Handled::Done }
+                }
+            }
+        }
+    };
+    receiver.run(handler, concurrency, stop).await;
+}
+
+async fn sweep(ports: Ports, rules: Arc<BTreeMap<String, Rules>>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(SWEEP_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        if let Err(error) = sentinel_sweeper::sweep(&ports, |card| rule(&rules, card), SWEEP_PAGE).await {
+            tracing::error!(%error, "sweep failed; the next one is in a minute");
+        }
+    }
+}
+
+/// Waits for Ctrl-C or a polite kill.
+async fn wait_for_stop() -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        ended = tokio::signal::ctrl_c() => ended?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// Lets what runs end; a second Ctrl-C does not wait for it.
+async fn drain(
+    queue: &LocalQueue,
+    tasks: [JoinHandle<()>; 2],
+    served: JoinHandle<std::io::Result<()>>,
+) -> anyhow::Result<Exit> {
+    let running = queue.stats().running;
+    if running > 0 {
+        let what = if running == 1 { "one investigation".to_owned() } else { format!("{running} investigations") };
+        writeln!(anstream::stderr(), "finishing {what}; Ctrl-C again stops at once, a restart goes on with them")?;
+    }
+    let finished = async {
+        for task in tasks {
+            task.await.context("a part of the service has panicked")?;
+        }
+        // An idle keep-alive connection must not hold up the end.
+        match tokio::time::timeout(Duration::from_secs(5), served).await {
+            Ok(served) => served.context("the server has panicked")?.context("the server has failed"),
+            Err(_) => Ok(()),
+        }
+    };
+    tokio::select! {
+        ended = finished => {
+            ended?;
+            Ok(Exit::Done)
+        }
+        again = wait_for_stop() => {
+            again?;
+            bail!("stopped with investigations running; the next `up` goes on with them");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `sentinel validate`: the problems of a configuration, or what it resolves to.
+
+use std::io::Write;
+
+use sentinel_config::{Diagnostic, Loaded, Problems};
+use sentinel_core::card::{Card, DedupeBy, PromptSource};
+use serde::Serialize;
+
+use crate::Exit;
+use crate::args::Validate;
+use crate::environment::Environment;
+use crate::setup;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Verdict<'a> {
+    valid: bool,
+    diagnostics: &'a [Diagnostic],
+    cards: Vec<Resolved>,
+}
+
+/// A card with everything filled in.
+#[derive(Serialize)]
+struct Resolved {
+    name: String,
+    matches: Vec<String>,
+    prompt: String,
+    model: String,
+    tools: Vec<String>,
+    sinks: Vec<String>,
+    max_iterations: u32,
+    timeout_seconds: u64,
+    attempts: u32,
+    dedupe_by: String,
+    dedupe_ttl_seconds: u64,
+    wait_seconds: u64,
+    evidence: Vec<String>,
+    checklist: Vec<String>,
+}
+
+impl Resolved {
+    fn of(card: &Card) -> Self {
+        Self {
+            name: card.name.clone(),
+            matches: card.resource.matchers.iter().map(ToString::to_string).collect(),
+            prompt: match &card.prompt.source {
+                PromptSource::Inline => "inline".to_owned(),
+                PromptSource::File(path) => path.display().to_string(),
+                PromptSource::BuiltIn(name) => format!("built in: {name}"),
+            },
+            model: card.model.clone(),
+            tools: card.tools.iter().map(ToString::to_string).collect(),
+            sinks: card.sinks.clone(),
+            max_iterations: card.max_iterations,
+            timeout_seconds: card.timeout.as_secs(),
+            attempts: card.attempts,
+            dedupe_by: match &card.dedupe_by {
+                DedupeBy::Group => "group labels and alertname".to_owned(),
+                DedupeBy::Alert => "all labels".to_owned(),
+                DedupeBy::Labels(names) => names.join(", "),
+            },
+            dedupe_ttl_seconds: card.dedupe_ttl.as_secs(),
+            wait_seconds: card.wait.as_secs(),
+            evidence: card.evidence.iter().map(|e| e.tool.to_string()).collect(),
+            checklist: card.checklist.iter().map(|c| c.name.clone()).collect(),
+        }
+    }
+}
+
+pub(crate) fn run(args: &Validate, env: &Environment) -> anyhow::Result<Exit> {
+    let explicit = args.config.config.as_deref().or(args.file.as_deref());
+    let source = match sentinel_config::locate(explicit, env.var("SENTINEL_CONFIG").as_deref(), &env.cwd) {
+        Ok(source) => source,
+        Err(error) => {
+            writeln!(anstream::stderr(), "error: {error}")?;
+            return Ok(Exit::Usage);
+        }
+    };
+    let checked = sentinel_config::load(&source, &|name| env.var(name)).and_then(|loaded| {
+        sentinel_worker::compile(&loaded).map_err(|mut problems| {
+            problems.diagnostics.extend(loaded.warnings.iter().cloned());
+            problems
+        })?;
+        Ok(loaded)
+    });
+    if args.json { as_json(&checked) } else { as_text(&source.name.display().to_string(), &checked) }
+}
+
+fn as_json(checked: &Result<Loaded, Problems>) -> anyhow::Result<Exit> {
+    let (verdict, exit) = match checked {
+        Ok(loaded) => (
+            Verdict {
+                valid: true,
+                diagnostics: &loaded.warnings,
+                cards: loaded.settings.cards.iter().map(Resolved::of).collect(),
+            },
+            Exit::Done,
+        ),
+        Err(problems) => {
+            (Verdict { valid: false, diagnostics: &problems.diagnostics, cards: Vec::new() }, Exit::Usage)
+        }
+    };
+    writeln!(anstream::stdout(), "{}", serde_json::to_string_pretty(&verdict)?)?;
+    Ok(exit)
+}
+
+fn as_text(name: &str, checked: &Result<Loaded, Problems>) -> anyhow::Result<Exit> {
+    let loaded = match checked {
+        Ok(loaded) => loaded,
+        Err(problems) => return setup::tell(problems),
+    };
+    setup::print_diagnostics(&loaded.warnings)?;
+    let mut out = anstream::stdout();
+    for card in loaded.settings.cards.iter().map(Resolved::of) {
+        let matches = if card.matches.is_empty() { "every alert".to_owned() } else { card.matches.join(", ") };
+        writeln!(out, "\x1b[1m{}\x1b[0m  takes {matches}", card.name)?;
+        writeln!(out, "  prompt      {}", card.prompt)?;
+        writeln!(out, "  model       {}, at most {} turns", card.model, card.max_iterations)?;
+        writeln!(out, "  tools       {}", listed(&card.tools, "none: only the evidence calls are made"))?;
+        writeln!(out, "  evidence    {}", listed(&card.evidence, "none"))?;
+        writeln!(out, "  checklist   {}", listed(&card.checklist, "none"))?;
+        writeln!(out, "  sinks       {}", listed(&card.sinks, "none: only the store holds the report"))?;
+        writeln!(out, "  one incident for each {}", card.dedupe_by)?;
+        writeln!(
+            out,
+            "  waits {} s, at least {} s between generations, {} attempts of {} s in all",
+            card.wait_seconds, card.dedupe_ttl_seconds, card.attempts, card.timeout_seconds
+        )?;
+    }
+    let warnings = loaded.warnings.len();
+    writeln!(out, "{name}: valid, {} cards, {warnings} warnings", loaded.settings.cards.len())?;
+    Ok(Exit::Done)
+}
+
+fn listed(items: &[String], none: &str) -> String {
+    if items.is_empty() { none.to_owned() } else { items.join(", ") }
+}

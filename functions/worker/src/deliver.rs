@@ -1,0 +1,107 @@
+//! Telling sinks what happened: claim, tell, record, one delivery after the other, each on its own.
+
+use std::time::Duration;
+
+use sentinel_core::drive::{Driven, Start, drive};
+use sentinel_core::incident::{Child, ChildName, DeliveryKey, Event, Head};
+use sentinel_core::lifecycle::{ClaimDelivery, Delivered, DeliveryClaimed, DeliveryRecorded, Missed, Rules};
+use sentinel_core::notification::Notification;
+use sentinel_core::ports::{SinkError, StoreError, Telling};
+
+use crate::{WorkError, Worker, stored_report};
+
+/// The longest a destination may take: well inside the claim, so that nobody else tells it meanwhile.
+const TELL_WITHIN: Duration = Duration::from_secs(60);
+
+/// Makes the deliveries that are due. One that cannot be made is recorded, and does not hold up the others.
+pub(crate) async fn tell_all(
+    worker: &Worker,
+    head: Head,
+    due: &[DeliveryKey],
+    rules: &Rules,
+) -> Result<(), WorkError> {
+    if due.is_empty() {
+        return Ok(());
+    }
+    let children = worker.ports.store.children(&head.id, head.generation).await?;
+    let report = stored_report(&children)?;
+    let mut current = head;
+    for key in due {
+        let (id, generation) = (current.id.clone(), current.generation);
+        let claimer = (worker.ports.fresh)();
+        let claim = ClaimDelivery { generation, key: key.clone(), claimer: claimer.clone() };
+        let Driven { outcome, head } =
+            drive(&worker.ports, &id, &claim, rules, Start::Known(Box::new(current)), None).await?;
+        let Some(head) = head else { return Ok(()) };
+        let DeliveryClaimed::Tell { remote } = outcome else {
+            current = head;
+            continue;
+        };
+        let telling = Telling {
+            event: key.event,
+            notification: latest_notification(&children, &head)?,
+            report: report.clone(),
+            idempotency_key: idempotency_key(&head, key),
+            remote,
+            head: head.clone(),
+        };
+        let told = tell(worker, key, &telling).await;
+        let start = Start::Known(Box::new(head));
+        let Driven { outcome, head } = match told {
+            Ok(remote) => {
+                let input = Delivered { generation, key: key.clone(), claimer, remote };
+                drive(&worker.ports, &id, &input, rules, start, None).await?
+            }
+            Err(error) => {
+                tracing::warn!(incident = %id, sink = key.sink, event = %key.event, %error, "sink was not told");
+                let retry = match error {
+                    SinkError::Retry { after, .. } => Some(after.unwrap_or_default()),
+                    SinkError::Refused(_) => None,
+                };
+                let input = Missed { generation, key: key.clone(), claimer, retry };
+                drive(&worker.ports, &id, &input, rules, start, None).await?
+            }
+        };
+        if outcome == DeliveryRecorded::NotMine {
+            tracing::warn!(incident = %id, sink = key.sink, event = %key.event, "delivery was claimed by another");
+        }
+        let Some(head) = head else { return Ok(()) };
+        current = head;
+    }
+    Ok(())
+}
+
+async fn tell(worker: &Worker, key: &DeliveryKey, telling: &Telling) -> Result<Option<String>, SinkError> {
+    let Some(sink) = worker.sinks.get(&key.sink) else {
+        return Err(SinkError::Refused(format!("no sink {:?} is configured", key.sink)));
+    };
+    match tokio::time::timeout(TELL_WITHIN, sink.tell(telling)).await {
+        Ok(told) => told,
+        Err(_) => Err(SinkError::Retry {
+            reason: format!("no answer within {} s", TELL_WITHIN.as_secs()),
+            after: None,
+        }),
+    }
+}
+
+/// The same for every try of one delivery: what is told, to whom, about which notification or episode.
+fn idempotency_key(head: &Head, key: &DeliveryKey) -> String {
+    let about = match key.event {
+        Event::Updated => head.digest.clone(),
+        Event::Resolved => head.seen.map_or_else(String::new, |seen| seen.get().to_string()),
+        Event::Findings | Event::Failed | Event::Aborted | Event::Suppressed => String::new(),
+    };
+    format!("{}-{}-{}-{}-{about}", head.id, head.generation, key.event, key.sink)
+}
+
+/// The notification that the head speaks of, else the last one stored.
+fn latest_notification(children: &[Child], head: &Head) -> Result<Option<Notification>, StoreError> {
+    let snapshots = || children.iter().filter(|c| matches!(c.name, ChildName::Snapshot(_)));
+    let wanted = ChildName::Snapshot(head.digest.clone());
+    let Some(child) = snapshots().find(|c| c.name == wanted).or_else(|| snapshots().last()) else {
+        return Ok(None);
+    };
+    serde_json::from_str(&child.body)
+        .map(Some)
+        .map_err(|e| StoreError::Unreadable { item: "SNAP".to_owned(), reason: e.to_string() })
+}

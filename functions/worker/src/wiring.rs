@@ -1,0 +1,178 @@
+//! From settings to a worker: compiles the cards, builds the model, the tools and the sinks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sentinel_config::{Diagnostic, Level, Loaded, Problems, Settings, SinkKind};
+use sentinel_core::ports::{Ports, Sink};
+use sentinel_core::redact::Redactor;
+use sentinel_http::{AddressPolicy, HttpClient};
+use sentinel_investigation::ports::{Model, ModelError, ToolBox};
+use sentinel_investigation::{EventSender, Part, Playbook, Price};
+use sentinel_mcp::{ServerSpec, Servers};
+use sentinel_model::{Responses, ResponsesSettings};
+use sentinel_sinks::LogSink;
+use thiserror::Error;
+
+use crate::{Mind, Worker};
+
+/// Tries of one model turn.
+const MODEL_ATTEMPTS: u32 = 4;
+/// The wait before its second try; it doubles.
+const MODEL_BACKOFF: Duration = Duration::from_millis(500);
+
+/// A model and tools that stand in for the configured ones: a recorded run.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    /// Its model.
+    pub model: Arc<dyn Model>,
+    /// Its tools.
+    pub tools: Arc<dyn ToolBox>,
+}
+
+/// Why a worker cannot be built.
+#[derive(Debug, Error)]
+pub enum AssembleError {
+    /// The configuration.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    /// The model's address or key.
+    #[error("`openai` cannot be used: {0}")]
+    Model(#[from] ModelError),
+}
+
+/// Compiles the prompts, evidence calls and checklists of all cards.
+///
+/// # Errors
+/// Every problem of every card, each with its place in the configuration.
+pub fn compile(loaded: &Loaded) -> Result<BTreeMap<String, Playbook>, Problems> {
+    let mut playbooks = BTreeMap::new();
+    let mut diagnostics: Vec<Diagnostic> = Vec::new();
+    for (index, card) in loaded.settings.cards.iter().enumerate() {
+        match Playbook::compile(card) {
+            Ok(playbook) => {
+                playbooks.insert(card.name.clone(), playbook);
+            }
+            Err(problems) => {
+                let Some(places) = loaded.places.get(index) else { continue };
+                diagnostics.extend(problems.into_iter().map(|problem| {
+                    let place = match problem.part {
+                        Part::Prompt => Some(&places.prompt),
+                        Part::Evidence(i) => places.evidence.get(i),
+                        Part::Rule(i) => places.rules.get(i),
+                    };
+                    let message = match problem.line {
+                        Some(line) => format!("line {line} of it: {}", problem.message),
+                        None => problem.message,
+                    };
+                    place.unwrap_or(&places.name).error(message, problem.help)
+                }));
+            }
+        }
+    }
+    if diagnostics.is_empty() { Ok(playbooks) } else { Err(Problems { diagnostics }) }
+}
+
+/// The redactor that knows every secret of the configuration.
+pub fn redactor(settings: &Settings) -> Redactor {
+    Redactor::new(settings.secrets().iter().map(|s| s.expose_secret().to_owned()))
+}
+
+/// Builds a worker.
+///
+/// # Errors
+/// Cards that do not compile, or a model that may not be called.
+pub fn assemble(
+    loaded: &Loaded,
+    ports: Ports,
+    events: Option<EventSender>,
+) -> Result<Worker, AssembleError> {
+    let settings = &loaded.settings;
+    let playbooks = compile(loaded)?;
+    let network = &settings.network;
+    let http = Arc::new(HttpClient::new(AddressPolicy::new(
+        &network.allow_insecure_hosts,
+        &network.allow_private_hosts,
+    )));
+    let mind = mind(settings, &http)?;
+    let tools = Arc::new(Servers::new(servers(settings), http));
+    let prices = settings
+        .openai
+        .prices
+        .iter()
+        .map(|(model, p)| {
+            (model.clone(), Price { input: p.input, cached_input: p.cached_input, output: p.output })
+        })
+        .collect();
+    Ok(Worker {
+        ports,
+        playbooks: Arc::new(playbooks),
+        mind,
+        tools,
+        sinks: Arc::new(sinks(settings)),
+        redactor: Arc::new(redactor(settings)),
+        prices: Arc::new(prices),
+        model_timeout: settings.openai.timeout,
+        events,
+    })
+}
+
+fn mind(settings: &Settings, http: &Arc<HttpClient>) -> Result<Mind, ModelError> {
+    let openai = &settings.openai;
+    let Some(api_key) = &openai.api_key else {
+        return Ok(Mind::None { reason: "no model key is configured (`openai.api-key`)".to_owned() });
+    };
+    let settings = ResponsesSettings {
+        base_url: openai.base_url.to_string(),
+        api_key: api_key.clone(),
+        temperature: Some(openai.temperature),
+        reasoning_effort: openai.reasoning_effort.clone(),
+        max_output_tokens: Some(openai.max_output_tokens),
+        service_tier: openai.service_tier.clone(),
+        timeout: openai.timeout,
+        attempts: MODEL_ATTEMPTS,
+        backoff: MODEL_BACKOFF,
+    };
+    Ok(Mind::Model(Arc::new(Responses::new(settings, Arc::clone(http))?)))
+}
+
+fn servers(settings: &Settings) -> Vec<ServerSpec> {
+    settings
+        .servers
+        .iter()
+        .filter_map(|server| {
+            Some(ServerSpec {
+                name: server.name.clone(),
+                url: server.url.clone()?,
+                headers: server.headers.clone(),
+                authorization: server.authorization.clone(),
+                timeout: server.timeout,
+            })
+        })
+        .collect()
+}
+
+/// The sinks, by the names that cards use. A kind that is not built yet has none: its deliveries fail, and say so.
+fn sinks(settings: &Settings) -> BTreeMap<String, Arc<dyn Sink>> {
+    let mut sinks: BTreeMap<String, Arc<dyn Sink>> = BTreeMap::new();
+    for entry in settings.cards.iter().flat_map(|card| &card.sinks) {
+        if let Some(sink) = settings.sink(entry) {
+            if let SinkKind::Log { level } = &sink.kind {
+                sinks.insert(entry.clone(), Arc::new(LogSink::new(log_level(*level))));
+            }
+        }
+    }
+    sinks
+}
+
+fn log_level(level: Level) -> tracing::Level {
+    match level {
+        Level::Error => tracing::Level::ERROR,
+        Level::Warn => tracing::Level::WARN,
+        Level::Info => tracing::Level::INFO,
+        Level::Debug => tracing::Level::DEBUG,
+        Level::Trace => tracing::Level::TRACE,
+    }
+}
