@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::operation::create_table::CreateTableError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
-    ProjectionType, ScalarAttributeType, TableStatus, TimeToLiveSpecification,
+    ProjectionType, ScalarAttributeType, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
 use sentinel_core::ports::StoreError;
 
@@ -18,8 +18,8 @@ use crate::item::attr;
 const LOOKS: u32 = 60;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
-/// Creates the table, its two indexes and its time-to-live, and waits until it can be used. A table of that name that
-/// already exists is left as it is.
+/// Creates the table, its two indexes and its time-to-live, and waits until it can be used. What already exists is
+/// left as it is.
 pub async fn create_table(client: &Client, table: &str) -> Result<(), StoreError> {
     let create = client
         .create_table()
@@ -38,25 +38,29 @@ pub async fn create_table(client: &Client, table: &str) -> Result<(), StoreError
         .global_secondary_indexes(index(attr::RECENT_INDEX, attr::RECENT_SHARD, attr::GEN)?);
     match create.send().await {
         Ok(_) => {}
-        Err(e) if e.as_service_error().is_some_and(CreateTableError::is_resource_in_use_exception) => {
-            return Ok(());
-        }
+        Err(e) if e.as_service_error().is_some_and(CreateTableError::is_resource_in_use_exception) => {}
         Err(e) => return Err(store_error(format!("creating table {table}"), &e)),
     }
     wait_until_active(client, table).await?;
+    expire(client, table).await
+}
+
+/// Switches the time-to-live on, unless it is: a process may have ended right after it created the table.
+async fn expire(client: &Client, table: &str) -> Result<(), StoreError> {
+    let action = || format!("setting the time-to-live of table {table}");
+    let seen = client.describe_time_to_live().table_name(table).send().await;
+    let seen = seen.map_err(|e| store_error(action(), &e))?;
+    let status = seen.time_to_live_description.and_then(|d| d.time_to_live_status);
+    if matches!(status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)) {
+        return Ok(());
+    }
     let expiry = TimeToLiveSpecification::builder()
         .enabled(true)
         .attribute_name(attr::EXPIRES)
         .build()
         .map_err(unbuilt)?;
-    client
-        .update_time_to_live()
-        .table_name(table)
-        .time_to_live_specification(expiry)
-        .send()
-        .await
-        .map_err(|e| store_error(format!("setting the time-to-live of table {table}"), &e))?;
-    Ok(())
+    let set = client.update_time_to_live().table_name(table).time_to_live_specification(expiry).send().await;
+    set.map(|_| ()).map_err(|e| store_error(action(), &e))
 }
 
 async fn wait_until_active(client: &Client, table: &str) -> Result<(), StoreError> {

@@ -117,6 +117,7 @@ fn answer(db: &Database, operation: &str, body: &[u8]) -> Answer {
         "BatchGetItem" => run(body, |r| db.batch_get_item(r)),
         "CreateTable" => run(body, |r| db.create_table(r)),
         "DescribeTable" => run(body, |r| db.describe_table(r)),
+        "DescribeTimeToLive" => run(body, |r| db.describe_time_to_live(r)),
         "UpdateTimeToLive" => run(body, |r| db.update_time_to_live(r)),
         _ => Err(DynoxideError::ValidationException(format!("{operation} is not embedded"))),
     };

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use sentinel_core::UnixMs;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, State};
@@ -111,6 +112,24 @@ async fn what_a_killed_owner_left_behind_does_not_keep_the_next_one_out() {
     let _backend = Backend::open(folder.path()).await.unwrap();
     let held = Backend::open(folder.path()).await.unwrap_err();
     assert!(matches!(held, LocalError::Held { pid: Some(pid), url: None, .. } if pid == std::process::id()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_heads_are_collected_within_hours_and_the_others_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = Backend::open(folder.path()).await.unwrap();
+    let store = backend.store();
+    let expired = Head { state: State::Done, ttl: Some(UnixMs::new(1_000)), ..head(1) };
+    let lasting = Head { state: State::Done, ttl: Some(UnixMs::new(32_503_680_000_000)), ..head(2) };
+    for head in [&expired, &lasting] {
+        assert_eq!(store.create(head).await.unwrap(), Created::New);
+    }
+    // The runtime's time jumps while everybody sleeps.
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_hours(1)).await;
+    }
+    assert_eq!(store.load(&expired.id).await.unwrap(), None);
+    assert_eq!(store.load(&lasting.id).await.unwrap(), Some(lasting));
 }
 
 /// How the test below tells its other process where to write.
