@@ -87,7 +87,7 @@ const fn source(source: ReportSource) -> &'static str {
 }
 
 fn labels(labels: &Labels) -> String {
-    inert(&labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect::<Vec<_>>().join(","))
+    inert(&labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(","))
 }
 
 /// Text of an alert or a model, cut, and on one line in one direction: control characters, separators of lines and
@@ -222,7 +222,7 @@ mod tests {
         let telling =
             telling(Event::Findings, head(State::Done), Some(report("api cannot start", Some(0.0125))));
         let line = logged(LogSink::new(Level::INFO), &telling).await;
-        insta::assert_snapshot!(line, @"");
+        insta::assert_snapshot!(line, @r#"INFO sentinel_sinks::log: incident findings incident="abc" gen=1795348800000 event=findings card="pods" labels="alertname=PodDown,namespace=web" verdict="action_required" title="api cannot start" hypothesis="The image cannot be pulled" confidence=0.8 supported=true source="model" usd=0.0125"#);
         assert!(!line.contains("summary"));
     }
 
@@ -232,7 +232,7 @@ mod tests {
         failed.reason = Some("gave up after 3 attempts: the model refused the key".into());
         failed.resolved_at = Some(UnixMs::new(NOON.get() + 1_000));
         let line = logged(LogSink::new(Level::WARN), &telling(Event::Failed, failed, None)).await;
-        insta::assert_snapshot!(line, @"");
+        insta::assert_snapshot!(line, @r#"WARN sentinel_sinks::log: incident failed incident="abc" gen=1795348800000 event=failed card="pods" labels="alertname=PodDown,namespace=web" reason="gave up after 3 attempts: the model refused the key" resolved_at="2026-11-22T12:00:01Z""#);
     }
 
     #[tokio::test]

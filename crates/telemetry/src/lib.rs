@@ -167,8 +167,7 @@ mod tests {
         });
         let writer = RedactingWriter::new(move || out.clone(), redact);
         tracing::subscriber::with_default(subscriber(settings, writer).unwrap(), events);
-        let lines = kept.0.lock().unwrap().clone();
-        lines
+        kept.0.lock().unwrap().clone()
     }
 
     /// The line behind the time.

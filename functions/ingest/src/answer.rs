@@ -114,7 +114,6 @@ pub(crate) fn try_again() -> Response<Bytes> {
 pub(crate) fn unreadable(error: &EnvelopeError) -> Response<Bytes> {
     let refusals = match error {
         EnvelopeError::NoneReadable { refused } => refused.as_slice(),
-        EnvelopeError::GroupLabels(refusal) => std::slice::from_ref(refusal),
         _ => &[],
     };
     let body = Problem {
