@@ -12,8 +12,8 @@ mod tree;
 pub use diagnostic::{Diagnostic, Place, Problems, Severity};
 pub use read::CardPlaces;
 pub use settings::{
-    Api, Budget, Dispatcher, Ingest, Level, Mode, Network, OpenAi, Price, RequireApproval, Server, Settings, SinkKind,
-    SinkSettings, Watcher,
+    Api, Budget, Dispatcher, Ingest, Level, Mode, Network, OpenAi, Price, RequireApproval, Server, Settings,
+    SinkKind, SinkSettings, Watcher,
 };
 pub use source::{Source, built_in, locate};
 
@@ -49,8 +49,12 @@ pub fn load(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Result<Loa
     let (settings, places) = read::settings(&mut reader, &root);
     let failed = reader.has_errors();
     let mut diagnostics = reader.diagnostics;
-    diagnostics.sort_by(|a, b| (a.line, a.column, a.severity).cmp(&(b.line, b.column, b.severity)));
-    if failed { Err(Problems { diagnostics }) } else { Ok(Loaded { settings, warnings: diagnostics, places }) }
+    diagnostics.sort_by_key(|d| (d.line, d.column, d.severity));
+    if failed {
+        Err(Problems { diagnostics })
+    } else {
+        Ok(Loaded { settings, warnings: diagnostics, places })
+    }
 }
 
 /// The known word that was probably meant.

@@ -13,10 +13,10 @@ use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::expand::{Expanded, expand};
 use crate::settings::refusal;
 use crate::source::Source;
-use crate::tree::{Node, Position, Value};
+use crate::tree::{Entry, Node, Position, Value};
 use crate::{duration, nearest};
 
-/// A section's keys: the name, and its other names. Kebab-case; snake_case is the same.
+/// A section's keys: the name, and its other names, with dashes; with underscores they are the same.
 pub(crate) type Keys = &'static [(&'static str, &'static [&'static str])];
 
 /// A value and its dotted path.
@@ -51,6 +51,11 @@ impl<'n> Section<'n> {
 pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.into() } else { format!("{path}.{key}") }
 }
+
+/// What a map is called.
+pub(crate) const MAP: &str = "a map of keys and values";
+const DURATION_HELP: &str =
+    "write a number and a unit: 250ms, 15s, 10m, 4h, 1h30m, 400d; a bare number is seconds";
 
 /// Collects what is found while reading.
 pub(crate) struct Reader<'a> {
@@ -115,18 +120,25 @@ impl<'a> Reader<'a> {
             return section;
         }
         let Value::Map(entries) = &field.node.value else {
-            self.wrong_type(field, "a map of keys and values");
+            self.wrong_type(field, MAP);
             return section;
         };
         let mut written: BTreeMap<&str, &str> = BTreeMap::new();
         for entry in entries {
             let wanted = entry.key.replace('_', "-");
-            let known = keys.iter().find(|(name, aliases)| *name == wanted || aliases.contains(&wanted.as_str()));
+            let known =
+                keys.iter().find(|(name, aliases)| *name == wanted || aliases.contains(&wanted.as_str()));
             let Some((name, _)) = known else {
-                let all: Vec<&str> = keys.iter().flat_map(|(n, aliases)| std::iter::once(n).chain(*aliases)).copied().collect();
+                let all: Vec<&str> = keys
+                    .iter()
+                    .flat_map(|(n, aliases)| std::iter::once(n).chain(*aliases))
+                    .copied()
+                    .collect();
                 let help = match nearest(&wanted, all.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("known here: {}", keys.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ")),
+                    None => {
+                        format!("known here: {}", keys.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", "))
+                    }
                 };
                 let place = self.place_at(entry.key_at, &join(&field.path, &entry.key));
                 self.diagnostics.push(place.error("unknown key", help));
@@ -145,31 +157,25 @@ impl<'a> Reader<'a> {
 
     /// A map with keys of the user's own.
     pub(crate) fn free_map<'n>(&mut self, field: &Field<'n>) -> Vec<(&'n str, Field<'n>)> {
-        match &field.node.value {
-            Value::Map(entries) => entries
-                .iter()
-                .map(|e| (e.key.as_str(), Field { node: &e.node, path: join(&field.path, &e.key) }))
-                .collect(),
-            _ => {
-                self.wrong_type(field, "a map of keys and values");
-                vec![]
-            }
-        }
+        let Value::Map(entries) = &field.node.value else {
+            self.wrong_type(field, MAP);
+            return vec![];
+        };
+        let field = |e: &'n Entry| Field { node: &e.node, path: join(&field.path, &e.key) };
+        entries.iter().map(|e| (e.key.as_str(), field(e))).collect()
     }
 
     /// A list's items.
     pub(crate) fn list<'n>(&mut self, field: &Field<'n>) -> Vec<Field<'n>> {
-        match &field.node.value {
-            Value::List(items) => items
-                .iter()
-                .enumerate()
-                .map(|(i, node)| Field { node, path: format!("{}[{i}]", field.path) })
-                .collect(),
-            _ => {
-                self.wrong_type(field, "a list");
-                vec![]
-            }
-        }
+        let Value::List(items) = &field.node.value else {
+            self.wrong_type(field, "a list");
+            return vec![];
+        };
+        items
+            .iter()
+            .enumerate()
+            .map(|(i, node)| Field { node, path: format!("{}[{i}]", field.path) })
+            .collect()
     }
 
     /// The items of a key's list, none where it is absent.
@@ -178,7 +184,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn wrong_type(&mut self, field: &Field<'_>, expected: &str) {
-        self.error(field, format!("expected {expected}, found {}", kind(field.node)), format!("write {expected}"));
+        let help = match expected {
+            "a list" => "write it in brackets, [a, b], or one item a line, each after a dash".into(),
+            MAP => "write `{key: value}`, or one key a line, indented".into(),
+            "a duration" => DURATION_HELP.into(),
+            _ => format!("write {expected}"),
+        };
+        self.error(field, format!("expected {expected}, found {}", kind(field.node)), help);
     }
 
     /// The text of a scalar, references replaced. `None`: told already.
@@ -240,15 +252,18 @@ impl<'a> Reader<'a> {
         section.get(key).and_then(|f| self.text(&f))
     }
 
+    /// A key that must be there; `help` says what to write.
+    pub(crate) fn required<'n>(&mut self, section: &Section<'n>, key: &str, help: &str) -> Option<Field<'n>> {
+        let field = section.get(key);
+        if field.is_none() {
+            self.missing(section, key, help);
+        }
+        field
+    }
+
     /// The text of a key that must be there.
     pub(crate) fn required_text(&mut self, section: &Section<'_>, key: &str, help: &str) -> Option<String> {
-        match section.get(key) {
-            Some(field) => self.text(&field),
-            None => {
-                self.missing(section, key, help);
-                None
-            }
-        }
+        self.required(section, key, help).and_then(|f| self.text(&f))
     }
 
     /// A secret; it is also kept for the redactor. Never empty.
@@ -271,7 +286,11 @@ impl<'a> Reader<'a> {
     /// The one secret that may be unset: without a model key there are evidence-only reports.
     pub(crate) fn secret_or_unset(&mut self, field: &Field<'_>) -> Option<SecretString> {
         match &field.node.value {
-            Value::Scalar { text, .. } if text.is_empty() || matches!(expand(text, self.env), Expanded::Unset(_)) => None,
+            Value::Scalar { text, .. }
+                if text.is_empty() || matches!(expand(text, self.env), Expanded::Unset(_)) =>
+            {
+                None
+            }
             _ => self.secret(field),
         }
     }
@@ -290,15 +309,12 @@ impl<'a> Reader<'a> {
     /// `true` or `false`.
     pub(crate) fn flag(&mut self, section: &Section<'_>, key: &str, default: bool) -> bool {
         let Some(field) = section.get(key) else { return default };
-        match self.scalar(&field, "true or false").as_ref().map(|(text, _)| text.as_str()) {
-            Some("true" | "True" | "TRUE") => true,
-            Some("false" | "False" | "FALSE") => false,
-            Some(_) => {
-                self.wrong_type(&field, "true or false");
-                default
-            }
-            None => default,
+        let Some((text, _)) = self.scalar(&field, "true or false") else { return default };
+        if text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false") {
+            return text.eq_ignore_ascii_case("true");
         }
+        self.wrong_type(&field, "true or false");
+        default
     }
 
     /// A number within bounds.
@@ -315,7 +331,7 @@ impl<'a> Reader<'a> {
                 None
             }
             _ => {
-                let found = if from_env { "the value of the variable".into() } else { format!("{:?}", text.trim()).replace('"', "") };
+                let found = if from_env { "the value of the variable" } else { text.trim() };
                 self.error(field, format!("{found} is out of range"), format!("write {expected}"));
                 None
             }
@@ -323,7 +339,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The number of an optional key.
-    pub(crate) fn number_or<T>(&mut self, section: &Section<'_>, key: &str, range: RangeInclusive<T>, default: T) -> T
+    pub(crate) fn number_or<T>(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        range: RangeInclusive<T>,
+        default: T,
+    ) -> T
     where
         T: FromStr + PartialOrd + Display,
     {
@@ -332,17 +354,20 @@ impl<'a> Reader<'a> {
 
     /// A duration of at least `least`.
     pub(crate) fn duration(&mut self, field: &Field<'_>, least: Duration) -> Option<Duration> {
-        const HELP: &str = "write a number and a unit: 250ms, 15s, 10m, 4h, 1h30m, 400d; a bare number is seconds";
         let (text, _) = self.scalar(field, "a duration")?;
         match duration::parse(&text) {
             Some(d) if d >= least => Some(d),
             Some(_) => {
-                let least = if least < Duration::from_secs(1) { "above zero".into() } else { format!("{least:?} or more") };
+                let least = if least < Duration::from_secs(1) {
+                    "above zero".into()
+                } else {
+                    format!("{least:?} or more")
+                };
                 self.error(field, "is too short", format!("make it {least}"));
                 None
             }
             None => {
-                self.error(field, "is not a duration", HELP);
+                self.error(field, "is not a duration", DURATION_HELP);
                 None
             }
         }
@@ -355,14 +380,16 @@ impl<'a> Reader<'a> {
 
     /// One of some words, in any case.
     pub(crate) fn choice<T: Copy>(&mut self, field: &Field<'_>, choices: &[(&str, T)]) -> Option<T> {
-        let (text, from_env) = self.scalar(field, "text")?;
+        let (text, _) = self.scalar(field, "text")?;
         let wanted = text.trim().to_ascii_lowercase();
         if let Some((_, value)) = choices.iter().find(|(word, _)| *word == wanted) {
             return Some(*value);
         }
         let words = choices.iter().map(|(w, _)| *w).collect::<Vec<_>>().join(", ");
-        let found = if from_env { "the value of the variable".into() } else { format!("`{text}`") };
-        self.error(field, format!("{found} is none of the choices"), format!("write one of: {words}"));
+        let found = shown(field, &text);
+        let near = nearest(&wanted, choices.iter().map(|(w, _)| *w));
+        let mean = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+        self.error(field, format!("{found} is none of the choices"), format!("{mean}write one of: {words}"));
         None
     }
 
@@ -370,22 +397,37 @@ impl<'a> Reader<'a> {
     pub(crate) fn url(&mut self, field: &Field<'_>) -> Option<Url> {
         const HELP: &str = "write an address such as https://host.example/path";
         let text = self.text(field)?;
-        let url = match Url::parse(text.trim()) {
-            Ok(url) => url,
-            Err(e) => {
-                self.error(field, format!("is not an address: {e}"), HELP);
-                return None;
-            }
+        let Ok(url) =
+            Url::parse(text.trim()).map_err(|e| self.error(field, format!("is not an address: {e}"), HELP))
+        else {
+            return None;
         };
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             self.error(field, "is not an http or https address", HELP);
             return None;
         }
         if !url.username().is_empty() || url.password().is_some() {
-            self.error(field, "carries a user or a password", "put credentials into `authorization` or `headers`");
+            self.error(
+                field,
+                "carries a user or a password",
+                "put credentials into `authorization` or `headers`",
+            );
             return None;
         }
+        if matches!(&field.node.value, Value::Scalar { text, .. } if text.contains("${")) {
+            // A key in the query: it stays out of logs and reports.
+            let values = url.query_pairs().map(|(_, value)| SecretString::from(value.into_owned()));
+            self.secrets.extend(values.collect::<Vec<_>>());
+        }
         Some(url)
+    }
+}
+
+/// A text in a message, unless any of its value came from the environment.
+pub(crate) fn shown(field: &Field<'_>, text: &str) -> String {
+    match &field.node.value {
+        Value::Scalar { text: raw, .. } if raw.contains("${") => "the value of the variable".into(),
+        _ => format!("`{text}`"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Validated settings: what the rest of Sentinel works from.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -223,7 +224,7 @@ pub enum RequireApproval {
 }
 
 /// An MCP server. One without a `url` cannot be called yet (connector, tunnel, command).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Server {
     /// How cards name it: `name.tool`.
     pub name: String,
@@ -251,6 +252,14 @@ pub struct Server {
     pub timeout: Duration,
     /// For the model.
     pub description: Option<String>,
+}
+
+/// Without the address's query, which may hold a key.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.url.as_ref().and_then(Url::host_str);
+        f.debug_struct("Server").field("name", &self.name).field("host", &host).finish_non_exhaustive()
+    }
 }
 
 /// Where reports go.

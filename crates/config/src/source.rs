@@ -20,8 +20,9 @@ impl Source {
     /// # Errors
     /// When it cannot be read or is not UTF-8; the error names the file.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| io::Error::new(e.kind(), format!("cannot read the configuration {}: {e}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            io::Error::new(e.kind(), format!("cannot read the configuration {}: {e}", path.display()))
+        })?;
         let base_dir = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         Ok(Self { name: path.to_path_buf(), text, base_dir: Some(base_dir) })
     }

@@ -86,8 +86,18 @@ fn is_null(text: &str) -> bool {
 
 /// A collection that is being read.
 enum Open {
-    List { items: Vec<Node>, at: Position, anchor: usize },
-    Map { entries: Vec<Entry>, merged: Vec<Entry>, key: Option<(String, Position, bool)>, at: Position, anchor: usize },
+    List {
+        items: Vec<Node>,
+        at: Position,
+        anchor: usize,
+    },
+    Map {
+        entries: Vec<Entry>,
+        merged: Vec<Entry>,
+        key: Option<(String, Position, bool)>,
+        at: Position,
+        anchor: usize,
+    },
 }
 
 /// Reads one document. An empty text is an empty map.
@@ -171,9 +181,8 @@ impl Builder {
     #[expect(clippy::unused_self, reason = "reads as a step of the builder")]
     fn tag(&self, tag: Option<&Tag>, at: Position) -> Result<Option<bool>, SyntaxError> {
         match tag.map(|t| (t.core_suffix(), t)) {
-            None => Ok(None),
             Some((Some("str"), _)) => Ok(Some(false)),
-            Some((Some(_), _)) => Ok(None),
+            None | Some((Some(_), _)) => Ok(None),
             Some((None, tag)) if tag.suffix().is_empty() => Ok(Some(false)),
             Some((None, tag)) => {
                 Err(error(at, format!("the tag `{}` means nothing here", tag.original()), "remove the tag"))
@@ -184,10 +193,18 @@ impl Builder {
     fn charge(&mut self, node: &Node, at: Position) -> Result<(), SyntaxError> {
         self.weight = self.weight.saturating_add(node.weight);
         if self.weight > MAX_WEIGHT {
-            return Err(error(at, "the file is too large, its aliases expanded", "use fewer aliases, or smaller ones"));
+            return Err(error(
+                at,
+                "the file is too large, its aliases expanded",
+                "use fewer aliases, or smaller ones",
+            ));
         }
         if self.open.len() + node.depth > MAX_DEPTH {
-            return Err(error(at, format!("nested deeper than {MAX_DEPTH} levels"), "nothing needs that many"));
+            return Err(error(
+                at,
+                format!("nested deeper than {MAX_DEPTH} levels"),
+                "nothing needs that many",
+            ));
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The configuration that is compiled in.
 
+use minijinja::value::Serde;
 use sentinel_config::{built_in, load};
 use sentinel_core::card::PromptSource;
 
@@ -18,10 +19,58 @@ fn its_cards_have_prompts_tools_evidence_and_a_checklist() {
     let names: Vec<&str> = settings.cards.iter().map(|c| c.name.as_str()).collect();
     assert_eq!(
         names,
-        ["kube-pod-not-ready", "kube-pod-crash-looping", "node-filesystem-space", "target-down", "watchdog", "any-alert"]
+        [
+            "kube-pod-not-ready",
+            "kube-pod-crash-looping",
+            "node-filesystem-space",
+            "target-down",
+            "watchdog",
+            "any-alert"
+        ]
     );
     for card in &settings.cards {
         assert!(matches!(card.prompt.source, PromptSource::BuiltIn(_)), "{}", card.name);
-        assert!(!card.tools.is_empty() && !card.evidence.is_empty() && !card.checklist.is_empty(), "{}", card.name);
+        assert!(
+            !card.tools.is_empty() && !card.evidence.is_empty() && !card.checklist.is_empty(),
+            "{}",
+            card.name
+        );
     }
+}
+
+/// The variables of a prompt, for an alert of which nothing is known but that it fires.
+fn bare_alert() -> serde_json::Value {
+    serde_json::json!({
+        "alert": {"labels": {}, "annotations": {}, "startsAt": "2026-01-01T00:00:00Z", "values": {}},
+        "alerts": [{"labels": {}}], "labels": {}, "annotations": {}, "group_labels": {}, "receiver": "sentinel",
+        "truncated_alerts": 0, "card": {"name": "c"}, "resource": {"name": "r", "kind": "prometheus_alert"},
+        "now": "2026-01-01T00:00:00Z"
+    })
+}
+
+#[test]
+fn its_prompts_and_arguments_render_even_where_every_label_is_absent() {
+    let settings = load(&built_in(), &|_| None).unwrap().settings;
+    let mut engine = minijinja::Environment::new();
+    engine.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    for card in &settings.cards {
+        let text = engine.render_str(&card.prompt.text, Serde(bare_alert())).unwrap();
+        assert!(text.starts_with("# ") && text.contains("## What must not be concluded"), "{text}");
+        for call in &card.evidence {
+            for value in call.arguments.values().filter_map(|v| v.as_str()) {
+                engine.render_str(value, Serde(bare_alert())).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_label_cannot_become_a_part_of_a_query() {
+    let settings = load(&built_in(), &|_| None).unwrap().settings;
+    let mut alert = bare_alert();
+    alert["alert"]["labels"] = serde_json::json!({"namespace": "web\"} or vector(1) #", "pod": "a\\b"});
+    let card = settings.cards.iter().find(|c| c.name == "kube-pod-not-ready").unwrap();
+    let query = card.evidence.iter().find_map(|c| c.arguments.get("query")).and_then(|q| q.as_str()).unwrap();
+    let rendered = minijinja::Environment::new().render_str(query, Serde(alert)).unwrap();
+    assert_eq!(rendered, r#"kube_pod_status_phase{namespace="web\"} or vector(1) #", pod="a\\b" } == 1"#);
 }

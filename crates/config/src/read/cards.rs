@@ -13,7 +13,7 @@ use super::general::Defaults;
 use super::{CardPlaces, json, unique};
 use crate::diagnostic::Place;
 use crate::nearest;
-use crate::reader::{Field, Keys, Reader, Section};
+use crate::reader::{Field, Keys, MAP, Reader, Section, shown};
 use crate::settings::{OpenAi, Server, SinkSettings};
 use crate::source::built_in_prompt;
 use crate::tree::Value;
@@ -46,6 +46,8 @@ const OTHERWISE: &[(&str, Otherwise)] = &[
     ("inconclusive", Otherwise::Inconclusive),
     ("escalate", Otherwise::Escalate),
 ];
+const DEDUPE_HELP: &str = "write `group`, `alert`, or a list of labels such as [namespace, deployment]";
+const PROMPT_HELP: &str = "write the task for the model, or the path of a .md, .txt or .j2 file";
 /// Labels in which HA senders differ.
 const IGNORED: [&str; 4] = ["replica", "prometheus", "prometheus_replica", "__replica__"];
 
@@ -59,44 +61,46 @@ pub(super) struct Context<'a> {
     pub(super) dedupe_ttl: Duration,
 }
 
-pub(super) fn cards(r: &mut Reader<'_>, top: &Section<'_>, context: &Context<'_>) -> (Vec<Card>, Vec<CardPlaces>) {
+pub(super) fn cards(
+    r: &mut Reader<'_>,
+    top: &Section<'_>,
+    context: &Context<'_>,
+) -> (Vec<Card>, Vec<CardPlaces>) {
     let (mut all, mut names, mut unpriced) = ((vec![], vec![]), BTreeMap::new(), BTreeSet::new());
     for field in r.items(top, "incident-cards") {
         let s = r.section(&field, CARD);
-        let Some((card, places)) = card(r, &field, &s, context) else { continue };
+        let name =
+            r.required_text(&s, "name", "give it a name; the name becomes part of each incident's identity");
+        let name = name.filter(|name| unique(r, &mut names, &s, name, "card"));
+        let Some((card, places)) = card(r, &field, &s, name, context) else { continue };
         if !context.openai.prices.contains_key(&card.model) && unpriced.insert(card.model.clone()) {
             let place = s.get("model").map_or_else(|| r.place(&field), |f| r.place(&f));
-            let message = format!("the model `{}` has no price, so its cost will read \"unknown\"", card.model);
+            let message =
+                format!("the model `{}` has no price, so its cost will read \"unknown\"", card.model);
             r.diagnostics.push(place.warning(message, "add it to `openai.prices`"));
         }
-        if unique(r, &mut names, &s, &card.name, "card") {
-            all.0.push(card);
-            all.1.push(places);
-        }
+        all.0.push(card);
+        all.1.push(places);
     }
     if all.0.is_empty() && !r.has_errors() {
-        let place = top.get("incident-cards").map_or_else(|| r.place_at(top.at, "incident-cards"), |f| r.place(&f));
-        r.diagnostics.push(place.warning("there are no incident cards: every alert stays unmatched", "write one"));
+        let place =
+            top.get("incident-cards").map_or_else(|| r.place_at(top.at, "incident-cards"), |f| r.place(&f));
+        r.diagnostics
+            .push(place.warning("there are no incident cards: every alert stays unmatched", "write one"));
     }
     all
 }
 
-fn card(r: &mut Reader<'_>, field: &Field<'_>, s: &Section<'_>, c: &Context<'_>) -> Option<(Card, CardPlaces)> {
-    let name = r.required_text(s, "name", "give the card a name; it becomes part of each incident's identity");
-    let resource = match s.get("resource") {
-        Some(f) => resource(r, &f, c.resources),
-        None => {
-            r.missing(s, "resource", "name one of `resources`, or an alert");
-            None
-        }
-    };
-    let prompt = match s.get("prompt") {
-        Some(f) => prompt(r, &f),
-        None => {
-            r.missing(s, "prompt", "write the task for the model, or the path of a .md, .txt or .j2 file");
-            None
-        }
-    };
+fn card(
+    r: &mut Reader<'_>,
+    field: &Field<'_>,
+    s: &Section<'_>,
+    name: Option<String>,
+    c: &Context<'_>,
+) -> Option<(Card, CardPlaces)> {
+    let resource = r.required(s, "resource", "name one of `resources`, or an alert");
+    let resource = resource.and_then(|f| resource_of(r, &f, c.resources));
+    let prompt = r.required(s, "prompt", PROMPT_HELP).and_then(|f| prompt_of(r, &f));
     if let Some(f) = s.get("budget") {
         super::general::budget(r, &f);
     }
@@ -119,7 +123,8 @@ fn card(r: &mut Reader<'_>, field: &Field<'_>, s: &Section<'_>, c: &Context<'_>)
         evidence: evidence_places,
     };
     let (model, sinks, dedupe_by) = (r.optional_text(s, "model"), sinks(r, s, c.sinks), dedupe_by(r, s));
-    let (wait, reinvestigate_after) = (s.get("wait").and_then(|f| r.duration(&f, Duration::ZERO)), reinvestigate(r, s));
+    let (wait, reinvestigate_after) =
+        (s.get("wait").and_then(|f| r.duration(&f, Duration::ZERO)), reinvestigate(r, s));
     let max_iterations = r.number_or(s, "max-iterations", ITERATIONS, c.defaults.max_iterations);
     let continues = r.flag(s, "continue", false);
     let card = Card {
@@ -146,27 +151,32 @@ fn card(r: &mut Reader<'_>, field: &Field<'_>, s: &Section<'_>, c: &Context<'_>)
     Some((card, places))
 }
 
-fn resource(r: &mut Reader<'_>, field: &Field<'_>, resources: &[Resource]) -> Option<Resource> {
+fn resource_of(r: &mut Reader<'_>, field: &Field<'_>, resources: &[Resource]) -> Option<Resource> {
     let name = r.text(field)?;
     if let Some(found) = resources.iter().find(|res| res.name == name) {
         return Some(found.clone());
     }
     let near = nearest(&name, resources.iter().map(|res| res.name.as_str()));
-    let help = near.map_or_else(|| "define it in `resources`".into(), |near| format!("did you mean `{near}`?"));
-    r.warn(field, format!("no resource is named `{name}`; it means the alert of that name"), help);
+    let help =
+        near.map_or_else(|| "define it in `resources`".into(), |near| format!("did you mean `{near}`?"));
+    r.warn(
+        field,
+        format!("no resource is named {}; it means the alert of that name", shown(field, &name)),
+        help,
+    );
     let matchers = vec![Matcher::equal("alertname", name.clone())];
     Some(Resource { name, kind: "prometheus_alert".into(), matchers, annotations: BTreeMap::new() })
 }
 
 /// One line that ends like a text file is a file; anything else is the prompt itself, `${…}` and all.
-fn prompt(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Prompt> {
+fn prompt_of(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Prompt> {
     let Value::Scalar { text, .. } = &field.node.value else {
         r.wrong_type(field, "text");
         return None;
     };
     let path = text.trim();
     if path.is_empty() {
-        r.error(field, "is empty", "write the task for the model, or the path of a .md, .txt or .j2 file");
+        r.error(field, "is empty", PROMPT_HELP);
         return None;
     }
     let is_file = !path.contains('\n') && [".md", ".txt", ".j2"].iter().any(|end| path.ends_with(end));
@@ -179,12 +189,18 @@ fn prompt(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Prompt> {
             .ok_or_else(|| "it is not compiled in".to_owned()),
         Some(dir) => {
             let file = dir.join(Path::new(path));
-            std::fs::read_to_string(&file).map(|text| (PromptSource::File(file), text)).map_err(|e| e.to_string())
+            std::fs::read_to_string(&file)
+                .map(|text| (PromptSource::File(file), text))
+                .map_err(|e| e.to_string())
         }
     };
     match found {
         Ok((_, text)) if text.trim().is_empty() => {
-            r.error(field, format!("the prompt file `{path}` is empty"), "write the task for the model into it");
+            r.error(
+                field,
+                format!("the prompt file `{path}` is empty"),
+                "write the task for the model into it",
+            );
             None
         }
         Ok((source, text)) => Some(Prompt { source, text }),
@@ -216,9 +232,10 @@ fn tool_reference<'s>(
         Some((server, "*")) => (server, None),
         Some((server, tool)) => (server, Some(tool)),
     };
-    let good = !server.is_empty() && server.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let good =
+        !server.is_empty() && server.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if !good || tool.is_some_and(|t| !is_tool_name(t)) {
-        r.error(field, format!("`{text}` is not a tool"), HELP);
+        r.error(field, format!("{} is not a tool", shown(field, &text)), HELP);
         return None;
     }
     let Some(found) = servers.iter().find(|s| s.name == server) else {
@@ -226,7 +243,7 @@ fn tool_reference<'s>(
             Some(near) => format!("did you mean `{near}`?"),
             None => "define it in `mcp-servers`".into(),
         };
-        r.error(field, format!("no server is named `{server}`"), help);
+        r.error(field, format!("no server is named {}", shown(field, server)), help);
         return None;
     };
     Some((found, tool.map(str::to_owned)))
@@ -243,14 +260,16 @@ fn tools(r: &mut Reader<'_>, card: &Field<'_>, s: &Section<'_>, servers: &[Serve
                 all.insert(named(&tool));
             }
             None if server.default_allowed_tools.is_empty() => {
-                let message = format!("allows nothing: the server `{}` has no default-allowed-tools", server.name);
+                let message =
+                    format!("allows nothing: the server `{}` has no default-allowed-tools", server.name);
                 r.warn(f, message, "list the tools there, or name them here as `server.tool`");
             }
             None => all.extend(server.default_allowed_tools.iter().map(named)),
         }
     }
-    if items.is_empty() {
-        let message = "has no tools, so the model sees nothing but the alert and its report stays inconclusive";
+    if items.is_empty() && s.get("tools").is_none_or(|f| matches!(f.node.value, Value::List(_))) {
+        let message =
+            "has no tools, so the model sees nothing but the alert and its report stays inconclusive";
         r.warn(card, message, "list what may be called under `tools`");
     }
     all
@@ -270,9 +289,9 @@ fn sinks(r: &mut Reader<'_>, s: &Section<'_>, known: &[SinkSettings]) -> Vec<Str
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "define it in `sinks`".into(),
             };
-            r.error(f, format!("no sink is named `{name}`"), help);
+            r.error(f, format!("no sink is named {}", shown(f, name)), help);
         } else if all.contains(&entry) {
-            r.warn(f, format!("names `{entry}` a second time"), "each is told once");
+            r.warn(f, format!("names {} a second time", shown(f, &entry)), "each is told once");
         } else {
             all.push(entry);
         }
@@ -283,14 +302,15 @@ fn sinks(r: &mut Reader<'_>, s: &Section<'_>, known: &[SinkSettings]) -> Vec<Str
 fn dedupe_by(r: &mut Reader<'_>, s: &Section<'_>) -> DedupeBy {
     let Some(f) = s.get("dedupe-by") else { return DedupeBy::Group };
     if !matches!(f.node.value, Value::List(_)) {
-        return match r.choice(&f, &[("group", true), ("alert", false)]) {
-            Some(false) => DedupeBy::Alert,
-            _ => DedupeBy::Group,
-        };
+        let text = r.text(&f);
+        if !matches!(text.as_deref(), None | Some("group" | "alert")) {
+            r.error(&f, "is none of the choices", DEDUPE_HELP);
+        }
+        return if text.as_deref() == Some("alert") { DedupeBy::Alert } else { DedupeBy::Group };
     }
     let labels = r.texts(s, "dedupe-by");
     if labels.is_empty() {
-        r.error(&f, "names no label", "write `group`, `alert`, or a list of labels such as [namespace, deployment]");
+        r.error(&f, "names no label", DEDUPE_HELP);
     }
     DedupeBy::Labels(labels)
 }
@@ -317,7 +337,7 @@ fn evidence(
             None => serde_json::Map::new(),
             Some((_, serde_json::Value::Object(map))) => map,
             Some((f, _)) => {
-                r.wrong_type(f, "a map of keys and values");
+                r.wrong_type(f, MAP);
                 serde_json::Map::new()
             }
         };
@@ -325,7 +345,11 @@ fn evidence(
         if !allowed.contains(&tool)
             && let Some(f) = call.get("tool")
         {
-            r.error(&f, format!("the card does not allow `{tool}`"), "add it to the card's `tools`");
+            r.error(
+                &f,
+                format!("the card does not allow {}", shown(&f, &tool.to_string())),
+                "add it to the card's `tools`",
+            );
         }
         places.push(arguments_field.map_or_else(|| r.place(&field), |f| r.place(&f)));
         calls.push(EvidenceCall { tool, arguments });
@@ -335,10 +359,7 @@ fn evidence(
 
 /// The `tool` of an evidence call or a policy: exactly one.
 fn one_tool(r: &mut Reader<'_>, s: &Section<'_>, servers: &[Server]) -> Option<ToolId> {
-    let Some(f) = s.get("tool") else {
-        r.missing(s, "tool", "write `server.tool`");
-        return None;
-    };
+    let f = r.required(s, "tool", "write `server.tool`")?;
     let (server, tool) = tool_reference(r, &f, servers)?;
     if tool.is_none() {
         r.error(&f, "names a server where one tool is needed", "write `server.tool`");

@@ -9,7 +9,8 @@ use url::Url;
 use crate::reader::{Field, Keys, Reader, Section};
 use crate::settings::{Api, Budget, Dispatcher, Ingest, Network, OpenAi, Price};
 
-const INGEST: Keys = &[("allow-anonymous", &[]), ("bearer", &[]), ("basic", &[]), ("header", &[]), ("hmac", &[])];
+const INGEST: Keys =
+    &[("allow-anonymous", &[]), ("bearer", &[]), ("basic", &[]), ("header", &[]), ("hmac", &[])];
 const OPENAI: Keys = &[
     ("model", &["model-name"]),
     ("temperature", &["temp"]),
@@ -30,8 +31,13 @@ const DEFAULTS: Keys = &[
     ("retry-policy", &[]),
     ("audit-retention", &[]),
 ];
-const BUDGET: Keys =
-    &[("per-hour", &[]), ("per-day", &[]), ("usd-per-hour", &[]), ("usd-per-day", &[]), ("generations-per-hour", &[])];
+const BUDGET: Keys = &[
+    ("per-hour", &[]),
+    ("per-day", &[]),
+    ("usd-per-hour", &[]),
+    ("usd-per-day", &[]),
+    ("generations-per-hour", &[]),
+];
 const NETWORK: Keys = &[("allow-insecure-hosts", &[]), ("allow-private-hosts", &[])];
 
 /// What OpenAI's API description (schema `ReasoningEffort`) lists.
@@ -94,29 +100,31 @@ pub(super) fn ingest(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Ingest {
         && ingest.allow_anonymous
         && ingest.has_credentials()
     {
-        r.warn(&f, "lets everybody in, so that the credentials beside it mean nothing", "keep one of the two");
+        r.warn(
+            &f,
+            "lets everybody in, so that the credentials beside it mean nothing",
+            "keep one of the two",
+        );
     }
     ingest
 }
 
 fn required_secret(r: &mut Reader<'_>, s: &Section<'_>, key: &str) -> Option<SecretString> {
-    if let Some(field) = s.get(key) {
-        return r.secret(&field);
-    }
-    r.missing(s, key, "write \"${NAME}\", and set that variable in the environment");
-    None
+    let help = "write \"${NAME}\", and set that variable in the environment";
+    r.required(s, key, help).and_then(|f| r.secret(&f))
 }
 
 /// Whether a text can be a header's name (RFC 9110, `token`); told where it cannot.
 pub(super) fn header_name(r: &mut Reader<'_>, field: &Field<'_>, name: &str) -> bool {
-    let good = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+    let good = !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
     if !good {
         r.error(field, "is not a header's name", "write letters, digits and dashes, such as X-Api-Key");
     }
     good
 }
 
-pub(super) fn openai(r: &mut Reader<'_>, field: Option<Field<'_>>) -> OpenAi {
+pub(super) fn openai(r: &mut Reader<'_>, field: Option<Field<'_>>, network: &Network) -> OpenAi {
     let s = section(r, field, "openai", OPENAI);
     let api = s.get("api").and_then(|f| {
         let api = r.choice(&f, &[("responses", Api::Responses), ("chat", Api::Chat)])?;
@@ -128,12 +136,17 @@ pub(super) fn openai(r: &mut Reader<'_>, field: Option<Field<'_>>) -> OpenAi {
     let api_key = match s.get("api-key") {
         Some(f) => r.secret_or_unset(&f),
         // The default is "${OPENAI_API_KEY}", as in the example.
-        None => r.variable("OPENAI_API_KEY").map(SecretString::from).inspect(|key| r.secrets.push(key.clone())),
+        None => {
+            r.variable("OPENAI_API_KEY").map(SecretString::from).inspect(|key| r.secrets.push(key.clone()))
+        }
     };
+    let base_url = s.get("base-url").and_then(|f| r.url(&f).inspect(|url| warn_refused(r, &f, url, network)));
     let effort = s.get("reasoning-effort").map(|f| word(r, &f, EFFORTS));
     let tier = s.get("service-tier").map(|f| word(r, &f, TIERS));
-    let mut prices =
-        BTreeMap::from([("gpt-4.1-mini".to_owned(), Price { input: 0.40, cached_input: 0.10, output: 1.60 })]);
+    let mut prices = BTreeMap::from([(
+        "gpt-4.1-mini".to_owned(),
+        Price { input: 0.40, cached_input: 0.10, output: 1.60 },
+    )]);
     if let Some(f) = s.get("prices") {
         for (model, f) in r.free_map(&f) {
             if let Some(price) = price(r, &f) {
@@ -144,7 +157,7 @@ pub(super) fn openai(r: &mut Reader<'_>, field: Option<Field<'_>>) -> OpenAi {
     OpenAi {
         model: r.optional_text(&s, "model").unwrap_or_else(|| "gpt-4.1-mini".into()),
         temperature: r.number_or(&s, "temperature", 0.0..=2.0, 0.2),
-        base_url: s.get("base-url").and_then(|f| r.url(&f)).unwrap_or_else(default_base_url),
+        base_url: base_url.unwrap_or_else(default_base_url),
         api: api.unwrap_or(Api::Responses),
         api_key,
         reasoning_effort: effort.unwrap_or_else(|| Some("low".into())),
@@ -164,7 +177,11 @@ fn default_base_url() -> Url {
 fn word(r: &mut Reader<'_>, field: &Field<'_>, usual: &[&str]) -> Option<String> {
     let text = r.text(field)?;
     if !usual.contains(&text.as_str()) {
-        r.warn(field, "is none of the words that OpenAI knows; it is sent as it is", format!("usual: {}", usual.join(", ")));
+        r.warn(
+            field,
+            "is none of the words that OpenAI knows; it is sent as it is",
+            format!("usual: {}", usual.join(", ")),
+        );
     }
     Some(text)
 }
@@ -198,7 +215,8 @@ pub(super) fn dispatcher(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Dispat
 
 pub(super) fn defaults(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Defaults {
     let s = section(r, field, "defaults", DEFAULTS);
-    let retry = section(r, s.get("retry-policy"), "defaults.retry-policy", &[("attempts", &[]), ("backoff", &[])]);
+    let retry =
+        section(r, s.get("retry-policy"), "defaults.retry-policy", &[("attempts", &[]), ("backoff", &[])]);
     if let Some(f) = retry.get("backoff") {
         r.choice(&f, &[("exponential", ())]);
     }
@@ -236,14 +254,38 @@ fn hosts(r: &mut Reader<'_>, s: &Section<'_>, key: &str) -> Vec<String> {
         .iter()
         .filter_map(|f| {
             let text = r.text(f)?;
-            match url::Host::parse(&text).or_else(|e| text.parse().map(url::Host::Ipv6).map_err(|_| e)) {
-                // The form in which a URL's host is written, so that the two compare.
-                Ok(host) => Some(host.to_string()),
-                Err(_) => {
-                    r.error(f, "is not a host", "write a name or an address alone: no scheme, port, path or pattern");
-                    None
-                }
+            let host = url::Host::parse(&text).ok().or_else(|| text.parse().ok().map(url::Host::Ipv6));
+            if host.is_none() {
+                r.error(
+                    f,
+                    "is not a host",
+                    "write a name or an address alone: no scheme, port, path or pattern",
+                );
             }
+            // The form in which a URL's host is written, so that the two compare.
+            host.map(|h| h.to_string())
         })
         .collect()
+}
+
+/// What the address policy is known to refuse without asking a name server.
+pub(super) fn warn_refused(r: &mut Reader<'_>, field: &Field<'_>, url: &Url, network: &Network) {
+    let Some(host) = url.host_str() else { return };
+    let listed = |hosts: &[String]| hosts.iter().any(|h| h.eq_ignore_ascii_case(host));
+    if url.scheme() == "http" && !listed(&network.allow_insecure_hosts) {
+        let help = format!("use https, or add `{host}` to `network.allow-insecure-hosts`");
+        r.warn(field, "plain http is refused unless the host is listed", help);
+    }
+    let private = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(ip)) => {
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified()
+        }
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unspecified(),
+        None => false,
+    };
+    if private && !listed(&network.allow_private_hosts) {
+        let help = format!("add `{host}` to `network.allow-private-hosts`");
+        r.warn(field, "a private address is refused unless the host is listed", help);
+    }
 }

@@ -10,7 +10,7 @@ mod sinks;
 use std::collections::BTreeMap;
 
 use crate::diagnostic::Place;
-use crate::reader::{Field, Keys, Reader, Section, kind};
+use crate::reader::{Field, Keys, MAP, Reader, Section, kind, shown};
 use crate::settings::{Level, Settings};
 use crate::tree::{Entry, Node, Value};
 
@@ -49,7 +49,7 @@ const LEVELS: &[(&str, Level)] = &[
 pub struct CardPlaces {
     /// The card's `name`.
     pub name: Place,
-    /// Its `prompt` key (for a prompt file too: the file's own lines are the template compiler's to tell).
+    /// Its prompt; of a block (`prompt: |`), the first line of its text. For a prompt file, where it is named.
     pub prompt: Place,
     /// The `rule` of each entry of its checklist.
     pub rules: Vec<Place>,
@@ -66,7 +66,8 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
     let debug = r.flag(&top, "debug", false);
     let log_level = part("log-level").and_then(|f| r.choice(&f, LEVELS));
     let ingest = general::ingest(r, part("ingest"));
-    let openai = general::openai(r, part("openai"));
+    let network = general::network(r, part("network"));
+    let openai = general::openai(r, part("openai"), &network);
     let dispatcher = general::dispatcher(r, part("dispatcher"));
     let defaults = general::defaults(r, part("defaults"));
     let budget = part("budget").map(|f| general::budget(r, &f));
@@ -79,7 +80,6 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
         }
     }
     let resources = resources::resources(r, &top);
-    let network = general::network(r, part("network"));
     let servers = servers::servers(r, &top, &network);
     let sinks = sinks::sinks(r, &top);
     let watchers = sinks::watchers(r, &top, &resources);
@@ -122,17 +122,26 @@ fn unwrap(r: &mut Reader<'_>, root: &Node) -> Node {
     match wrapper.node.value {
         Value::Map(inner) => entries.extend(inner),
         _ if wrapper.node.is_null() => {}
-        _ => r.wrong_type(&Field { node: &wrapper.node, path: "sentinel".into() }, "a map of keys and values"),
+        _ => {
+            r.wrong_type(&Field { node: &wrapper.node, path: "sentinel".into() }, MAP);
+        }
     }
     node
 }
 
 /// Tells the second of two with one name; gives the names that stand.
-fn unique(r: &mut Reader<'_>, seen: &mut BTreeMap<String, usize>, section: &Section<'_>, name: &str, what: &str) -> bool {
+fn unique(
+    r: &mut Reader<'_>,
+    seen: &mut BTreeMap<String, usize>,
+    section: &Section<'_>,
+    name: &str,
+    what: &str,
+) -> bool {
     let Some(field) = section.get("name") else { return true };
     let line = field.node.at.line;
     if let Some(first) = seen.get(name) {
-        let message = format!("a second {what} is named `{name}`; the first is in line {first}");
+        let message =
+            format!("a second {what} is named {}; the first is in line {first}", shown(&field, name));
         r.error(&field, message, "give each its own name");
         return false;
     }
@@ -158,7 +167,11 @@ fn json(r: &mut Reader<'_>, field: &Field<'_>) -> serde_json::Value {
             "a truth value" => Json::Bool(text.eq_ignore_ascii_case("true")),
             "a number" => match text.parse::<i64>() {
                 Ok(n) => n.into(),
-                Err(_) => text.parse::<f64>().ok().and_then(serde_json::Number::from_f64).map_or(Json::Null, Json::Number),
+                Err(_) => text
+                    .parse::<f64>()
+                    .ok()
+                    .and_then(serde_json::Number::from_f64)
+                    .map_or(Json::Null, Json::Number),
             },
             _ => r.loose_text(field).map_or(Json::Null, |(text, _)| Json::String(text)),
         },

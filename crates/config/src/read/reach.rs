@@ -32,9 +32,8 @@ fn implies(have: &Matcher, want: &Matcher) -> bool {
     match (&have.comparison, &want.comparison) {
         (Comparison::Equal(value), _) => want.matches(&[(want.label.clone(), value.clone())].into()),
         (Comparison::NotEqual(a), Comparison::NotEqual(b)) => a == b,
-        (Comparison::Matches(a), Comparison::Matches(b)) | (Comparison::NotMatches(a), Comparison::NotMatches(b)) => {
-            a.as_str() == b.as_str()
-        }
+        (Comparison::Matches(a), Comparison::Matches(b))
+        | (Comparison::NotMatches(a), Comparison::NotMatches(b)) => a.as_str() == b.as_str(),
         _ => false,
     }
 }

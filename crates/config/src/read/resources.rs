@@ -67,7 +67,11 @@ fn pattern(r: &mut Reader<'_>, field: &Field<'_>, re: &str) -> Option<Regex> {
         Err(e) => {
             let reason = e.to_string();
             let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            r.error(field, format!("is not a regular expression: {reason}"), "write RE2 syntax after `=~` or `!~`");
+            r.error(
+                field,
+                format!("is not a regular expression: {reason}"),
+                "write RE2 syntax after `=~` or `!~`",
+            );
             None
         }
     }

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use url::Url;
 
-use super::general::header_name;
+use super::general::{header_name, warn_refused};
 use super::unique;
-use crate::reader::{Field, Keys, Reader, Section};
+use crate::reader::{Field, Keys, Reader, Section, shown};
 use crate::settings::{Mode, Network, RequireApproval, Server};
 use crate::tree::Value;
 
@@ -51,7 +50,11 @@ fn server(r: &mut Reader<'_>, s: &Section<'_>, network: &Network) -> Option<Serv
     let name = name.filter(|n| {
         let good = n.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         if let (false, Some(f)) = (good, s.get("name")) {
-            r.error(&f, "is not a server's name", "write letters, digits, `-` and `_` only: a tool is `server.tool`");
+            r.error(
+                &f,
+                "is not a server's name",
+                "write letters, digits, `-` and `_` only: a tool is `server.tool`",
+            );
         }
         good
     });
@@ -83,7 +86,11 @@ fn server(r: &mut Reader<'_>, s: &Section<'_>, network: &Network) -> Option<Serv
             if mode == Some(Mode::Direct) {
                 r.error(f, "cannot be called directly", "write `mode: hosted`, or a `server-url`");
             }
-            r.unbuilt(f, "connectors and tunnels, which only OpenAI can call", "its tools cannot be called until then");
+            r.unbuilt(
+                f,
+                "connectors and tunnels, which only OpenAI can call",
+                "its tools cannot be called until then",
+            );
         }
         (None, None, Some(f)) => {
             r.unbuilt(&f, "servers that are programs (stdio)", "its tools cannot be called until then");
@@ -97,14 +104,19 @@ fn server(r: &mut Reader<'_>, s: &Section<'_>, network: &Network) -> Option<Serv
     if let Some(f) = s.get("enforce-read-only")
         && !r.flag(s, "enforce-read-only", true)
     {
-        r.warn(&f, "has no effect", "tools are always held to be read-only; what says it destroys is refused");
+        r.warn(
+            &f,
+            "has no effect",
+            "tools are always held to be read-only; what says it destroys is refused",
+        );
     }
     if let Some(f) = s.get("oauth") {
         oauth(r, &f);
     }
     let default_allowed_tools = tool_names(r, s);
     let headers = s.get("headers").map(|f| headers(r, &f)).unwrap_or_default();
-    let require_approval = s.get("require-approval").and_then(|f| approval(r, &f)).unwrap_or(RequireApproval::Always);
+    let require_approval =
+        s.get("require-approval").and_then(|f| approval(r, &f)).unwrap_or(RequireApproval::Always);
     let authorization = r.optional_secret(s, "authorization");
     let (label, description) = (r.optional_text(s, "server-label"), r.optional_text(s, "description"));
     let timeout = r.duration_or(s, "timeout", Duration::from_secs(30));
@@ -126,26 +138,6 @@ fn server(r: &mut Reader<'_>, s: &Section<'_>, network: &Network) -> Option<Serv
     })
 }
 
-/// What the address policy is known to refuse without asking a name server.
-fn warn_refused(r: &mut Reader<'_>, field: &Field<'_>, url: &Url, network: &Network) {
-    let Some(host) = url.host_str() else { return };
-    let listed = |hosts: &[String]| hosts.iter().any(|h| h.eq_ignore_ascii_case(host));
-    if url.scheme() == "http" && !listed(&network.allow_insecure_hosts) {
-        let help = format!("use https, or add `{host}` to `network.allow-insecure-hosts`");
-        r.warn(field, "plain http is refused unless the host is listed", help);
-    }
-    let private = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(ip)) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unspecified(),
-        None => false,
-    };
-    if private && !listed(&network.allow_private_hosts) {
-        let help = format!("add `{host}` to `network.allow-private-hosts`");
-        r.warn(field, "a private address is refused unless the host is listed", help);
-    }
-}
-
 fn tool_names(r: &mut Reader<'_>, s: &Section<'_>) -> Vec<String> {
     let items = r.items(s, "default-allowed-tools");
     items
@@ -154,7 +146,11 @@ fn tool_names(r: &mut Reader<'_>, s: &Section<'_>) -> Vec<String> {
             let name = r.text(f)?;
             let good = super::cards::is_tool_name(&name);
             if !good {
-                r.error(f, format!("`{name}` is not a tool's name"), "write the tool's name alone, such as pods_get");
+                r.error(
+                    f,
+                    format!("{} is not a tool's name", shown(f, &name)),
+                    "write the tool's name alone, such as pods_get",
+                );
             }
             good.then_some(name)
         })
@@ -189,9 +185,9 @@ fn is_credential(header: &str) -> bool {
 
 fn approval(r: &mut Reader<'_>, field: &Field<'_>) -> Option<RequireApproval> {
     if !matches!(field.node.value, Value::Map(_)) {
-        return r.choice(field, &[("always", true), ("never", false)]).map(|always| {
-            if always { RequireApproval::Always } else { RequireApproval::Never }
-        });
+        return r
+            .choice(field, &[("always", true), ("never", false)])
+            .map(|always| if always { RequireApproval::Always } else { RequireApproval::Never });
     }
     let s = r.section(field, &[("always", &[]), ("never", &[])]);
     let mut names = |key: &str| {

@@ -7,7 +7,7 @@ use sentinel_core::card::Resource;
 
 use super::{LEVELS, unique};
 use crate::nearest;
-use crate::reader::{Keys, Reader, Section};
+use crate::reader::{Keys, Reader, Section, shown};
 use crate::settings::{Level, SinkKind, SinkSettings, Watcher};
 
 const SINK: Keys = &[
@@ -61,26 +61,22 @@ pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>) -> Vec<SinkSettings> 
             r.choice(&event, EVENTS);
         }
         let url = s.get("url").map(|f| r.url(&f));
-        let kind = match s.get("type") {
-            None => {
-                r.missing(&s, "type", "write `type: logger`, or the destination's type");
-                None
+        let kind = r.required(&s, "type", "write `type: logger`, or the destination's type").and_then(|f| {
+            let kind = r.choice(&f, SINK_TYPES)?;
+            if kind == "logger" {
+                return Some(SinkKind::Log { level });
             }
-            Some(f) => r.choice(&f, SINK_TYPES).map(|kind| {
-                if kind == "logger" {
-                    return SinkKind::Log { level };
-                }
-                if kind == "webhook" && url.is_none() {
-                    r.missing(&s, "url", "write the address that takes the events");
-                }
-                r.unbuilt(&f, &format!("sinks of type {kind}"), "nothing is sent there; `logger` works");
-                SinkKind::Unbuilt(kind.into())
-            }),
-        };
-        if let Some((name, kind)) = name.zip(kind)
+            if kind == "webhook" && url.is_none() {
+                r.missing(&s, "url", "write the address that takes the events");
+            }
+            r.unbuilt(&f, &format!("sinks of type {kind}"), "nothing is sent there; `logger` works");
+            Some(SinkKind::Unbuilt(kind.into()))
+        });
+        if let Some(name) = name
             && unique(r, &mut names, &s, &name, "sink")
         {
-            all.push(SinkSettings { name, kind });
+            // A sink without a readable type is told once, not again by each card that names it.
+            all.push(SinkSettings { name, kind: kind.unwrap_or(SinkKind::Unbuilt(String::new())) });
         }
     }
     if !all.iter().any(|s| s.name == "log") {
@@ -98,10 +94,9 @@ pub(super) fn watchers(r: &mut Reader<'_>, top: &Section<'_>, resources: &[Resou
         }
         // The specification's own example has a watcher without a name.
         let name = r.optional_text(&s, "name").unwrap_or_else(|| "prometheus".into());
-        let endpoint = s.get("endpoint").map(|f| r.url(&f));
-        if endpoint.is_none() {
-            r.missing(&s, "endpoint", "write the address of the Prometheus API, such as https://prom.example/api/v1");
-        }
+        let endpoint =
+            r.required(&s, "endpoint", "write the API's address, such as https://prom.example/api/v1");
+        let endpoint = endpoint.and_then(|f| r.url(&f));
         let poll_interval = r.duration_or(&s, "poll-interval", Duration::from_secs(15));
         let timeout = r.duration_or(&s, "timeout", Duration::from_secs(10));
         let mut wanted = vec![];
@@ -109,13 +104,20 @@ pub(super) fn watchers(r: &mut Reader<'_>, top: &Section<'_>, resources: &[Resou
             let Some(name) = r.text(&f) else { continue };
             if !resources.iter().any(|res| res.name == name) {
                 let near = nearest(&name, resources.iter().map(|res| res.name.as_str()));
-                let help = near.map_or_else(|| "define it in `resources`".into(), |near| format!("did you mean `{near}`?"));
-                r.warn(&f, format!("no resource is named `{name}`; it means the alert of that name"), help);
+                let help = near.map_or_else(
+                    || "define it in `resources`".into(),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                r.warn(
+                    &f,
+                    format!("no resource is named {}; it means the alert of that name", shown(&f, &name)),
+                    help,
+                );
             }
             wanted.push(name);
         }
         r.unbuilt(&field, "watchers", "nothing is polled; let Alertmanager post its webhook");
-        if let Some(endpoint) = endpoint.flatten()
+        if let Some(endpoint) = endpoint
             && unique(r, &mut names, &s, &name, "watcher")
         {
             all.push(Watcher { name, endpoint, poll_interval, timeout, resources: wanted });

@@ -1,0 +1,265 @@
+//! Configurations of every origin that load, and what they come to.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sentinel_config::{Level, Loaded, Mode, RequireApproval, SinkKind, Source, load};
+use sentinel_core::card::{DedupeBy, Otherwise, PromptSource, ToolId};
+
+fn fixture(name: &str) -> Loaded {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    loaded(&Source::read(&path).unwrap())
+}
+
+fn inline(text: &str) -> Loaded {
+    loaded(&Source {
+        name: PathBuf::from("config.yaml"),
+        text: text.into(),
+        base_dir: Some(PathBuf::from(".")),
+    })
+}
+
+/// Every variable is set to its own name in small letters.
+fn loaded(source: &Source) -> Loaded {
+    load(source, &|name| Some(name.to_ascii_lowercase())).unwrap()
+}
+
+fn tool(server: &str, tool: &str) -> ToolId {
+    ToolId { server: server.into(), tool: tool.into() }
+}
+
+fn tools(loaded: &Loaded, card: usize) -> Vec<String> {
+    loaded.settings.cards.get(card).unwrap().tools.iter().map(ToString::to_string).collect()
+}
+
+fn warnings(loaded: &Loaded) -> String {
+    loaded
+        .warnings
+        .iter()
+        .map(|w| format!("{} {}: {}", w.line, w.key, w.message))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn the_example_loads_with_every_key_and_names_what_is_not_built() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/config.example.yaml");
+    let loaded = loaded(&Source::read(&path).unwrap());
+    insta::assert_snapshot!(warnings(&loaded), @r#"
+    46 budget: accepted, not built yet: spending limits
+    60 incident-cards[0].fallback-models: accepted, not built yet: fallback models
+    69 incident-cards[0].budget: accepted, not built yet: spending limits
+    74 incident-cards[0].policy: accepted, not built yet: rules over the arguments of tools
+    95 mcp-servers[2].connector-id: accepted, not built yet: connectors and tunnels, which only OpenAI can call
+    104 sinks[1].type: accepted, not built yet: sinks of type slack
+    105 sinks[2].type: accepted, not built yet: sinks of type webhook
+    108 watchers[0]: accepted, not built yet: watchers
+    "#);
+
+    let s = &loaded.settings;
+    assert_eq!((s.debug, s.log_level), (false, Level::Info));
+    assert_eq!(s.ingest.bearer[0].expose_secret(), "sentinel_token");
+    assert_eq!(s.openai.timeout, Duration::from_secs(90));
+    assert_eq!(s.audit_retention, Duration::from_hours(9_600));
+    assert_eq!(s.budget.unwrap().usd_per_day, Some(20.0));
+    let card = &s.cards[0];
+    assert!(matches!(&card.prompt.source, PromptSource::File(f) if f.ends_with("kube-pod-not-ready.md.j2")));
+    assert!(card.tools.contains(&tool("prom", "execute_query")));
+    assert_eq!(card.sinks, ["log", "slack:oncall-web"]);
+    assert_eq!((card.max_iterations, card.attempts), (12, 3));
+    assert_eq!(card.dedupe_by, DedupeBy::Group);
+    assert_eq!(card.wait, Duration::from_mins(1));
+    assert_eq!(card.dedupe_ttl, Duration::from_mins(10));
+    assert_eq!(card.reinvestigate_after, None);
+    assert!(card.evidence[0].arguments["query"].as_str().unwrap().contains("{{ labels.namespace }}"));
+    assert_eq!(card.checklist[0].otherwise, Otherwise::Warn);
+    assert_eq!(s.sink("slack:oncall-web").unwrap().kind, SinkKind::Unbuilt("slack".into()));
+    let labels = |ns: &str| {
+        [("alertname", "KubePodNotReady"), ("namespace", ns)].map(|(k, v)| (k.into(), v.into())).into()
+    };
+    assert!(card.resource.matches(&labels("web")));
+    assert!(!card.resource.matches(&labels("kube-system")));
+
+    let refused = s.refuse_unbuilt_protection().unwrap_err();
+    let keys: Vec<&str> = refused.diagnostics.iter().map(|d| d.key.as_str()).collect();
+    assert_eq!(keys, ["budget", "incident-cards[0].budget", "incident-cards[0].policy"]);
+}
+
+#[test]
+fn an_empty_file_has_the_defaults_of_the_example() {
+    let s = inline("").settings;
+    assert_eq!(s.openai.model, "gpt-4.1-mini");
+    assert!((s.openai.temperature - 0.2).abs() < f64::EPSILON);
+    assert_eq!(s.openai.base_url.as_str(), "https://api.openai.com/v1");
+    assert_eq!(s.openai.api_key.unwrap().expose_secret(), "openai_api_key");
+    assert_eq!((s.openai.max_output_tokens, s.openai.reasoning_effort.as_deref()), (4_096, Some("low")));
+    assert_eq!((s.dispatcher.worker_concurrency, s.dispatcher.queue_size), (4, 100));
+    assert_eq!(s.dispatcher.dedupe_ttl, Duration::from_mins(10));
+    assert_eq!(s.audit_retention, Duration::from_hours(400 * 24));
+    assert_eq!(s.budget, None);
+    assert!(!s.ingest.allow_anonymous && !s.ingest.has_credentials());
+    assert_eq!(s.sinks[0].kind, SinkKind::Log { level: Level::Info });
+}
+
+#[test]
+fn a_card_has_the_defaults_of_the_example() {
+    let loaded = inline("incident-cards: [{name: c, resource: X, prompt: look}]");
+    let card = &loaded.settings.cards[0];
+    assert_eq!((card.max_iterations, card.attempts, card.max_tool_output_tokens), (6, 3, 2_000));
+    assert_eq!((card.timeout, card.wait), (Duration::from_mins(10), Duration::ZERO));
+    assert_eq!(card.dedupe_by, DedupeBy::Group);
+    let ignored: Vec<&str> = card.ignore_labels.iter().map(String::as_str).collect();
+    assert_eq!(ignored, ["__replica__", "prometheus", "prometheus_replica", "replica"]);
+    assert_eq!(card.sinks, ["log"]);
+    assert!(!card.continues && card.reinvestigate_after.is_none() && card.tools.is_empty());
+}
+
+#[test]
+fn the_original_kubernetes_shape_loads() {
+    let loaded = fixture("kubernetes.yaml");
+    let s = &loaded.settings;
+    assert_eq!((s.debug, s.log_level), (true, Level::Debug));
+    assert_eq!(s.watchers[0].poll_interval, Duration::from_secs(5));
+    assert_eq!(s.watchers[0].resources, ["pod-not-ready"]);
+    let card = &s.cards[0];
+    assert_eq!(card.max_iterations, 10);
+    assert_eq!(card.prompt.source, PromptSource::Inline);
+    assert!(card.prompt.text.contains("${resource_name}"), "placeholders are not the environment's");
+    assert_eq!(tools(&loaded, 0), ["cluster.events_list", "cluster.namespaces_list", "cluster.pods_get"]);
+    s.refuse_unbuilt_protection().unwrap();
+}
+
+#[test]
+fn the_original_ceph_shape_loads() {
+    let loaded = fixture("ceph.yaml");
+    let s = &loaded.settings;
+    assert_eq!(s.dispatcher.dedupe_ttl, Duration::from_mins(15));
+    assert!((s.openai.temperature - 0.1).abs() < f64::EPSILON);
+    assert_eq!(s.watchers[0].timeout, Duration::from_secs(5));
+    assert_eq!(s.cards[0].resource.annotations["team"], "storage");
+    assert_eq!(s.servers[0].authorization.as_ref().unwrap().expose_secret(), "ceph_mcp_token");
+    assert_eq!(
+        tools(&loaded, 0),
+        ["storage-mcp.ceph_health_detail", "storage-mcp.ceph_osd_tree", "storage-mcp.juju_status"]
+    );
+    s.refuse_unbuilt_protection().unwrap();
+}
+
+#[test]
+fn the_snake_case_shape_of_spec_002_loads() {
+    let loaded = fixture("spec-002.yaml");
+    let s = &loaded.settings;
+    assert_eq!((s.cards[0].max_iterations, s.cards[0].attempts), (4, 2));
+    assert_eq!(s.cards[1].max_iterations, 7);
+    assert!(s.cards[0].prompt.text.starts_with("Requests are slow."));
+    assert_eq!(s.cards[0].resource.matchers[0].to_string(), r#"alertname="web-tier""#);
+    assert_eq!(s.cards[0].sinks, ["slack:oncall-web"]);
+    assert_eq!(s.watchers[0].name, "prometheus");
+    s.refuse_unbuilt_protection().unwrap();
+}
+
+#[test]
+fn every_alias_means_its_key() {
+    let loaded = fixture("aliases.yaml");
+    let s = &loaded.settings;
+    assert_eq!(s.openai.model, "some-model");
+    assert!((s.openai.prices["some-model"].cached_input - 1.0).abs() < f64::EPSILON, "no price of its own");
+    let a = s.server("a").unwrap();
+    assert_eq!((a.label.as_str(), a.description.as_deref()), ("alpha", Some("the first")));
+    assert_eq!(a.url.as_ref().unwrap().as_str(), "https://a.example/mcp");
+    assert_eq!(a.authorization.as_ref().unwrap().expose_secret(), "token");
+    assert_eq!((a.mode, &a.require_approval), (Mode::Auto, &RequireApproval::Always));
+    assert_eq!(a.headers[0].0, "X-Scope");
+    assert_eq!(s.server("b").unwrap().label, "beta");
+    assert_eq!(tools(&loaded, 0), ["a.one", "a.two"]);
+    assert_eq!(tools(&loaded, 1), ["b.x"]);
+    assert_eq!(s.cards[0].sinks, ["out"]);
+    assert_eq!(s.cards[1].sinks, ["out", "chat:here"]);
+    assert_eq!(s.sinks[0].kind, SinkKind::Log { level: Level::Warn });
+    assert_eq!(s.cards[0].resource.kind, "thing");
+    assert_eq!(s.cards[0].resource.annotations["team"], "x");
+    assert_eq!(s.cards[1].resource.matchers[0].to_string(), r#"alertname="B""#);
+    assert_eq!(
+        (s.watchers[0].poll_interval, s.watchers[0].timeout),
+        (Duration::from_secs(30), Duration::from_secs(4))
+    );
+    assert_eq!(
+        (s.watchers[1].poll_interval, s.watchers[1].timeout),
+        (Duration::from_secs(31), Duration::from_secs(5))
+    );
+}
+
+#[test]
+fn json_is_yaml_and_anchors_merge() {
+    let json =
+        inline(r#"{"incident-cards": [{"name": "c", "resource": "X", "prompt": "look", "wait": "5m"}]}"#);
+    assert_eq!(json.settings.cards[0].wait, Duration::from_mins(5));
+    let merged = inline(
+        "incident-cards:\n  - &base {name: a, resource: A, prompt: look, wait: 5m}\n  - {<<: *base, name: b, resource: B}\n",
+    );
+    assert_eq!(merged.settings.cards[1].name, "b");
+    assert_eq!(merged.settings.cards[1].wait, Duration::from_mins(5));
+}
+
+#[test]
+fn a_resource_matches_by_all_four_comparisons_anchored() {
+    let loaded = inline(
+        "resources: [{name: r, filters: {a: '=~w.b', b: '!~x|y', c: '!=no', d: '=yes', e: 5}}]\n\
+         incident-cards: [{name: c, resource: r, prompt: look}]",
+    );
+    let resource = &loaded.settings.cards[0].resource;
+    let labels = |a: &str, b: &str, c: &str| {
+        [("a", a), ("b", b), ("c", c), ("d", "yes"), ("e", "5")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into()
+    };
+    assert!(resource.matches(&labels("web", "z", "")));
+    assert!(!resource.matches(&labels("webs", "z", "")), "anchored at the end");
+    assert!(!resource.matches(&labels("web", "y", "")), "an alternative is anchored as a whole");
+    assert!(resource.matches(&labels("web", "yy", "")));
+    assert!(!resource.matches(&labels("web", "z", "no")));
+}
+
+#[test]
+fn each_part_that_is_compiled_later_knows_its_place() {
+    let loaded = fixture("kubernetes.yaml");
+    let prompt = &loaded.places[0].prompt;
+    assert_eq!((prompt.line, prompt.key.as_str()), (32, "incident-cards[0].prompt"));
+    let text = prompt.error("does not compile", "close the bracket").to_string();
+    assert!(text.ends_with(
+        "kubernetes.yaml:32:7: error: incident-cards[0].prompt: does not compile; close the bracket"
+    ));
+
+    let loaded = inline(
+        "incident-cards:\n  - name: c\n    resource: X\n    prompt: look\n    checklist:\n      - {name: n, rule: 'a'}\n      - {name: m, rule: 'b'}\n",
+    );
+    assert_eq!(loaded.places[0].rules[1].key, "incident-cards[0].checklist[1].rule");
+    assert_eq!((loaded.places[0].rules[1].line, loaded.places[0].rules[1].column), (7, 25));
+}
+
+#[test]
+fn the_redactor_gets_secrets_and_not_ordinary_words() {
+    let loaded = fixture("aliases.yaml");
+    let secrets: Vec<String> =
+        loaded.settings.secrets().iter().map(|s| s.expose_secret().to_owned()).collect();
+    for secret in ["token", "literal-key", "openai_api_key"] {
+        assert!(secrets.iter().any(|s| s == secret), "{secret}");
+    }
+    assert!(!secrets.iter().any(|s| s == "readonly"));
+}
+
+#[test]
+fn evidence_arguments_keep_their_types() {
+    let loaded = inline(
+        "mcp-servers: [{name: s, server-url: 'https://s.example/mcp'}]\n\
+         incident-cards:\n  - {name: c, resource: X, prompt: look, tools: [s.t], evidence: [{tool: s.t, arguments: {tail: 100, ratio: 0.5, previous: true, none: ~, quoted: '100', list: [a, {b: '${HOST}'}]}}]}",
+    );
+    let arguments = serde_json::Value::Object(loaded.settings.cards[0].evidence[0].arguments.clone());
+    assert_eq!(
+        arguments,
+        serde_json::json!({"tail": 100, "ratio": 0.5, "previous": true, "none": null, "quoted": "100", "list": ["a", {"b": "host"}]})
+    );
+}
