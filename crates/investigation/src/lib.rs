@@ -1,2 +1,26 @@
-//! The agent loop: evidence, turns, checks, resume.
+#![doc = include_str!("../README.md")]
+
+mod checklist;
+mod conversation;
+mod error;
+mod evidence;
+mod fence;
+mod placeholders;
+mod playbook;
 pub mod ports;
+mod progress;
+mod quotes;
+mod report;
+mod run;
+mod situation;
+mod tools;
+mod transcript;
+mod usage;
+
+pub use error::InvestigateError;
+pub use evidence::{CallStatus, EvidenceRecord};
+pub use playbook::{CompileProblem, Part, Playbook};
+pub use progress::{EventSender, Progress};
+pub use run::{Outcome, Run, investigate};
+pub use transcript::{Forced, Opening, TurnRecord, evidence_of, turns_of};
+pub use usage::Price;

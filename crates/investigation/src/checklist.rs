@@ -1,0 +1,178 @@
+//! The card's rules that a report is held against, in CEL.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cel::objects::Key;
+use cel::{Context, Program, Value as Cel};
+use sentinel_core::card::{CheckRule, Otherwise};
+use sentinel_core::report::{Check, Verdict};
+use serde_json::Value;
+
+use crate::fence::clip;
+use crate::playbook::{CompileProblem, Part};
+
+/// What a rule may speak of.
+const VARIABLES: [&str; 5] = ["alert", "labels", "evidence", "tools", "report"];
+
+/// Compiled rules, in the card's order.
+#[derive(Debug, Default)]
+pub(crate) struct Checklist {
+    rules: Vec<(CheckRule, Program)>,
+}
+
+impl Checklist {
+    pub(crate) fn compile(rules: &[CheckRule], problems: &mut Vec<CompileProblem>) -> Self {
+        let mut compiled = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            let part = Part::Rule(index);
+            let program = match Program::compile(&rule.rule) {
+                Ok(program) => program,
+                Err(e) => {
+                    let first = e.errors.first();
+                    problems.push(CompileProblem {
+                        part,
+                        line: first.and_then(|e| u32::try_from(e.pos.0).ok()).filter(|line| *line > 0),
+                        message: first.map_or_else(|| e.to_string(), |e| e.msg.clone()),
+                        help: format!("a rule is a CEL expression over {}", VARIABLES.join(", ")),
+                    });
+                    continue;
+                }
+            };
+            let references = program.references();
+            let mut unknown: Vec<&str> =
+                references.variables().into_iter().filter(|name| !VARIABLES.contains(name)).collect();
+            unknown.sort_unstable();
+            for name in &unknown {
+                problems.push(CompileProblem {
+                    part,
+                    line: None,
+                    message: format!("unknown variable {name}"),
+                    help: format!("a rule speaks of {}", VARIABLES.join(", ")),
+                });
+            }
+            if unknown.is_empty() {
+                drop(references);
+                compiled.push((rule.clone(), program));
+            }
+        }
+        Self { rules: compiled }
+    }
+
+    /// Runs all rules over `facts`, an object of the five variables. A rule that errors has not passed.
+    pub(crate) fn run(&self, facts: &Value) -> Vec<Check> {
+        let mut context = Context::default();
+        for name in VARIABLES {
+            context.add_variable_from_value(name, to_cel(facts.get(name).unwrap_or(&Value::Null)));
+        }
+        self.rules
+            .iter()
+            .map(|(rule, program)| {
+                let (passed, detail) = match program.execute(&context) {
+                    Ok(Cel::Bool(passed)) => (passed, None),
+                    Ok(_) => (false, Some("the rule gives neither true nor false".to_owned())),
+                    Err(e) => (false, Some(clip(&e.to_string(), 300))),
+                };
+                Check { name: rule.name.clone(), passed, otherwise: rule.otherwise, detail }
+            })
+            .collect()
+    }
+}
+
+/// What failed rules make of a verdict; escalating wins.
+pub(crate) fn verdict(checks: &[Check], verdict: Verdict) -> Verdict {
+    let failed = |otherwise| checks.iter().any(|c| !c.passed && c.otherwise == otherwise);
+    if failed(Otherwise::Escalate) {
+        Verdict::ActionRequired
+    } else if failed(Otherwise::Inconclusive) {
+        Verdict::Inconclusive
+    } else {
+        verdict
+    }
+}
+
+/// Whole numbers become `int`, which is what a rule's own literals are.
+fn to_cel(value: &Value) -> Cel {
+    match value {
+        Value::Null => Cel::Null,
+        Value::Bool(b) => Cel::Bool(*b),
+        Value::Number(n) => match (n.as_i64(), n.as_f64()) {
+            (Some(int), _) => Cel::Int(int),
+            (None, float) => Cel::Float(float.unwrap_or(f64::INFINITY)),
+        },
+        Value::String(text) => Cel::String(Arc::new(text.clone())),
+        Value::Array(items) => Cel::List(Arc::new(items.iter().map(to_cel).collect())),
+        Value::Object(map) => {
+            let map: HashMap<Key, Cel> =
+                map.iter().map(|(k, v)| (Key::String(Arc::new(k.clone())), to_cel(v))).collect();
+            Cel::from(map)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(rule: &str) -> Check {
+        let rule = CheckRule { name: "r".into(), rule: rule.into(), otherwise: Otherwise::Inconclusive };
+        let mut problems = Vec::new();
+        let list = Checklist::compile(&[rule], &mut problems);
+        assert_eq!(problems, []);
+        let facts = json!({
+            "alert": {"status": "firing", "labels": {"namespace": "web"}},
+            "labels": {"namespace": "web"},
+            "evidence": [{"id": "E1", "tool": "k8s.events_list", "ok": true, "arguments": {"n": 5}, "text": "OOMKilled"}],
+            "tools": ["k8s.events_list"],
+            "report": {"verdict": "no_action", "hypotheses": [{"confidence": 0.9}], "usage": {"turns": 3}},
+        });
+        list.run(&facts).remove(0)
+    }
+
+    #[test]
+    fn rules_speak_of_alert_labels_evidence_tools_and_report() {
+        for rule in [
+            r#"evidence.exists(e, e.tool == "k8s.events_list" && e.ok)"#,
+            r#"labels.namespace == "web" && alert.labels.namespace == labels.namespace"#,
+            r#""k8s.events_list" in tools"#,
+            r#"report.verdict != "action_required" || report.hypotheses.all(h, h.confidence > 0.5)"#,
+            "report.usage.turns >= 1 && evidence.size() > 0 && evidence[0].arguments.n == 5",
+            r#"evidence.exists(e, e.text.contains("OOM"))"#,
+        ] {
+            let check = check(rule);
+            assert!(check.passed, "{rule}: {check:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_errors_has_not_passed_and_says_why() {
+        let check = check(r#"labels.team == "x""#);
+        assert!(!check.passed);
+        assert!(check.detail.as_deref().unwrap().contains("team"), "{check:?}");
+        assert!(!super::tests::check("report.usage.turns").passed);
+    }
+
+    #[test]
+    fn failed_rules_change_the_verdict_and_escalating_wins() {
+        let failed = |otherwise| Check { name: "r".into(), passed: false, otherwise, detail: None };
+        assert_eq!(verdict(&[failed(Otherwise::Warn)], Verdict::NoAction), Verdict::NoAction);
+        assert_eq!(verdict(&[failed(Otherwise::Inconclusive)], Verdict::NoAction), Verdict::Inconclusive);
+        let both = [failed(Otherwise::Escalate), failed(Otherwise::Inconclusive)];
+        assert_eq!(verdict(&both, Verdict::NoAction), Verdict::ActionRequired);
+    }
+
+    #[test]
+    fn broken_rules_and_unknown_names_are_told_when_the_card_is_compiled() {
+        let rule = |text: &str| CheckRule { name: "r".into(), rule: text.into(), otherwise: Otherwise::Warn };
+        let mut problems = Vec::new();
+        Checklist::compile(
+            &[rule("true"), rule("evidence.exists(e,"), rule("evidnce.size() > 0")],
+            &mut problems,
+        );
+        let parts: Vec<Part> = problems.iter().map(|p| p.part).collect();
+        assert_eq!(parts, [Part::Rule(1), Part::Rule(2)]);
+        assert_eq!(problems[1].message, "unknown variable evidnce");
+    }
+}

@@ -1,0 +1,334 @@
+//! The conversation, rebuilt from what is stored: a pure function of the opening, the turns and the outputs. A run
+//! that goes on after a crash is therefore the same run, and each request begins with the bytes of the one before.
+
+use std::collections::BTreeMap;
+
+use sentinel_core::card::ToolId;
+use serde_json::{Map, Value};
+
+use crate::evidence::{self, CallStatus, EvidenceRecord, id_of};
+use crate::fence::fenced;
+use crate::ports::{FunctionCall, Item};
+use crate::quotes::Searchable;
+use crate::report::{self, Draft};
+use crate::tools::{Policy, READ_EVIDENCE, SUBMIT_REPORT};
+use crate::transcript::{Forced, Opening, TurnRecord};
+
+/// The most tool calls of one turn that leave; the model is told about the rest.
+const MOST_CALLS: usize = 16;
+/// The same call as often as this gets a hint.
+const HINT_AT: u32 = 3;
+
+/// What a conversation is rebuilt from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case<'a> {
+    pub(crate) opening: &'a Opening,
+    pub(crate) policy: &'a Policy,
+    pub(crate) max_turns: u32,
+    pub(crate) max_output_tokens: u32,
+    pub(crate) turns: &'a [TurnRecord],
+    pub(crate) outputs: &'a BTreeMap<u32, EvidenceRecord>,
+}
+
+/// A tool call that may leave.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Planned {
+    pub(crate) number: u32,
+    pub(crate) turn: u32,
+    pub(crate) tool: ToolId,
+    pub(crate) arguments: Map<String, Value>,
+}
+
+/// What comes next.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Next {
+    /// These calls of the last turn have no output yet.
+    Call(Vec<Planned>),
+    /// The model is to be asked.
+    Ask { turn: u32, forced: Option<Forced> },
+    /// The model's last word. `Err`: it has none, with the reason.
+    Finish(Result<Box<Draft>, String>),
+}
+
+/// A conversation so far.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Replayed {
+    pub(crate) input: Vec<Item>,
+    pub(crate) next: Next,
+    /// The last check of a report, where the last turn held one.
+    pub(crate) checked: Option<(usize, usize)>,
+}
+
+/// Rebuilds the conversation.
+pub(crate) fn replay(case: Case<'_>) -> Replayed {
+    let mut replay = Replay::new(case);
+    for record in case.turns {
+        if let Some(next) = replay.turn(record) {
+            return Replayed { input: replay.input, next, checked: replay.checked };
+        }
+    }
+    let turn = u32::try_from(case.turns.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let forced = if replay.rejected.is_some() {
+        Some(Forced::Repair)
+    } else {
+        (turn >= case.max_turns).then_some(Forced::LastTurn)
+    };
+    let next = if turn > case.max_turns { replay.give_up() } else { Next::Ask { turn, forced } };
+    Replayed { input: replay.input, next, checked: replay.checked }
+}
+
+/// What the model is told before a turn that has to be its report.
+pub(crate) fn reminder(forced: Option<Forced>) -> Option<Item> {
+    let text = match forced? {
+        Forced::LastTurn => {
+            "This is the last turn. Call submit_report now, with what the evidence shows so far."
+        }
+        Forced::TimeNearlyOver => {
+            "The time is nearly over. Call submit_report now, with what the evidence shows so far."
+        }
+        // The rejected report's own answer says it.
+        Forced::Repair => return None,
+    };
+    Some(Item::User { text: text.to_owned() })
+}
+
+struct Seen {
+    number: u32,
+    turn: u32,
+    times: u32,
+}
+
+enum Answer {
+    Text(String),
+    Output(Planned, Option<&'static str>),
+}
+
+struct Replay<'a> {
+    case: Case<'a>,
+    input: Vec<Item>,
+    alert: Searchable,
+    /// Which call was made under which number.
+    seen: BTreeMap<String, Seen>,
+    next_number: u32,
+    /// The report that did not pass, once there was one; what of it can be shown.
+    rejected: Option<Option<Draft>>,
+    checked: Option<(usize, usize)>,
+}
+
+impl<'a> Replay<'a> {
+    fn new(case: Case<'a>) -> Self {
+        let mut seen = BTreeMap::new();
+        for number in 1..=case.opening.evidence_calls {
+            if let Some(output) = case.outputs.get(&number) {
+                let key = format!("{} {}", output.tool, canonical(&Value::Object(output.arguments.clone())));
+                seen.entry(key).or_insert(Seen { number, turn: 0, times: 1 });
+            }
+        }
+        Self {
+            input: vec![Item::User { text: first_item(case) }],
+            alert: Searchable::new(&case.opening.alert),
+            seen,
+            next_number: case.opening.evidence_calls.saturating_add(1),
+            rejected: None,
+            checked: None,
+            case,
+        }
+    }
+
+    fn find(&self, id: &str) -> Option<&'a EvidenceRecord> {
+        let number: u32 = id.strip_prefix('E')?.parse().ok()?;
+        self.case.outputs.get(&number)
+    }
+
+    fn turn(&mut self, record: &TurnRecord) -> Option<Next> {
+        self.checked = None;
+        self.input.extend(reminder(record.forced));
+        let calls = &record.response.calls;
+        if let Some(at) = calls.iter().position(|c| c.name == SUBMIT_REPORT) {
+            return self.submission(record, at);
+        }
+        let answers = self.plan(record);
+        let missing: Vec<Planned> = answers
+            .iter()
+            .filter_map(|(_, answer)| match answer {
+                Answer::Output(planned, _) if !self.case.outputs.contains_key(&planned.number) => {
+                    Some(planned.clone())
+                }
+                Answer::Output(..) | Answer::Text(_) => None,
+            })
+            .collect();
+        // A turn that had to report and did not: nothing that it asks for matters any more.
+        if record.forced.is_some() {
+            return Some(self.give_up());
+        }
+        if !missing.is_empty() {
+            return Some(Next::Call(missing));
+        }
+        self.input.push(Item::Response { items: record.response.items.clone() });
+        for (call_id, answer) in answers {
+            let output = match answer {
+                Answer::Text(text) => text,
+                Answer::Output(planned, hint) => {
+                    let shown = self.case.outputs.get(&planned.number);
+                    let shown = shown.map_or_else(String::new, |o| o.for_model(self.case.max_output_tokens));
+                    hint.map_or_else(|| shown.clone(), |hint| format!("{shown}\n{hint}"))
+                }
+            };
+            self.input.push(Item::CallOutput { call_id, output });
+        }
+        if calls.is_empty() {
+            self.input.push(Item::User { text: nudge(record) });
+        }
+        None
+    }
+
+    /// Decides about each call of a turn, in order: numbers depend on nothing but what is stored.
+    fn plan(&mut self, record: &TurnRecord) -> Vec<(String, Answer)> {
+        let mut left = 0usize;
+        let mut answers = Vec::new();
+        for call in &record.response.calls {
+            let answer = self.answer(call, record.turn, &mut left);
+            answers.push((call.call_id.clone(), answer));
+        }
+        answers
+    }
+
+    fn answer(&mut self, call: &FunctionCall, turn: u32, left: &mut usize) -> Answer {
+        if call.name == READ_EVIDENCE {
+            let tokens = self.case.max_output_tokens;
+            return Answer::Text(evidence::read(&call.arguments, |id| self.find(id), tokens));
+        }
+        let (tool, arguments) = match self.case.policy.check(&call.name, &call.arguments) {
+            Ok(allowed) => allowed,
+            Err(reason) => return Answer::Text(reason),
+        };
+        let key = format!("{tool} {}", canonical(&Value::Object(arguments.clone())));
+        let mut hint = None;
+        if let Some(seen) = self.seen.get_mut(&key) {
+            seen.times = seen.times.saturating_add(1);
+            hint = (seen.times >= HINT_AT).then_some(
+                "You have asked this three times or more. Ask something else, or conclude from what there is.",
+            );
+            let held = self.case.outputs.get(&seen.number);
+            // What a server did not answer may be asked again, but not twice in one breath.
+            if seen.turn == turn || held.is_some_and(|o| o.status != CallStatus::NoAnswer) {
+                let id = id_of(seen.number);
+                let text = format!(
+                    "[{id}] This very call was made before and was not made again: its output is {id} above. \
+                     read_evidence looks further into it."
+                );
+                return Answer::Text(hint.map_or_else(|| text.clone(), |hint| format!("{text}\n{hint}")));
+            }
+        }
+        if *left >= MOST_CALLS {
+            return Answer::Text(format!(
+                "Error: not called: at most {MOST_CALLS} tools are called in one turn."
+            ));
+        }
+        *left += 1;
+        let number = self.next_number;
+        self.next_number = number.saturating_add(1);
+        let times = self.seen.get(&key).map_or(1, |s| s.times);
+        self.seen.insert(key, Seen { number, turn, times });
+        Answer::Output(Planned { number, turn, tool, arguments }, hint)
+    }
+
+    fn submission(&mut self, record: &TurnRecord, at: usize) -> Option<Next> {
+        let calls = &record.response.calls;
+        let arguments = calls.get(at).map_or("", |c| c.arguments.as_str());
+        let (draft, problems) = match report::read(arguments) {
+            Ok(submission) => {
+                let draft = report::check(submission, |id| self.find(id), &self.alert);
+                self.checked = Some((draft.found, draft.quotes));
+                let problems = draft.problems.clone();
+                (Some(draft), problems)
+            }
+            Err(problems) => (None, problems),
+        };
+        if let Some(draft) = draft.as_ref().filter(|d| d.problems.is_empty()) {
+            return Some(Next::Finish(Ok(Box::new(draft.clone()))));
+        }
+        // One repair, and only where a turn is left for it.
+        if self.rejected.is_some() || record.forced.is_some() || record.turn >= self.case.max_turns {
+            let earlier = self.rejected.take().flatten();
+            return Some(Next::Finish(
+                draft
+                    .or(earlier)
+                    .map(Box::new)
+                    .ok_or_else(|| format!("the model's report could not be read: {}", problems.join("; "))),
+            ));
+        }
+        self.rejected = Some(draft);
+        self.input.push(Item::Response { items: record.response.items.clone() });
+        for (index, call) in calls.iter().enumerate() {
+            let output = if index == at {
+                format!(
+                    "The report was not accepted:\n- {}\nCall submit_report once more, mended: copy quotes from the \
+                     evidence character by character, and drop or weaken what no quote supports. What still fails \
+                     is shown as unsupported.",
+                    problems.join("\n- ")
+                )
+            } else {
+                "Not called: a report was submitted in the same turn.".to_owned()
+            };
+            self.input.push(Item::CallOutput { call_id: call.call_id.clone(), output });
+        }
+        None
+    }
+
+    fn give_up(&mut self) -> Next {
+        let earlier = self.rejected.take().flatten().map(Box::new);
+        Next::Finish(
+            earlier.ok_or_else(|| {
+                format!("the model submitted no report within {} turns", self.case.turns.len())
+            }),
+        )
+    }
+}
+
+/// What a turn without any call is answered.
+fn nudge(record: &TurnRecord) -> String {
+    let what = match (&record.response.incomplete, record.response.text.trim().is_empty()) {
+        (Some(why), _) => format!("Your answer ended early ({why}) and calls no tool."),
+        (None, true) => "Your answer was empty.".to_owned(),
+        (None, false) => "Text alone is not read by anyone.".to_owned(),
+    };
+    format!("{what} Call a tool to find out more, or submit_report to conclude.")
+}
+
+fn first_item(case: Case<'_>) -> String {
+    let opening = case.opening;
+    let mut text = format!(
+        "{}\n\n# The alerts, as they were sent\n\n{}\n\n# Evidence gathered so far\n\n",
+        opening.task,
+        fenced(&opening.alert)
+    );
+    let held: Vec<String> = (1..=opening.evidence_calls)
+        .filter_map(|number| case.outputs.get(&number))
+        .map(|output| output.for_model(case.max_output_tokens))
+        .collect();
+    if held.is_empty() {
+        text.push_str("None yet.");
+    } else {
+        text.push_str(&held.join("\n\n"));
+    }
+    if !opening.gaps.is_empty() {
+        text.push_str("\n\n# What is missing\n\n");
+        text.push_str(&fenced(&opening.gaps.join("\n")));
+    }
+    text
+}
+
+/// JSON with sorted keys: two ways to write the same arguments are the same call.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let sorted: BTreeMap<&String, String> = map.iter().map(|(k, v)| (k, canonical(v))).collect();
+            let fields: Vec<String> =
+                sorted.into_iter().map(|(k, v)| format!("{}:{v}", Value::String(k.clone()))).collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,392 @@
+//! Evidence: stored tool outputs, what the model sees of them, and how it looks further.
+
+use regex::RegexBuilder;
+use sentinel_core::UnixMs;
+use sentinel_core::redact::Redactor;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::fence::{clip, cut, fenced, sha256};
+
+/// The most of one output that is kept, in bytes; head and tail of a longer one.
+pub(crate) const MOST_KEPT: usize = 256 * 1024;
+/// The most that a kept text may be as a JSON string: a stored item has to stay under 400 KB.
+const MOST_ENCODED: usize = 336 * 1024;
+/// What a token is taken for, in characters.
+const CHARS_PER_TOKEN: usize = 4;
+/// The longest line that a search shows whole.
+const LONGEST_LINE: usize = 400;
+/// What a search shows on both sides of a match in a longer line, in characters.
+const AROUND: usize = 160;
+/// The most places that one search shows.
+const MOST_MATCHES: usize = 40;
+
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallStatus {
+    /// The tool gave what it was asked for.
+    Answered,
+    /// The tool answered that it failed. Its words are evidence too.
+    ToolError,
+    /// It left, and nothing usable came back: the server is down, slow, or answers garbage. The text is Sentinel's.
+    NoAnswer,
+    /// It never left. The text is Sentinel's and says why.
+    Refused,
+}
+
+impl CallStatus {
+    /// Whether the call left.
+    pub(crate) fn left(self) -> bool {
+        self != Self::Refused
+    }
+
+    /// Whether the text is the tool's own words.
+    pub(crate) fn is_the_tools(self) -> bool {
+        matches!(self, Self::Answered | Self::ToolError)
+    }
+}
+
+/// One stored tool output: the body of an `OUT` child, as JSON.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EvidenceRecord {
+    /// `E1`. Calls of the card come first, then the model's, in the order in which it asked.
+    pub id: String,
+    /// `server.tool`.
+    pub tool: String,
+    /// What it was asked, secrets redacted.
+    pub arguments: Map<String, Value>,
+    /// Whether the tool gave what it was asked for: [`CallStatus::Answered`].
+    pub ok: bool,
+    /// How the call ended.
+    pub status: CallStatus,
+    /// The model turn that asked; 0: the card.
+    pub turn: u32,
+    /// When the call left.
+    pub at: UnixMs,
+    /// How long it took.
+    pub ms: u64,
+    /// The output's size as it was received.
+    pub bytes: u64,
+    /// SHA-256 of the whole redacted output, in hexadecimal digits.
+    pub sha256: String,
+    /// Bytes of it that are not kept. They are missing after the first `head` bytes of the text.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+    /// Where the kept tail begins in `text`, where bytes are left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub head: u64,
+    /// The redacted output, or its head and tail.
+    pub text: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// What is known of a call when it has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended<'a> {
+    pub(crate) number: u32,
+    pub(crate) tool: String,
+    pub(crate) arguments: &'a Map<String, Value>,
+    pub(crate) status: CallStatus,
+    pub(crate) turn: u32,
+    pub(crate) at: UnixMs,
+    pub(crate) ms: u64,
+    pub(crate) text: &'a str,
+}
+
+/// The id of the `number`-th evidence.
+pub(crate) fn id_of(number: u32) -> String {
+    format!("E{number}")
+}
+
+impl EvidenceRecord {
+    /// Redacts first, so that a secret at the edge of what is kept is still recognised, then bounds.
+    pub(crate) fn new(ended: Ended<'_>, redactor: &Redactor) -> Self {
+        let text = redactor.redact(ended.text);
+        let mut most = MOST_KEPT;
+        let mut kept = cut(&text, most);
+        while most > 0 && encoded_len(kept.head) + encoded_len(kept.tail) > MOST_ENCODED {
+            most = most / 4 * 3;
+            kept = cut(&text, most);
+        }
+        Self {
+            id: id_of(ended.number),
+            tool: ended.tool,
+            arguments: redacted(ended.arguments, redactor),
+            ok: ended.status == CallStatus::Answered,
+            status: ended.status,
+            turn: ended.turn,
+            at: ended.at,
+            ms: ended.ms,
+            bytes: ended.text.len() as u64,
+            sha256: sha256(&text),
+            left_out: kept.left_out as u64,
+            head: if kept.left_out == 0 { 0 } else { kept.head.len() as u64 },
+            text: format!("{}{}", kept.head, kept.tail),
+        }
+    }
+
+    /// The text with a line where bytes are missing.
+    pub(crate) fn shown(&self) -> String {
+        let head = usize::try_from(self.head).ok().and_then(|at| self.text.split_at_checked(at));
+        match head {
+            Some((head, tail)) if self.left_out > 0 => {
+                format!("{head}\n[… {} bytes were not kept …]\n{tail}", self.left_out)
+            }
+            _ => self.text.clone(),
+        }
+    }
+
+    /// What the model sees: the id, the call, and at most `tokens` of the text, fenced as data.
+    pub(crate) fn for_model(&self, tokens: u32) -> String {
+        let status = match self.status {
+            CallStatus::Answered => "",
+            CallStatus::ToolError => " — the tool reports an error",
+            CallStatus::NoAnswer => " — no answer",
+            CallStatus::Refused => " — not called",
+        };
+        let arguments = clip(&Value::Object(self.arguments.clone()).to_string(), 600);
+        let text = self.shown();
+        let shown = cut(&text, budget(tokens));
+        let body = if shown.left_out == 0 {
+            text.clone()
+        } else {
+            format!(
+                "{}\n[… {} of {} bytes are not shown here: read_evidence with id {} shows them, by pattern or lines …]\n{}",
+                shown.head,
+                shown.left_out,
+                text.len(),
+                self.id,
+                shown.tail
+            )
+        };
+        format!("[{}] {} {arguments}{status}\n{}", self.id, self.tool, fenced(&body))
+    }
+}
+
+fn encoded_len(text: &str) -> usize {
+    text.chars()
+        .map(|c| match c {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+            c if (c as u32) < 0x20 => 6,
+            c => c.len_utf8(),
+        })
+        .sum()
+}
+
+/// Arguments without secrets.
+pub(crate) fn redacted(arguments: &Map<String, Value>, redactor: &Redactor) -> Map<String, Value> {
+    let mut value = Value::Object(arguments.clone());
+    redactor.redact_json(&mut value);
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn budget(tokens: u32) -> usize {
+    usize::try_from(tokens).unwrap_or(usize::MAX).saturating_mul(CHARS_PER_TOKEN)
+}
+
+/// What the model asks of `read_evidence`.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+pub(crate) struct Reading {
+    id: String,
+    #[serde(default)]
+    pattern: Option<String>,
+    #[serde(default)]
+    lines: Option<String>,
+}
+
+/// Answers `read_evidence`: from what is stored, nothing leaves.
+pub(crate) fn read<'e>(
+    arguments: &str,
+    find: impl Fn(&str) -> Option<&'e EvidenceRecord>,
+    tokens: u32,
+) -> String {
+    let reading: Reading = match serde_json::from_str(arguments) {
+        Ok(reading) => reading,
+        Err(e) => return format!("Error: the arguments of read_evidence cannot be read: {e}"),
+    };
+    let Some(record) = find(&normal_id(&reading.id)) else {
+        return format!("Error: there is no evidence {:?}.", clip(&reading.id, 20));
+    };
+    let text = record.shown();
+    let lines: Vec<&str> = text.lines().collect();
+    let (from, to) = match reading.lines.as_deref().map(str::trim).filter(|l| !l.is_empty()) {
+        None => (1, lines.len()),
+        Some(range) => match parse_range(range) {
+            Some(range) => range,
+            None => return format!("Error: lines is a range like \"10-40\", not {:?}.", clip(range, 40)),
+        },
+    };
+    let numbered = lines.iter().enumerate().map(|(i, line)| (i + 1, *line));
+    let chosen = numbered.filter(|(n, _)| (from..=to).contains(n));
+    let (what, body) = match reading.pattern.as_deref().filter(|p| !p.is_empty()) {
+        None => {
+            let body: Vec<&str> = chosen.map(|(_, line)| line).collect();
+            (format!("lines {from}-{} of {}", to.min(lines.len()), lines.len()), body.join("\n"))
+        }
+        Some(pattern) => {
+            let regex = RegexBuilder::new(pattern).size_limit(1 << 20).case_insensitive(true).build();
+            match regex {
+                Err(e) => {
+                    return format!(
+                        "Error: the pattern is no regular expression: {}",
+                        clip(&e.to_string(), 300)
+                    );
+                }
+                Ok(regex) => {
+                    let (count, body) = matches(&regex, chosen);
+                    let shown = if count > MOST_MATCHES { ", the first shown" } else { "" };
+                    (format!("{count} places match {}{shown}", clip(pattern, 80)), body)
+                }
+            }
+        }
+    };
+    let shown = cut(&body, budget(tokens));
+    let body = if shown.left_out == 0 {
+        body.clone()
+    } else {
+        format!("{}\n[… {} more bytes: ask for fewer lines …]\n{}", shown.head, shown.left_out, shown.tail)
+    };
+    format!("[{}] {what}\n{}", record.id, fenced(&body))
+}
+
+fn matches<'t>(regex: &regex::Regex, lines: impl Iterator<Item = (usize, &'t str)>) -> (usize, String) {
+    let mut count = 0usize;
+    let mut out = String::new();
+    for (number, line) in lines {
+        let places = regex.find_iter(line).map(|m| (m.start(), m.end()));
+        for (start, end) in places {
+            count += 1;
+            if count <= MOST_MATCHES {
+                let excerpt =
+                    if line.len() <= LONGEST_LINE { line.to_owned() } else { around(line, start, end) };
+                out.push_str(&format!("line {number}:\n{excerpt}\n"));
+            }
+            if line.len() <= LONGEST_LINE {
+                break;
+            }
+        }
+    }
+    (count, out)
+}
+
+fn around(line: &str, start: usize, end: usize) -> String {
+    let mut from = start.saturating_sub(AROUND);
+    while !line.is_char_boundary(from) {
+        from -= 1;
+    }
+    let mut to = end.saturating_add(AROUND).min(line.len());
+    while !line.is_char_boundary(to) {
+        to += 1;
+    }
+    line.get(from..to).unwrap_or_default().to_owned()
+}
+
+/// `10-40`, `10-`, `10`.
+fn parse_range(text: &str) -> Option<(usize, usize)> {
+    match text.split_once('-') {
+        None => text.parse().ok().map(|n| (n, n)),
+        Some((from, "")) => from.trim().parse().ok().map(|n| (n, usize::MAX)),
+        Some((from, to)) => {
+            let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
+            (from <= to).then_some((from, to))
+        }
+    }
+}
+
+/// `[e3]` is `E3`.
+pub(crate) fn normal_id(id: &str) -> String {
+    id.trim().trim_matches(['[', ']']).trim().to_ascii_uppercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(text: &str) -> EvidenceRecord {
+        let ended = Ended {
+            number: 1,
+            tool: "s.t".into(),
+            arguments: &Map::new(),
+            status: CallStatus::Answered,
+            turn: 0,
+            at: UnixMs::new(0),
+            ms: 1,
+            text,
+        };
+        EvidenceRecord::new(ended, &Redactor::new(["swordfish".to_owned()]))
+    }
+
+    fn read_one(record: &EvidenceRecord, arguments: &Value) -> String {
+        read(&arguments.to_string(), |id| (id == record.id).then_some(record), 100)
+    }
+
+    #[test]
+    fn a_long_output_keeps_head_and_tail_and_says_what_is_missing() {
+        let text = format!("BEGIN{}END", "x".repeat(MOST_KEPT * 2));
+        let e = record(&text);
+        assert_eq!(e.text.len() as u64 + e.left_out, text.len() as u64);
+        assert!(e.text.len() <= MOST_KEPT && e.text.starts_with("BEGIN") && e.text.ends_with("END"));
+        assert_eq!((e.bytes, &e.sha256), (text.len() as u64, &sha256(&text)));
+        assert!(e.shown().contains(&format!("{} bytes were not kept", e.left_out)));
+    }
+
+    #[test]
+    fn an_output_that_grows_when_it_is_encoded_still_fits_into_an_item() {
+        let e = record(&"\u{1}".repeat(MOST_KEPT));
+        assert!(serde_json::to_string(&e).unwrap().len() < 380_000);
+    }
+
+    #[test]
+    fn a_secret_at_the_edge_of_what_is_kept_is_redacted() {
+        let head = MOST_KEPT - MOST_KEPT / 3;
+        let e = record(&format!("{}swordfish{}", "x".repeat(head - 4), "y".repeat(MOST_KEPT)));
+        assert!(!e.text.contains("swor"));
+    }
+
+    #[test]
+    fn the_model_sees_the_id_first_and_no_more_than_its_budget() {
+        let seen = record(&format!("BEGIN {} END", "word ".repeat(1000))).for_model(50);
+        assert!(seen.starts_with("[E1] s.t {}\n<data seal="), "{seen}");
+        assert!(seen.contains("BEGIN") && seen.contains("END") && seen.contains("read_evidence with id E1"));
+        assert!(seen.len() < 50 * 4 + 300);
+    }
+
+    #[test]
+    fn evidence_can_be_read_by_lines_and_by_pattern() {
+        let e = record("alpha\nbeta\ngamma\nBetamax");
+        let lines = read_one(&e, &serde_json::json!({"id": "[e1]", "lines": "2-3"}));
+        assert!(lines.starts_with("[E1] lines 2-3 of 4") && lines.contains("\nbeta\ngamma\n"), "{lines}");
+        let found = read_one(&e, &serde_json::json!({"id": "E1", "pattern": "beta", "lines": null}));
+        assert!(found.contains("line 2:\nbeta\nline 4:\nBetamax"), "{found}");
+    }
+
+    #[test]
+    fn a_match_in_a_long_line_shows_its_surroundings_only() {
+        let e = record(&format!("{}needle{}", "a".repeat(5000), "é".repeat(5000)));
+        let found = read_one(&e, &serde_json::json!({"id": "E1", "pattern": "needle"}));
+        assert!(found.contains("aneedleé") && found.len() < 1200, "{}", found.len());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        let e = record("x");
+        for (arguments, want) in [
+            ("not json", "cannot be read"),
+            ("{}", "missing field `id`"),
+            (r#"{"id":"E9"}"#, "no evidence"),
+            (r#"{"id":"E1","pattern":"("}"#, "no regular expression"),
+            (r#"{"id":"E1","lines":"9-2"}"#, "a range like"),
+        ] {
+            let answer = read(arguments, |id| (id == e.id).then_some(&e), 100);
+            assert!(answer.starts_with("Error: ") && answer.contains(want), "{answer}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Whether a quote stands in the evidence that it cites.
+
+use sentinel_core::report::Citation;
+
+use crate::evidence::{EvidenceRecord, normal_id};
+
+/// A quote shorter than this, whitespace folded, would stand in most outputs by chance.
+const SHORTEST: usize = 8;
+
+/// A text as quotes are looked up in it: whitespace folded; once as it is, once with JSON escapes resolved, because a
+/// model that read `\"x\"` inside a JSON string may quote `"x"`.
+#[derive(Clone, Debug)]
+pub(crate) struct Searchable {
+    plain: String,
+    unescaped: String,
+}
+
+impl Searchable {
+    pub(crate) fn new(text: &str) -> Self {
+        Self { plain: fold(text), unescaped: fold(&unescape(text)) }
+    }
+
+    /// Whether the quote stands in it. An empty one stands nowhere.
+    pub(crate) fn holds(&self, quote: &str) -> bool {
+        let plain = fold(quote);
+        !plain.is_empty() && (self.plain.contains(&plain) || self.unescaped.contains(&fold(&unescape(quote))))
+    }
+}
+
+/// How a quote fares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mark {
+    /// It stands there and says something.
+    Stands,
+    /// It stands there, but is too short to say anything.
+    TooShort,
+    /// It stands there, but in the alert as well: it shows nothing that was not claimed before.
+    RepeatsTheAlert,
+    /// It does not stand there.
+    Invented,
+    /// There is no such evidence.
+    NoSuchEvidence,
+    /// What it cites is not a tool's words: the call failed or never left.
+    NotAnOutput,
+}
+
+impl Mark {
+    /// Whether it stands where it is said to.
+    pub(crate) fn is_found(self) -> bool {
+        matches!(self, Self::Stands | Self::TooShort | Self::RepeatsTheAlert)
+    }
+
+    /// What to tell the model.
+    pub(crate) fn problem(self) -> Option<&'static str> {
+        match self {
+            Self::Stands => None,
+            Self::TooShort => Some("is shorter than 8 characters and supports nothing"),
+            Self::RepeatsTheAlert => Some("stands in the alert itself and so supports nothing"),
+            Self::Invented => Some("does not stand there"),
+            Self::NoSuchEvidence => Some("cites evidence that does not exist"),
+            Self::NotAnOutput => Some("cites a call that gave no output"),
+        }
+    }
+}
+
+/// Checks one citation.
+pub(crate) fn check<'e>(
+    citation: &Citation,
+    find: impl Fn(&str) -> Option<&'e EvidenceRecord>,
+    alert: &Searchable,
+) -> Mark {
+    let Some(record) = find(&normal_id(&citation.id)) else { return Mark::NoSuchEvidence };
+    if !record.status.is_the_tools() {
+        return Mark::NotAnOutput;
+    }
+    if !Searchable::new(&record.text).holds(&citation.quote) {
+        return Mark::Invented;
+    }
+    if fold(&citation.quote).chars().count() < SHORTEST {
+        return Mark::TooShort;
+    }
+    if alert.holds(&citation.quote) { Mark::RepeatsTheAlert } else { Mark::Stands }
+}
+
+fn fold(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    out
+}
+
+/// Resolves JSON's escapes where they are well-formed; what is not stays as it is.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        let (resolved, next) = escape(after);
+        out.push_str(&resolved);
+        rest = next;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn escape(after: &str) -> (String, &str) {
+    let mut chars = after.chars();
+    let simple = match chars.next() {
+        Some(c @ ('"' | '\\' | '/')) => Some(c),
+        Some('n' | 'r' | 't' | 'f' | 'b') => Some(' '),
+        Some('u') => {
+            let code = after.get(1..5).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+            return match code.and_then(char::from_u32) {
+                Some(c) => (c.to_string(), after.get(5..).unwrap_or_default()),
+                None => ("\\".to_owned(), after),
+            };
+        }
+        _ => None,
+    };
+    match simple {
+        Some(c) => (c.to_string(), chars.as_str()),
+        None => ("\\".to_owned(), after),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sentinel_core::UnixMs;
+    use sentinel_core::redact::Redactor;
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::evidence::{CallStatus, Ended};
+
+    fn evidence(text: &str, status: CallStatus) -> EvidenceRecord {
+        let ended = Ended {
+            number: 1,
+            tool: "s.t".into(),
+            arguments: &Map::new(),
+            status,
+            turn: 0,
+            at: UnixMs::new(0),
+            ms: 0,
+            text,
+        };
+        EvidenceRecord::new(ended, &Redactor::default())
+    }
+
+    fn mark(text: &str, id: &str, quote: &str) -> Mark {
+        let e = evidence(text, CallStatus::Answered);
+        let citation = Citation { id: id.into(), quote: quote.into(), found: None };
+        check(
+            &citation,
+            |id| (id == "E1").then_some(&e),
+            &Searchable::new("{\"summary\":\"the pod is not ready\"}"),
+        )
+    }
+
+    #[test]
+    fn a_quote_stands_where_only_whitespace_differs() {
+        assert_eq!(
+            mark("Back-off  restarting\n\tfailed container", "E1", "restarting failed container"),
+            Mark::Stands
+        );
+        assert_eq!(mark("restarting failed container", "[e1]", " restarting\nfailed "), Mark::Stands);
+    }
+
+    #[test]
+    fn a_quote_of_an_escaped_string_stands() {
+        let text = r#"{"message":"secret \"db\" not found\nretry"}"#;
+        assert_eq!(mark(text, "E1", r#"secret "db" not found retry"#), Mark::Stands);
+        assert_eq!(mark(text, "E1", r#"secret \"db\" not found"#), Mark::Stands);
+        assert_eq!(mark("caf\\u00e9 closed \\u00zz", "E1", "café closed"), Mark::Stands);
+    }
+
+    #[test]
+    fn a_quote_that_does_not_stand_is_invented() {
+        assert_eq!(mark("OOMKilled once", "E1", "OOMKilled twice"), Mark::Invented);
+        assert_eq!(mark("OOMKilled once", "E1", "OOMKilled ... once"), Mark::Invented);
+        assert_eq!(mark("OOMKilled once", "E1", "  "), Mark::Invented);
+    }
+
+    #[test]
+    fn unknown_evidence_holds_nothing() {
+        assert_eq!(mark("OOMKilled once", "E2", "OOMKilled once"), Mark::NoSuchEvidence);
+    }
+
+    #[test]
+    fn a_short_quote_and_one_that_repeats_the_alert_are_found_and_support_nothing() {
+        assert_eq!(mark("ready=0 here", "E1", "ready=0"), Mark::TooShort);
+        let mark = mark("event: the pod is not ready", "E1", "the pod is not ready");
+        assert_eq!(mark, Mark::RepeatsTheAlert);
+        assert!(mark.is_found() && mark.problem().is_some());
+    }
+
+    #[test]
+    fn our_own_words_about_a_failed_call_are_no_evidence() {
+        let e = evidence("the server did not answer", CallStatus::NoAnswer);
+        let citation = Citation { id: "E1".into(), quote: "the server did not answer".into(), found: None };
+        assert_eq!(check(&citation, |_| Some(&e), &Searchable::new("")), Mark::NotAnOutput);
+    }
+
+    proptest! {
+        #[test]
+        fn any_piece_of_an_output_stands_in_it_also_when_json_encodes_it(text in "\\PC{1,60}", from in 0usize..60, len in 8usize..40) {
+            let piece: String = text.chars().skip(from).take(len).collect();
+            prop_assume!(!piece.trim().is_empty());
+            let trimmed = piece.trim();
+            prop_assert!(Searchable::new(&text).holds(trimmed));
+            // A backslash before the piece's edge makes the encoded text ambiguous; models do not cut there.
+            prop_assume!(!text.contains('\\'));
+            let encoded = json!(text).to_string();
+            prop_assert!(Searchable::new(&encoded).holds(trimmed));
+        }
+    }
+}

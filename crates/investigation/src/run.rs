@@ -1,0 +1,331 @@
+//! The loop: load, open, ask and call by turns, conclude. Every step is stored before the next one, so a run that is
+//! begun again goes on where the last one ended.
+
+use std::time::Duration;
+
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{Fence, Head, IncidentId};
+use sentinel_core::lifecycle::Rules;
+use sentinel_core::ports::Ports;
+use sentinel_core::redact::Redactor;
+use sentinel_core::report::Report;
+use serde_json::{Value, json};
+
+use crate::checklist;
+use crate::conversation::{Case, Next, replay};
+use crate::error::InvestigateError;
+use crate::playbook::Playbook;
+use crate::ports::{Model, ToolBox};
+use crate::progress::{EventSender, Progress};
+use crate::report::{Draft, Facts, conclude, evidence_only};
+use crate::situation::Situation;
+use crate::tools::Policy;
+use crate::transcript::{Forced, Opening, Stored};
+use crate::usage::{self, Price};
+
+mod calls;
+mod model;
+mod opening;
+
+/// How often a run that finds no snapshot looks again, and how long it waits in between.
+const LOOKS: u32 = 3;
+const LOOK_AGAIN: Duration = Duration::from_millis(150);
+/// Then it goes on this much later.
+const NO_SNAPSHOT_WAIT: Duration = Duration::from_secs(5);
+/// With less time than this before the deadline, nothing is begun.
+const LEAST_TIME: Duration = Duration::from_secs(2);
+
+/// One investigation, or what is left of it.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// The store, the queue and the time.
+    pub ports: &'a Ports,
+    /// The head as the claim left it.
+    pub head: Head,
+    /// The lease.
+    pub fence: Fence,
+    /// The card's rules.
+    pub rules: &'a Rules,
+    /// The card.
+    pub playbook: &'a Playbook,
+    /// Who concludes; `None`: nobody, the report holds the evidence only.
+    pub model: Option<&'a dyn Model>,
+    /// The tools.
+    pub tools: &'a dyn ToolBox,
+    /// What takes secrets out.
+    pub redactor: &'a Redactor,
+    /// What the card's model costs, where that is known.
+    pub price: Option<Price>,
+    /// Nothing runs past it: the invocation's end less its margin.
+    pub deadline: UnixMs,
+    /// The longest one model call may take.
+    pub model_timeout: Duration,
+    /// Why there is no model, for the report.
+    pub no_model_reason: Option<String>,
+    /// Where progress is told.
+    pub events: Option<&'a EventSender>,
+}
+
+/// How a run ended. The head is the one that the last write left.
+#[must_use]
+#[derive(Debug)]
+pub enum Outcome {
+    /// The checked report: store it, then commit.
+    Report {
+        /// It.
+        report: Box<Report>,
+        /// The head.
+        head: Head,
+    },
+    /// Go on later.
+    Yield {
+        /// Not before.
+        not_before: UnixMs,
+        /// Why.
+        reason: String,
+        /// The head.
+        head: Head,
+    },
+    /// It cannot succeed.
+    Fail {
+        /// Why, for people.
+        reason: String,
+        /// The head.
+        head: Head,
+    },
+    /// Somebody else holds the incident: publish nothing.
+    LeaseLost,
+}
+
+/// Investigates.
+///
+/// # Errors
+/// The store or the queue. What was paid for is stored; running again does not pay for it again.
+pub async fn investigate(run: Run<'_>) -> Result<Outcome, InvestigateError> {
+    let mut session = Session::new(run);
+    let stop = match session.go().await {
+        Ok(report) => return Ok(Outcome::Report { report: Box::new(report), head: session.run.head }),
+        Err(stop) => stop,
+    };
+    let head = session.run.head;
+    match stop {
+        Stop::Yield { not_before, reason } => Ok(Outcome::Yield { not_before, reason, head }),
+        Stop::Fail(reason) => Ok(Outcome::Fail { reason, head }),
+        Stop::LeaseLost => Ok(Outcome::LeaseLost),
+        Stop::Error(e) => Err(*e),
+    }
+}
+
+/// Why a run ends without a report.
+#[derive(Debug)]
+enum Stop {
+    Yield { not_before: UnixMs, reason: String },
+    Fail(String),
+    LeaseLost,
+    Error(Box<InvestigateError>),
+}
+
+impl<E: Into<InvestigateError>> From<E> for Stop {
+    fn from(e: E) -> Self {
+        Self::Error(Box::new(e.into()))
+    }
+}
+
+struct Session<'a> {
+    run: Run<'a>,
+    id: IncidentId,
+    stored: Stored,
+    /// When the first attempt began.
+    began: UnixMs,
+    /// A call was made in this slice: yielding now is progress.
+    worked: bool,
+}
+
+impl<'a> Session<'a> {
+    fn new(run: Run<'a>) -> Self {
+        let id = run.head.id.clone();
+        let began = run.ports.clock.now();
+        Self { run, id, stored: Stored::default(), began, worked: false }
+    }
+
+    fn now(&self) -> UnixMs {
+        self.run.ports.clock.now()
+    }
+
+    fn tell(&self, progress: Progress) {
+        if let Some(events) = self.run.events {
+            // Nobody watches any more: nothing to do about it.
+            let _ = events.send(progress);
+        }
+    }
+
+    async fn go(&mut self) -> Result<Report, Stop> {
+        let situation = self.load().await?;
+        if let Some(report) = self.stored.report.take() {
+            return Ok(report);
+        }
+        let card = self.run.playbook.card();
+        self.tell(Progress::Started {
+            incident: self.id.clone(),
+            card: card.name.clone(),
+            alerts: situation.alerts.len(),
+            turns: self.stored.turns.len(),
+            evidence: self.stored.outputs.len(),
+        });
+        let opening = match self.stored.opening() {
+            Some(opening) => opening.clone(),
+            None => self.open(&situation).await?,
+        };
+        let policy = Policy::new(&card.tools, &opening.tools);
+        loop {
+            let replayed = replay(Case {
+                opening: &opening,
+                policy: &policy,
+                max_turns: card.max_iterations,
+                max_output_tokens: card.max_tool_output_tokens,
+                turns: &self.stored.turns,
+                outputs: &self.stored.outputs,
+            });
+            if let Some((found, quotes)) = replayed.checked {
+                let repair = matches!(replayed.next, Next::Ask { .. });
+                self.tell(Progress::Checked { incident: self.id.clone(), found, quotes, repair });
+            }
+            let nobody = || {
+                let reason = self.run.no_model_reason.clone();
+                format!("no model was asked: {}", reason.unwrap_or_else(|| "none is configured".to_owned()))
+            };
+            match (replayed.next, self.run.model) {
+                (Next::Finish(Ok(draft)), _) => {
+                    return self.report(Ok(*draft), &situation, &opening, &policy);
+                }
+                (Next::Finish(Err(reason)), _) => {
+                    return self.report(Err(reason), &situation, &opening, &policy);
+                }
+                (_, None) => return self.report(Err(nobody()), &situation, &opening, &policy),
+                (_, Some(_)) if self.is_over() => {
+                    return self.report(Err(self.over()), &situation, &opening, &policy);
+                }
+                (Next::Call(planned), Some(_)) => {
+                    let batch = planned.into_iter().map(|p| (p, None)).collect();
+                    self.call(batch).await?;
+                }
+                (Next::Ask { turn, forced }, Some(model)) => {
+                    let forced = forced.or_else(|| self.is_nearly_over().then_some(Forced::TimeNearlyOver));
+                    if let Err(reason) = self.ask(model, turn, forced, replayed.input, &opening).await? {
+                        return self.report(Err(reason), &situation, &opening, &policy);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what is stored. A job may arrive before the snapshot of its alert can be read.
+    async fn load(&mut self) -> Result<Situation, Stop> {
+        for look in 1..=LOOKS {
+            let children = self.run.ports.store.children(&self.id, self.run.fence.generation).await?;
+            self.stored = Stored::read(&children);
+            if let Some(unreadable) = self.stored.unreadable.first() {
+                return Err(Stop::Fail(format!(
+                    "what is stored of it cannot be read by this version: {unreadable}"
+                )));
+            }
+            self.began = self.stored.began().unwrap_or(self.began);
+            if let Some(situation) = Situation::of(&self.stored.snapshots, &self.run.head) {
+                return Ok(situation);
+            }
+            if look < LOOKS {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+        Err(self.put_off(NO_SNAPSHOT_WAIT, "the alert's snapshot cannot be read yet".to_owned()))
+    }
+
+    fn put_off(&self, wait: Duration, reason: String) -> Stop {
+        self.tell(Progress::PutOff { incident: self.id.clone(), reason: reason.clone() });
+        Stop::Yield { not_before: self.now().plus(wait), reason }
+    }
+
+    /// What is left of the card's time-out.
+    fn time_left(&self) -> Duration {
+        self.began.plus(self.run.playbook.card().timeout).since(self.now())
+    }
+
+    fn is_over(&self) -> bool {
+        self.time_left().is_zero()
+    }
+
+    fn over(&self) -> String {
+        let timeout = self.run.playbook.card().timeout.as_secs();
+        let turns = self.stored.turns.len();
+        let last = self
+            .run
+            .head
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |r| format!("; it was put off because {r}"));
+        format!("the card's time-out of {timeout} s was over after {turns} model turns{last}")
+    }
+
+    /// Whether the next model call is the last that can end in time.
+    fn is_nearly_over(&self) -> bool {
+        self.time_left() <= self.run.model_timeout.min(self.run.playbook.card().timeout / 4)
+    }
+
+    /// Makes the report, holds it against the checklist, and takes secrets out of it.
+    fn report(
+        &self,
+        draft: Result<Draft, String>,
+        situation: &Situation,
+        opening: &Opening,
+        policy: &Policy,
+    ) -> Result<Report, Stop> {
+        let card = self.run.playbook.card();
+        let ms = u64::try_from(self.now().since(self.began).as_millis()).unwrap_or(u64::MAX);
+        let outputs: Vec<_> = self.stored.outputs.values().collect();
+        let facts = Facts {
+            situation,
+            gaps: &opening.gaps,
+            model: self.stored.turns.last().map(|t| t.response.model.clone()),
+            usage: usage::sum(&self.stored.turns, outputs.iter().copied(), self.run.price, ms),
+            outputs,
+        };
+        let recorded = self.run.model.is_some_and(Model::is_recorded);
+        let annotations = situation.annotations(card);
+        let mut report = match draft {
+            Ok(draft) => conclude(draft, facts, recorded),
+            Err(reason) => evidence_only(&reason, &annotations, facts),
+        };
+        let facts = self.facts(&report, situation, policy);
+        report.checklist = self.run.playbook.checklist().run(&facts);
+        report.verdict = checklist::verdict(&report.checklist, report.verdict);
+        let report = self.redacted(&report)?;
+        self.tell(Progress::Concluded { incident: self.id.clone(), verdict: report.verdict });
+        Ok(report)
+    }
+
+    /// What checklist rules speak of.
+    fn facts(&self, report: &Report, situation: &Situation, policy: &Policy) -> Value {
+        let evidence: Vec<Value> = self
+            .stored
+            .outputs
+            .values()
+            .map(
+                |e| json!({"id": e.id, "tool": e.tool, "ok": e.ok, "arguments": e.arguments, "text": e.text}),
+            )
+            .collect();
+        json!({
+            "alert": situation.alert_json(),
+            "labels": situation.labels(),
+            "evidence": evidence,
+            "tools": policy.allowed().map(ToString::to_string).collect::<Vec<_>>(),
+            "report": report,
+        })
+    }
+
+    fn redacted(&self, report: &Report) -> Result<Report, Stop> {
+        let encode = |source| InvestigateError::Encode { what: "the report", source };
+        let mut value = serde_json::to_value(report).map_err(encode)?;
+        self.run.redactor.redact_json(&mut value);
+        Ok(serde_json::from_value(value).map_err(encode)?)
+    }
+}

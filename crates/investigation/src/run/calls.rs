@@ -1,0 +1,138 @@
+//! Tool calls: asked for by lease, made concurrently, stored as they arrive.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use sentinel_core::UnixMs;
+use sentinel_core::drive::{Driven, Start, drive};
+use sentinel_core::incident::{Child, ChildName};
+use sentinel_core::lifecycle::{Paid, PaidOutcome};
+use sentinel_core::ports::Appended;
+use serde::Serialize;
+
+use super::{LEAST_TIME, Session, Stop};
+use crate::conversation::Planned;
+use crate::error::InvestigateError;
+use crate::evidence::{CallStatus, Ended, EvidenceRecord, id_of};
+use crate::ports::ToolError;
+use crate::progress::Progress;
+
+/// The longest that the tool calls of one turn may take. Servers have shorter time-outs of their own.
+const BATCH_TIMEOUT: Duration = Duration::from_mins(2);
+/// A batch is begun only where a call of the usual time-out can end.
+const BATCH_NEEDS: Duration = Duration::from_secs(30);
+
+impl Session<'_> {
+    /// Asks for a call, and gives the instant at which it has to be cut off. `needs` is the time without which it is
+    /// not worth beginning; a slice that has done nothing yet begins nevertheless, or it would never get anywhere.
+    pub(super) async fn paid(
+        &mut self,
+        turn: u32,
+        timeout: Duration,
+        needs: Duration,
+    ) -> Result<UnixMs, Stop> {
+        let left = self.run.deadline.since(self.now());
+        if left < LEAST_TIME || (left < needs && self.worked) {
+            return Err(self.put_off(Duration::ZERO, "the deadline of the invocation is near".to_owned()));
+        }
+        let input = Paid { fence: self.run.fence, turn, timeout: timeout.min(left) };
+        let start = Start::Known(Box::new(self.run.head.clone()));
+        let Driven { outcome, head } =
+            drive(self.run.ports, &self.id, &input, self.run.rules, start, None).await?;
+        match (outcome, head) {
+            (PaidOutcome::Granted { until }, Some(head)) => {
+                self.run.head = head;
+                self.worked = true;
+                Ok(until.min(self.run.deadline))
+            }
+            (PaidOutcome::Granted { .. }, None) | (PaidOutcome::NotMine, _) => Err(Stop::LeaseLost),
+        }
+    }
+
+    /// Makes calls at the same time. One with a refusal never leaves; the refusal is stored in its place.
+    pub(super) async fn call(&mut self, batch: Vec<(Planned, Option<String>)>) -> Result<(), Stop> {
+        let Some((first, _)) = batch.first() else { return Ok(()) };
+        let until = if batch.iter().any(|(_, refusal)| refusal.is_none()) {
+            self.paid(first.turn, BATCH_TIMEOUT, BATCH_NEEDS).await?
+        } else {
+            self.now()
+        };
+        let session = &*self;
+        let calls = batch.iter().map(|(planned, refusal)| session.one(planned, refusal.as_deref(), until));
+        // All of them end before the first failure counts: what was paid for is stored.
+        let ended = join_all(calls).await;
+        for record in ended {
+            let (number, record) = record?;
+            self.stored.outputs.insert(number, record);
+        }
+        Ok(())
+    }
+
+    async fn one(
+        &self,
+        planned: &Planned,
+        refusal: Option<&str>,
+        until: UnixMs,
+    ) -> Result<(u32, EvidenceRecord), Stop> {
+        let at = self.now();
+        let tool = planned.tool.to_string();
+        let id = id_of(planned.number);
+        let (status, text) = match refusal {
+            Some(reason) => (CallStatus::Refused, reason.to_owned()),
+            None => {
+                let incident = self.id.clone();
+                self.tell(Progress::Calling { incident, id: id.clone(), tool: tool.clone() });
+                let within = until.since(at);
+                let call = self.run.tools.call(&planned.tool, &planned.arguments, within);
+                match tokio::time::timeout(within, call).await {
+                    Ok(Ok(output)) if output.is_error => (CallStatus::ToolError, output.text),
+                    Ok(Ok(output)) => (CallStatus::Answered, output.text),
+                    Ok(Err(ToolError::RespondToModel(reason))) => (CallStatus::NoAnswer, reason),
+                    Ok(Err(ToolError::Fatal(reason))) => return Err(Stop::Fail(format!("{tool}: {reason}"))),
+                    Err(_) => {
+                        (CallStatus::NoAnswer, format!("{tool} did not answer within {} s", within.as_secs()))
+                    }
+                }
+            }
+        };
+        let ms = u64::try_from(self.now().since(at).as_millis()).unwrap_or(u64::MAX);
+        let record = EvidenceRecord::new(
+            Ended {
+                number: planned.number,
+                tool: tool.clone(),
+                arguments: &planned.arguments,
+                status,
+                turn: planned.turn,
+                at,
+                ms,
+                text: &text,
+            },
+            self.run.redactor,
+        );
+        self.append(ChildName::Output(planned.number), "a tool output", &record).await?;
+        let (incident, ok, bytes) = (self.id.clone(), record.ok, record.bytes);
+        self.tell(if planned.turn == 0 {
+            Progress::Evidence { incident, id, tool, ok, bytes, ms }
+        } else {
+            Progress::Called { incident, id, tool, ok, bytes, ms }
+        });
+        Ok((planned.number, record))
+    }
+
+    /// Stores a part of the run. Another one under its name was stored by somebody else who holds, or held, the
+    /// incident: that one stands.
+    pub(super) async fn append(
+        &self,
+        name: ChildName,
+        what: &'static str,
+        value: &impl Serialize,
+    ) -> Result<(), Stop> {
+        let body =
+            serde_json::to_string(value).map_err(|source| InvestigateError::Encode { what, source })?;
+        let child = Child { generation: self.run.fence.generation, name, body };
+        match self.run.ports.store.append(&self.id, &child).await? {
+            Appended::Written => Ok(()),
+            Appended::Other => Err(Stop::LeaseLost),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a run begins with: the functions, the prompts, and the card's own calls.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
+use sentinel_core::redact::Redactor;
+
+use super::{Session, Stop};
+use crate::conversation::Planned;
+use crate::ports::{ToolDefinition, ToolError};
+use crate::progress::Progress;
+use crate::situation::Situation;
+use crate::tools::{LIST_TIMEOUT, Policy, offer};
+use crate::transcript::Opening;
+
+type Listed = BTreeMap<String, Result<Vec<ToolDefinition>, String>>;
+
+impl Session<'_> {
+    /// Lists the tools, makes the card's calls that are not stored yet, and renders the prompts.
+    pub(super) async fn open(&mut self, situation: &Situation) -> Result<Opening, Stop> {
+        let playbook = self.run.playbook;
+        let card = playbook.card();
+        let redactor = self.run.redactor;
+        let mut offer = offer(&card.tools, &self.list().await?);
+        for spec in &mut offer.specs {
+            spec.description = redact(redactor, &spec.description);
+        }
+        for gap in &mut offer.gaps {
+            *gap = redact(redactor, gap);
+        }
+        let policy = Policy::new(&card.tools, &offer.specs);
+        self.gather(situation, &policy).await?;
+        let instructions = playbook.instructions().map_err(Stop::Fail)?;
+        let task = playbook.task(situation, self.now()).unwrap_or_else(|reason| {
+            offer.gaps.push(format!("The card's prompt could not be rendered for these alerts: {reason}."));
+            "Find out what is behind the alerts below, and whether a person has to act.".to_owned()
+        });
+        Ok(Opening {
+            instructions,
+            task: redact(redactor, &task),
+            alert: redact(redactor, &situation.shown()),
+            tools: offer.specs,
+            gaps: offer.gaps,
+            evidence_calls: u32::try_from(card.evidence.len()).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Asks every server of the card for its tools. One that is down is a gap.
+    async fn list(&mut self) -> Result<Listed, Stop> {
+        let card = self.run.playbook.card();
+        let servers: BTreeSet<&str> = card.tools.iter().map(|t| t.server.as_str()).collect();
+        if servers.is_empty() {
+            return Ok(Listed::new());
+        }
+        let until = self.paid(0, LIST_TIMEOUT, LIST_TIMEOUT).await?;
+        let session = &*self;
+        let asked = servers.into_iter().map(|server| async move {
+            let within = until.since(session.now());
+            let answer = match tokio::time::timeout(within, session.run.tools.list(server, within)).await {
+                Ok(Ok(tools)) => Ok(tools),
+                Ok(Err(ToolError::RespondToModel(reason))) => Err(reason),
+                Ok(Err(ToolError::Fatal(reason))) => return Err(Stop::Fail(reason)),
+                Err(_) => Err(format!("no answer within {} s", within.as_secs())),
+            };
+            session.tell(Progress::Listed {
+                incident: session.id.clone(),
+                server: server.to_owned(),
+                tools: answer.as_ref().map_or(0, |tools| {
+                    tools
+                        .iter()
+                        .filter(|d| card.tools.iter().any(|t| t.server == server && t.tool == d.tool))
+                        .count()
+                }),
+                error: answer.as_ref().err().cloned(),
+            });
+            Ok((server.to_owned(), answer))
+        });
+        join_all(asked).await.into_iter().collect()
+    }
+
+    /// Makes the card's own calls. Their numbers are their places in the card.
+    async fn gather(&mut self, situation: &Situation, policy: &Policy) -> Result<(), Stop> {
+        let playbook = self.run.playbook;
+        let now = self.now();
+        let mut batch = Vec::new();
+        for (index, call) in playbook.card().evidence.iter().enumerate() {
+            let number = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
+            if self.stored.outputs.contains_key(&number) {
+                continue;
+            }
+            let rendered = playbook.arguments(index, call, situation, now);
+            let (arguments, refusal) = match rendered {
+                Ok(arguments) => {
+                    let refusal = policy.check_own(&call.tool, &arguments).err();
+                    (arguments, refusal)
+                }
+                Err(reason) => {
+                    let refusal =
+                        format!("{} was not called: its arguments cannot be rendered: {reason}", call.tool);
+                    (call.arguments.clone(), Some(refusal))
+                }
+            };
+            batch.push((Planned { number, turn: 0, tool: call.tool.clone(), arguments }, refusal));
+        }
+        self.call(batch).await
+    }
+}
+
+fn redact(redactor: &Redactor, text: &str) -> String {
+    redactor.redact(text).into_owned()
+}

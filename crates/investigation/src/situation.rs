@@ -1,0 +1,194 @@
+//! What is known of the alerts when a run begins: the latest of each label set, over all snapshots.
+
+use std::collections::BTreeMap;
+
+use sentinel_core::UnixMs;
+use sentinel_core::alert::{Alert, AlertStatus, Labels};
+use sentinel_core::card::Card;
+use sentinel_core::incident::Head;
+use sentinel_core::notification::{Envelope, Notification};
+use serde_json::{Map, Value, json};
+
+use crate::fence::shorten;
+
+/// The most of the alerts that is shown, in bytes.
+const MOST_SHOWN: usize = 32 * 1024;
+
+/// The alerts of an incident, and what their senders said about all of them.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Situation {
+    /// Firing ones first, then in the order of their labels.
+    pub(crate) alerts: Vec<Alert>,
+    pub(crate) envelope: Envelope,
+    pub(crate) key_labels: Labels,
+    /// The most that one snapshot lacks.
+    pub(crate) truncated_alerts: u64,
+    resolved_at: Option<UnixMs>,
+}
+
+impl Situation {
+    /// Merges; `None` without a snapshot.
+    pub(crate) fn of(snapshots: &[(String, Notification)], head: &Head) -> Option<Self> {
+        let latest = snapshots
+            .iter()
+            .find(|(digest, _)| *digest == head.digest)
+            .or_else(|| snapshots.iter().max_by_key(|(_, n)| n.alerts.iter().map(moment).max()))?;
+        let mut merged: BTreeMap<&Labels, &Alert> = BTreeMap::new();
+        let earlier = snapshots.iter().filter(|s| s.0 != latest.0);
+        for alert in earlier.chain([latest]).flat_map(|(_, n)| &n.alerts) {
+            match merged.get(&alert.labels) {
+                Some(known) if moment(known) > moment(alert) => {}
+                _ => {
+                    merged.insert(&alert.labels, alert);
+                }
+            }
+        }
+        let mut alerts: Vec<Alert> = merged.into_values().cloned().collect();
+        alerts.sort_by_key(|a| !a.is_firing());
+        Some(Self {
+            alerts,
+            envelope: latest.1.envelope.clone(),
+            key_labels: latest.1.key_labels.clone(),
+            truncated_alerts: snapshots.iter().map(|(_, n)| n.envelope.truncated_alerts).max().unwrap_or(0),
+            resolved_at: head.resolved_at,
+        })
+    }
+
+    /// Labels that all alerts share, overlaid by those of the dedupe key.
+    pub(crate) fn labels(&self) -> Labels {
+        let mut alerts = self.alerts.iter();
+        let mut common = alerts.next().map(|a| a.labels.clone()).unwrap_or_default();
+        for alert in alerts {
+            common.retain(|name, value| alert.labels.get(name) == Some(value));
+        }
+        common.extend(self.key_labels.clone());
+        common
+    }
+
+    /// The resource's annotations, overlaid by the first alert's own.
+    pub(crate) fn annotations(&self, card: &Card) -> Labels {
+        let mut all = card.resource.annotations.clone();
+        all.extend(self.alerts.first().map(|a| a.annotations.clone()).unwrap_or_default());
+        all
+    }
+
+    /// The first alert as JSON, in Alertmanager's words.
+    pub(crate) fn alert_json(&self) -> Value {
+        self.alerts.first().map_or(Value::Null, alert_json)
+    }
+
+    /// The alerts as the model is shown them.
+    pub(crate) fn shown(&self) -> String {
+        let value = json!({
+            "receiver": self.envelope.receiver,
+            "groupLabels": self.envelope.group_labels,
+            "externalURL": self.envelope.external_url,
+            "truncatedAlerts": self.truncated_alerts,
+            "resolvedAt": self.resolved_at.map(|t| t.to_string()),
+            "alerts": self.alerts.iter().map(alert_json).collect::<Vec<_>>(),
+        });
+        shorten(&serde_json::to_string_pretty(&value).unwrap_or_default(), MOST_SHOWN)
+    }
+
+    /// The variables of prompts and evidence calls; [`VARIABLES`] are their names.
+    pub(crate) fn variables(&self, card: &Card, now: UnixMs) -> Value {
+        let alert = self.alert_json();
+        let labels = self.labels();
+        let annotations = self.annotations(card);
+        let first = self.alerts.first();
+        let mut all = Map::new();
+        let mut set = |name: &str, value: Value| {
+            all.insert(name.to_owned(), value);
+        };
+        set("resource_name", json!(card.resource.name));
+        set("resource_type", json!(card.resource.kind));
+        set("resource_state", alert.get("status").cloned().unwrap_or_default());
+        set("resource_value", json!(first.map(value_of).unwrap_or_default()));
+        set(
+            "resource_timestamp",
+            json!(first.and_then(|a| a.starts_at).map_or_else(String::new, |t| t.to_string())),
+        );
+        set("resource_labels", json!(json!(labels).to_string()));
+        set("resource_annotations", json!(json!(annotations).to_string()));
+        set("raw_payload", json!(self.shown()));
+        set("alert", alert);
+        set("alerts", self.alerts.iter().map(alert_json).collect());
+        set("labels", json!(labels));
+        set("annotations", json!(annotations));
+        set("group_labels", json!(self.envelope.group_labels));
+        set("receiver", json!(self.envelope.receiver));
+        set("external_url", json!(self.envelope.external_url.clone().unwrap_or_default()));
+        set("truncated_alerts", json!(self.truncated_alerts));
+        set("card", json!(card.name));
+        set("resource", json!({"name": card.resource.name, "kind": card.resource.kind}));
+        set("now", json!(now.to_string()));
+        Value::Object(all)
+    }
+
+    /// One line for people: the alert's name and the labels of the dedupe key.
+    pub(crate) fn title(&self) -> String {
+        let labels = self.labels();
+        let name = labels.get("alertname").map_or("An alert", String::as_str);
+        let others: Vec<String> = self
+            .key_labels
+            .iter()
+            .filter(|(label, _)| *label != "alertname")
+            .map(|(label, value)| format!("{label} {value}"))
+            .collect();
+        if others.is_empty() { name.to_owned() } else { format!("{name}: {}", others.join(", ")) }
+    }
+}
+
+/// Every variable of a template's context.
+pub(crate) const VARIABLES: [&str; 19] = [
+    "alert",
+    "alerts",
+    "annotations",
+    "card",
+    "external_url",
+    "group_labels",
+    "labels",
+    "now",
+    "raw_payload",
+    "receiver",
+    "resource",
+    "resource_annotations",
+    "resource_labels",
+    "resource_name",
+    "resource_state",
+    "resource_timestamp",
+    "resource_type",
+    "resource_value",
+    "truncated_alerts",
+];
+
+/// When an alert last changed, by its sender's clock; a resolve counts for more than a firing of the same instant.
+fn moment(alert: &Alert) -> (Option<UnixMs>, bool) {
+    match alert.status {
+        AlertStatus::Firing => (alert.starts_at, false),
+        AlertStatus::Resolved => (alert.ends_at.max(alert.starts_at), true),
+    }
+}
+
+fn alert_json(alert: &Alert) -> Value {
+    json!({
+        "status": if alert.is_firing() { "firing" } else { "resolved" },
+        "labels": alert.labels,
+        "annotations": alert.annotations,
+        "startsAt": alert.starts_at.map(|t| t.to_string()),
+        "endsAt": alert.ends_at.map(|t| t.to_string()),
+        "generatorURL": alert.generator_url,
+        "values": alert.values,
+    })
+}
+
+/// The one measured value, all of them as JSON, or the annotation that the original read.
+fn value_of(alert: &Alert) -> String {
+    let mut values = alert.values.values();
+    match (values.next(), values.next()) {
+        (Some(Value::String(text)), None) => text.clone(),
+        (Some(value), None) => value.to_string(),
+        (Some(_), Some(_)) => json!(alert.values).to_string(),
+        (None, _) => alert.annotations.get("value").cloned().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,127 @@
+//! What is stored of a run, read back.
+
+use std::collections::BTreeMap;
+
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{Child, ChildName};
+use sentinel_core::notification::Notification;
+use sentinel_core::report::Report;
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::EvidenceRecord;
+use crate::ports::{ToolSpec, TurnResponse};
+
+/// Why a turn had to be `submit_report`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forced {
+    /// The card allows no further turn.
+    LastTurn,
+    /// The report before it did not pass its checks.
+    Repair,
+    /// The card's time-out leaves no time for another.
+    TimeNearlyOver,
+}
+
+/// What a run began with. Stored with its first turn, so that every request of the run begins with the same bytes
+/// although alerts join and servers change their minds.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Opening {
+    /// The system prompt.
+    pub instructions: String,
+    /// The card's prompt, rendered.
+    pub task: String,
+    /// The alerts as the model was shown them, JSON.
+    pub alert: String,
+    /// The functions.
+    pub tools: Vec<ToolSpec>,
+    /// What was missing from the start.
+    pub gaps: Vec<String>,
+    /// How many calls the card made: they are `E1` to this.
+    pub evidence_calls: u32,
+}
+
+/// One model response: the body of a `TURN` child, as JSON.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TurnRecord {
+    /// From 1.
+    pub turn: u32,
+    /// When the model was asked.
+    pub at: UnixMs,
+    /// How long it took to answer.
+    pub ms: u64,
+    /// Why it could do nothing but report, where that was so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
+    /// The answer, raw.
+    pub response: TurnResponse,
+    /// What the run began with; only the first turn has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opening: Option<Opening>,
+}
+
+/// Everything that is stored of one generation.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Stored {
+    /// By digest.
+    pub(crate) snapshots: Vec<(String, Notification)>,
+    /// From turn 1, without a gap.
+    pub(crate) turns: Vec<TurnRecord>,
+    /// By number.
+    pub(crate) outputs: BTreeMap<u32, EvidenceRecord>,
+    pub(crate) report: Option<Report>,
+    /// What is stored and cannot be read by this version, with the reason.
+    pub(crate) unreadable: Vec<String>,
+}
+
+impl Stored {
+    /// Reads children back.
+    pub(crate) fn read(children: &[Child]) -> Self {
+        let mut stored = Self::default();
+        let mut turns = BTreeMap::new();
+        for child in children {
+            let read = match &child.name {
+                ChildName::Snapshot(digest) => {
+                    parse(child).map(|n| stored.snapshots.push((digest.clone(), n)))
+                }
+                ChildName::Turn(n) => parse(child).map(|t: TurnRecord| drop(turns.insert(*n, t))),
+                ChildName::Output(n) => parse(child).map(|e| drop(stored.outputs.insert(*n, e))),
+                ChildName::Report => parse(child).map(|r| stored.report = Some(r)),
+            };
+            match read {
+                Ok(()) => {}
+                // Another snapshot may do, and without any the run waits.
+                Err(e) if matches!(child.name, ChildName::Snapshot(_)) => {
+                    tracing::warn!(child = ?child.name, error = %e, "a snapshot cannot be read");
+                }
+                Err(e) => stored.unreadable.push(format!("{:?}: {e}", child.name)),
+            }
+        }
+        stored.turns = (1..).map_while(|n: u32| turns.remove(&n)).collect();
+        stored
+    }
+
+    /// What the run began with, where a turn of it is stored.
+    pub(crate) fn opening(&self) -> Option<&Opening> {
+        self.turns.first().and_then(|t| t.opening.as_ref())
+    }
+
+    /// When the first stored thing of the run was begun.
+    pub(crate) fn began(&self) -> Option<UnixMs> {
+        self.turns.iter().map(|t| t.at).chain(self.outputs.values().map(|o| o.at)).min()
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(child: &Child) -> serde_json::Result<T> {
+    serde_json::from_str(&child.body)
+}
+
+/// The evidence among children, `E1` first. What cannot be read is left out.
+pub fn evidence_of(children: &[Child]) -> Vec<EvidenceRecord> {
+    Stored::read(children).outputs.into_values().collect()
+}
+
+/// The model turns among children, the first one first. What cannot be read is left out.
+pub fn turns_of(children: &[Child]) -> Vec<TurnRecord> {
+    Stored::read(children).turns
+}

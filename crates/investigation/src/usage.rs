@@ -1,0 +1,52 @@
+//! What an investigation took, summed from what is stored.
+
+use sentinel_core::report::Usage;
+
+use crate::evidence::EvidenceRecord;
+use crate::transcript::TurnRecord;
+
+/// What a model's tokens cost, in US dollars per million.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Price {
+    /// Tokens sent that the model's cache does not hold.
+    pub input: f64,
+    /// Tokens sent that it holds.
+    pub cached_input: f64,
+    /// Tokens received.
+    pub output: f64,
+}
+
+const MILLION: f64 = 1_000_000.0;
+
+impl Price {
+    #[expect(clippy::cast_precision_loss, reason = "a run has far fewer than 2^52 tokens")]
+    fn of(self, usage: &Usage) -> f64 {
+        let fresh = usage.input_tokens.saturating_sub(usage.cached_tokens) as f64;
+        let sum = fresh * self.input
+            + usage.cached_tokens as f64 * self.cached_input
+            + usage.output_tokens as f64 * self.output;
+        sum / MILLION
+    }
+}
+
+/// Sums up. `ms` is the wall time over all attempts.
+pub(crate) fn sum<'e>(
+    turns: &[TurnRecord],
+    outputs: impl IntoIterator<Item = &'e EvidenceRecord>,
+    price: Option<Price>,
+    ms: u64,
+) -> Usage {
+    let mut usage = Usage { ms, ..Usage::default() };
+    for turn in turns {
+        let tokens = &turn.response.usage;
+        usage.turns = usage.turns.saturating_add(1);
+        usage.input_tokens = usage.input_tokens.saturating_add(tokens.input_tokens);
+        usage.cached_tokens = usage.cached_tokens.saturating_add(tokens.cached_tokens);
+        usage.output_tokens = usage.output_tokens.saturating_add(tokens.output_tokens);
+    }
+    for output in outputs {
+        usage.tool_calls = usage.tool_calls.saturating_add(u32::from(output.status.left()));
+    }
+    usage.usd = if usage.turns == 0 { Some(0.0) } else { price.map(|price| price.of(&usage)) };
+    usage
+}
