@@ -324,18 +324,22 @@ impl<'a> Reader<'a> {
     {
         let expected = format!("a number from {} to {}", range.start(), range.end());
         let (text, from_env) = self.scalar(field, &expected)?;
-        match text.trim().parse::<T>() {
-            Ok(n) if range.contains(&n) => Some(n),
-            Err(_) if text.trim().parse::<f64>().is_err() => {
-                self.wrong_type(field, &expected);
-                None
-            }
-            _ => {
-                let found = if from_env { "the value of the variable" } else { text.trim() };
-                self.error(field, format!("{found} is out of range"), format!("write {expected}"));
-                None
-            }
-        }
+        let text = text.trim();
+        let why = match text.parse::<T>() {
+            Ok(n) if range.contains(&n) => return Some(n),
+            Ok(_) => "is out of range",
+            Err(_) => match text.parse::<f64>() {
+                Ok(n) if n.fract() == 0.0 => "is out of range",
+                Ok(_) => "is not a whole number",
+                Err(_) => {
+                    self.wrong_type(field, &expected);
+                    return None;
+                }
+            },
+        };
+        let found = if from_env { "the value of the variable" } else { text };
+        self.error(field, format!("{found} {why}"), format!("write {expected}"));
+        None
     }
 
     /// The number of an optional key.

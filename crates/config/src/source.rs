@@ -1,10 +1,11 @@
 //! Where a configuration comes from.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// A configuration's text, and what it takes to resolve and report it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Source {
     /// The file's name as shown in diagnostics.
     pub name: PathBuf,
@@ -14,17 +15,27 @@ pub struct Source {
     pub base_dir: Option<PathBuf>,
 }
 
+/// Without the text, which may hold secrets written out.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("name", &self.name)
+            .field("base_dir", &self.base_dir)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Source {
-    /// Reads a file.
+    /// Reads a file; a relative path is one below `cwd`, and is shown as it is given.
     ///
     /// # Errors
     /// When it cannot be read or is not UTF-8; the error names the file.
-    pub fn read(path: &Path) -> io::Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
+    pub fn read(path: &Path, cwd: &Path) -> io::Result<Self> {
+        let file = cwd.join(path);
+        let text = std::fs::read_to_string(&file).map_err(|e| {
             io::Error::new(e.kind(), format!("cannot read the configuration {}: {e}", path.display()))
         })?;
-        let base_dir = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
-        Ok(Self { name: path.to_path_buf(), text, base_dir: Some(base_dir) })
+        Ok(Self { name: path.to_path_buf(), text, base_dir: file.parent().map(Path::to_path_buf) })
     }
 }
 
@@ -36,13 +47,12 @@ impl Source {
 /// that is named: that would run with a configuration nobody asked for.
 pub fn locate(explicit: Option<&Path>, env_value: Option<&str>, cwd: &Path) -> io::Result<Source> {
     if let Some(path) = explicit {
-        return Source::read(path);
+        return Source::read(path, cwd);
     }
     if let Some(path) = env_value.filter(|v| !v.is_empty()) {
-        return Source::read(Path::new(path));
+        return Source::read(Path::new(path), cwd);
     }
-    let here = cwd.join("config.yaml");
-    match Source::read(&here) {
+    match Source::read(Path::new("config.yaml"), cwd) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(built_in()),
         found => found,
     }

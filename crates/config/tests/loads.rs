@@ -11,7 +11,7 @@ use sentinel_core::card::{DedupeBy, Otherwise, PromptSource, ToolId};
 
 fn fixture(name: &str) -> Loaded {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    loaded(&Source::read(&path).unwrap())
+    loaded(&Source::read(&path, Path::new(".")).unwrap())
 }
 
 fn inline(text: &str) -> Loaded {
@@ -47,7 +47,7 @@ fn warnings(loaded: &Loaded) -> String {
 #[test]
 fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/config.example.yaml");
-    let loaded = loaded(&Source::read(&path).unwrap());
+    let loaded = loaded(&Source::read(&path, Path::new(".")).unwrap());
     insta::assert_snapshot!(warnings(&loaded), @r#"
     46 budget: accepted, not built yet: spending limits
     60 incident-cards[0].fallback-models: accepted, not built yet: fallback models

@@ -122,6 +122,12 @@ fn bounds_hold_at_both_ends() {
 }
 
 #[test]
+fn a_fraction_where_a_count_belongs_is_told_as_such() {
+    let told = problems("defaults: {max-iterations: 2.5}").to_string();
+    assert!(told.ends_with("2.5 is not a whole number; write a number from 1 to 20"), "{told}");
+}
+
+#[test]
 fn a_later_card_that_an_earlier_one_covers_is_unreachable() {
     let cards = |wide: &str, more: &str, narrow: &str| {
         warnings(&format!(

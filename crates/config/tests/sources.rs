@@ -17,6 +17,8 @@ fn the_one_that_is_named_wins_then_the_environment_then_the_folder_then_the_buil
 
     let (named, other) = (write("named.yaml"), write("other.yaml"));
     write("config.yaml");
+    assert_eq!(locate(None, None, dir.path()).unwrap().name, Path::new("config.yaml"));
+    assert_eq!(locate(Some(Path::new("named.yaml")), None, dir.path()).unwrap().text, "# named.yaml\n");
     let text = |explicit: Option<&Path>, env: Option<&str>| locate(explicit, env, dir.path()).unwrap().text;
     assert_eq!(text(None, None), "# config.yaml\n");
     assert_eq!(text(None, Some("")), "# config.yaml\n");
