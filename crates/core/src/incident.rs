@@ -1,12 +1,12 @@
 //! An incident's record: the head item, its deliveries and its children.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::UnixMs;
 use crate::alert::Labels;
+pub use crate::members::{MemberId, Members};
 use crate::report::Verdict;
 
 /// The dedupe key: 64 hexadecimal digits of SHA-256.
@@ -40,80 +40,6 @@ pub struct Gen(pub i64);
 impl fmt::Display for Gen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// One alert of an incident: 64 bits of the SHA-256 of its labels, without the card's `ignore-labels`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct MemberId(pub u64);
-
-/// A bounded set of members: at most [`Members::LIMIT`], then only "many".
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Members {
-    #[serde(default)]
-    set: BTreeSet<MemberId>,
-    #[serde(default)]
-    many: bool,
-}
-
-impl Members {
-    /// The most members that are told apart.
-    pub const LIMIT: usize = 64;
-
-    /// Adds a member, or marks the set as `many` where it is full.
-    pub fn insert(&mut self, id: MemberId) {
-        if self.set.contains(&id) {
-            return;
-        }
-        if self.set.len() < Self::LIMIT {
-            self.set.insert(id);
-        } else {
-            self.many = true;
-        }
-    }
-
-    /// Takes a member out.
-    pub fn remove(&mut self, id: MemberId) {
-        self.set.remove(&id);
-    }
-
-    /// Whether the member is known to be in it.
-    pub fn contains(&self, id: MemberId) -> bool {
-        self.set.contains(&id)
-    }
-
-    /// Whether more members were seen than are told apart.
-    pub fn is_many(&self) -> bool {
-        self.many
-    }
-
-    /// Whether nothing is in it. A set that is `many` never is: who is missing from it is not known.
-    pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && !self.many
-    }
-
-    /// The members that are told apart.
-    pub fn iter(&self) -> impl Iterator<Item = MemberId> + '_ {
-        self.set.iter().copied()
-    }
-
-    /// Adds all of `other`.
-    pub fn extend(&mut self, other: &Self) {
-        for id in other.iter() {
-            self.insert(id);
-        }
-        self.many |= other.many;
-    }
-}
-
-impl FromIterator<MemberId> for Members {
-    fn from_iter<I: IntoIterator<Item = MemberId>>(ids: I) -> Self {
-        let mut set = Self::default();
-        for id in ids {
-            set.insert(id);
-        }
-        set
     }
 }
 
@@ -190,8 +116,10 @@ impl fmt::Display for Event {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct DeliveryKey {
     /// What is told.
+    #[serde(rename = "e")]
     pub event: Event,
     /// The sink's name in the configuration.
+    #[serde(rename = "s")]
     pub sink: String,
 }
 
@@ -209,28 +137,32 @@ pub enum DeliveryState {
     Failed,
 }
 
-/// One delivery of the current generation.
+/// One delivery of the current generation. Its stored names are short, because a head holds up to three a sink.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Delivery {
     /// What is told, and to whom.
+    #[serde(rename = "k")]
     pub key: DeliveryKey,
     /// How far it is.
+    #[serde(rename = "s")]
     pub state: DeliveryState,
     /// Due from, claimed until, or settled at.
+    #[serde(rename = "t")]
     pub at: UnixMs,
     /// How often it was tried.
+    #[serde(rename = "n")]
     pub tries: u32,
-    /// Who claimed it last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Who makes it now.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub claimer: Option<String>,
     /// The destination's own id of what was delivered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<String>,
     /// More to tell came up while it was claimed: it is due again once that ends.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(rename = "a", default, skip_serializing_if = "std::ops::Not::not")]
     pub rearmed: bool,
     /// The `seen` for which a `resolved` was armed: each is told once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub for_seen: Option<UnixMs>,
 }
 

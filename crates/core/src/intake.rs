@@ -129,10 +129,10 @@ pub fn fold(cards: &[Card], envelope: &Envelope, alerts: &[Alert]) -> (Vec<Folde
 /// Leaves one alert a member in the notification: the one that the arrival speaks of.
 fn keep_strongest(card: &Card, fold: &mut Folded) {
     let mut wanted: BTreeMap<_, _> =
-        fold.arrival.members.iter().map(|m| (m.id, (m.firing, m.starts_at))).collect();
+        fold.arrival.members.iter().map(|m| (m.id, (m.firing, m.starts_at, m.ends_at))).collect();
     fold.notification.alerts.retain(|alert| {
         let id = member_id(card, alert);
-        let here = (alert.is_firing(), alert.starts_at);
+        let here = (alert.is_firing(), alert.starts_at, alert.ends_at);
         wanted.get(&id) == Some(&here) && wanted.remove(&id).is_some()
     });
 }

@@ -1,5 +1,7 @@
 //! Which incident an alert belongs to.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest, Sha256};
 
 use crate::alert::{Alert, Labels};
@@ -39,8 +41,7 @@ pub fn dedupe_key(card: &Card, envelope: &Envelope, alert: &Alert) -> (IncidentI
         part(&mut hash, name);
         part(&mut hash, value);
     }
-    let id = hash.finalize().iter().map(|b| format!("{b:02x}")).collect::<String>();
-    (IncidentId::new(id), labels)
+    (IncidentId::new(hex(&hash.finalize())), labels)
 }
 
 /// Which member of an incident an alert is: all of its labels, but those that highly available senders disagree on.
@@ -57,6 +58,15 @@ fn identity(card: &Card, alert: &Alert) -> Labels {
     let mut labels = alert.labels.clone();
     labels.retain(|name, _| !card.ignore_labels.contains(name));
     labels
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Length first, so that no two lists of parts hash alike.

@@ -15,6 +15,7 @@ pub mod incident;
 pub mod intake;
 pub mod key;
 pub mod lifecycle;
+mod members;
 pub mod notification;
 pub mod ports;
 pub mod redact;

@@ -9,6 +9,7 @@ use super::{Decision, Input, Rules, arm, arm_resolved};
 use crate::UnixMs;
 use crate::alert::Labels;
 use crate::incident::{Event, Gen, Head, IncidentId, MemberId, Members, State};
+use crate::key::hex;
 
 /// One alert of an arrival, reduced to what the lifecycle needs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -133,7 +134,9 @@ fn digest(head: &Head, a: &Arrival, rules: &Rules) -> String {
             hash.update(start.get().to_be_bytes());
         }
     }
-    hash.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect()
+    let mut name = hex(&hash.finalize());
+    name.truncate(32);
+    name
 }
 
 impl Input for Arrival {
@@ -160,7 +163,7 @@ fn notify(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Take
             (Some(start), Some(began)) => start >= began,
             _ => true,
         };
-        let stranger = a.members.iter().any(|m| !head.known.contains(m.id) && !head.known.is_many());
+        let stranger = a.members.iter().any(|m| !head.known.contains(m.id));
         if not_old || stranger {
             return open(Some(head), a, rules, now);
         }
@@ -193,14 +196,11 @@ fn notify(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Take
         return Decision::write(next, Taken::Joined).and_append();
     }
 
-    // A duplicate. A head that is still spoken of is kept: a ttl past its half-life is renewed.
+    // A duplicate. A later start is recorded all the same: a late resolve of what was before it has to be stale. And
+    // a head that is still spoken of is kept: a ttl past its half-life is renewed.
     let half = rules.retention / 2;
-    match head.ttl {
-        Some(ttl) if ttl.since(now) < half => {
-            Decision::write(Head { ttl: None, ..head.clone() }, Taken::Duplicate)
-        }
-        _ => Decision::keep(Taken::Duplicate),
-    }
+    let ttl = head.ttl.filter(|ttl| ttl.since(now) >= half);
+    Decision::write(Head { seen: next.seen, ttl, ..head.clone() }, Taken::Duplicate)
 }
 
 /// Records who fires. `whole`: the arrival also belongs to the generation's own members and beginning.
@@ -303,7 +303,7 @@ fn resolve(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Tak
 /// whatever an alert carries. The whole labels are in the snapshot.
 fn displayed(labels: &Labels) -> Labels {
     /// Bytes of names and values together.
-    const BUDGET: usize = 1000;
+    const BUDGET: usize = 800;
     let mut left = BUDGET;
     let mut shown = Labels::new();
     for (name, value) in labels.iter().take(16) {
@@ -320,16 +320,16 @@ fn displayed(labels: &Labels) -> Labels {
 }
 
 /// The first `most` bytes of whole characters.
-fn cut(text: &str, most: usize) -> String {
+pub(super) fn cut(text: &str, most: usize) -> String {
     let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     text.get(..end).unwrap_or_default().to_owned()
 }
 
-/// Folds members that name the same alert: firing wins, then the later start.
+/// Folds members that name the same alert: firing wins, then the later start, then the later end.
 pub(crate) fn strongest(members: impl IntoIterator<Item = Member>) -> Vec<Member> {
     let mut seen = BTreeSet::new();
     let mut all: Vec<Member> = members.into_iter().collect();
-    all.sort_by_key(|m| (m.id, std::cmp::Reverse((m.firing, m.starts_at))));
+    all.sort_by_key(|m| (m.id, std::cmp::Reverse((m.firing, m.starts_at, m.ends_at))));
     all.retain(|m| seen.insert(m.id));
     all
 }

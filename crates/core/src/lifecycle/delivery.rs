@@ -49,7 +49,7 @@ fn with(head: &Head, at: usize, delivery: Delivery) -> Head {
 impl Input for ClaimDelivery {
     type Outcome = DeliveryClaimed;
 
-    fn rows(&self, head: Option<&Head>, _: &Rules, now: UnixMs) -> Decision<DeliveryClaimed> {
+    fn rows(&self, head: Option<&Head>, rules: &Rules, now: UnixMs) -> Decision<DeliveryClaimed> {
         let Some((head, (at, d))) = head.and_then(|h| Some((h, mine(h, self.generation, &self.key)?))) else {
             return Decision::keep(DeliveryClaimed::NotDue);
         };
@@ -59,11 +59,19 @@ impl Input for ClaimDelivery {
         if !d.is_due(now) {
             return Decision::keep(DeliveryClaimed::NotDue);
         }
+        if d.tries >= rules.max_tries && !d.rearmed {
+            // Its tellers never came back to say how it went. Owed for ever, it would keep the head from settling, and
+            // so every later episode from being investigated.
+            return Decision::write(with(head, at, given_up(d, now)), DeliveryClaimed::NotDue);
+        }
+        // What came up while somebody else held it is told now.
+        let tries = if d.rearmed { 0 } else { d.tries };
         let claimed = Delivery {
             state: DeliveryState::Claimed,
             at: now.plus(DELIVERY_LEASE),
-            tries: d.tries.saturating_add(1),
+            tries: tries.saturating_add(1),
             claimer: Some(self.claimer.clone()),
+            rearmed: false,
             ..d.clone()
         };
         let remote = d.remote.clone();
@@ -103,7 +111,7 @@ impl Input for Delivered {
             if d.rearmed {
                 return again(d, now, remote);
             }
-            Delivery { state: DeliveryState::Sent, at: now, remote, ..d.clone() }
+            Delivery { state: DeliveryState::Sent, at: now, claimer: None, remote, ..d.clone() }
         })
     }
 }
@@ -135,9 +143,14 @@ impl Input for Missed {
             },
             // Given up, but more came up meanwhile: that has its own tries.
             _ if d.rearmed => again(d, now, d.remote.clone()),
-            _ => Delivery { state: DeliveryState::Failed, at: now, ..d.clone() },
+            _ => given_up(d, now),
         })
     }
+}
+
+/// The same delivery, never to be tried again.
+fn given_up(d: &Delivery, now: UnixMs) -> Delivery {
+    Delivery { state: DeliveryState::Failed, at: now, claimer: None, ..d.clone() }
 }
 
 /// The same delivery, due at once with all its tries.
@@ -160,8 +173,8 @@ fn record(
     claimer: &str,
     change: impl FnOnce(&Delivery) -> Delivery,
 ) -> Decision<DeliveryRecorded> {
-    let held = head.and_then(|h| Some((h, mine(h, generation, key)?)));
-    match held {
+    let delivery = head.and_then(|h| Some((h, mine(h, generation, key)?)));
+    match delivery {
         Some((head, (at, d)))
             if d.state == DeliveryState::Claimed && d.claimer.as_deref() == Some(claimer) =>
         {

@@ -10,6 +10,8 @@ mod arrival;
 mod delivery;
 mod run;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -24,11 +26,13 @@ use crate::card::Card;
 use crate::incident::{Delivery, DeliveryKey, DeliveryState, Event, Fence, Head, State};
 
 /// The longest a fresh claim may be silent before it grants its first call.
-pub const FIRST_LEASE: Duration = Duration::from_secs(60);
+pub const FIRST_LEASE: Duration = Duration::from_mins(1);
 /// A lease outlives the call that it was taken for by this much: time to store the answer.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
 /// How long a delivery may take before another may try it.
 pub const DELIVERY_LEASE: Duration = Duration::from_mins(2);
+/// The most bytes of a reason on the head.
+const MOST_REASON: usize = 200;
 
 /// What the card says about an incident's life.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -233,15 +237,12 @@ fn finish(head: &mut Head, state: State, event: Event, rules: &Rules, now: UnixM
 
 /// Ends a generation without a report.
 fn fail(head: &mut Head, reason: &str, rules: &Rules, now: UnixMs) {
-    head.reason = Some(clip(reason, 300));
+    head.reason = Some(clip(reason, MOST_REASON));
     release(head);
     finish(head, State::Failed, Event::Failed, rules, now);
 }
 
-/// A reason short enough for the head.
+/// A reason short enough for the head: at most `most` bytes, and a sign where it was cut.
 fn clip(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
-        None => text.to_owned(),
-    }
+    if text.len() <= most { text.to_owned() } else { format!("{}…", arrival::cut(text, most)) }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Decision, FIRST_LEASE, Input, LEASE_MARGIN, Rules, clip, fail, finish, holds, release};
+use super::{
+    Decision, FIRST_LEASE, Input, LEASE_MARGIN, MOST_REASON, Rules, clip, fail, finish, holds, release,
+};
 use crate::UnixMs;
 use crate::incident::{DeliveryKey, Event, Fence, Gen, Head, State};
 use crate::report::Verdict;
@@ -109,11 +111,9 @@ impl Input for Paid {
             return Decision::keep(PaidOutcome::NotMine);
         };
         let until = now.plus(self.timeout);
-        let next = Head {
-            turn: head.turn.max(self.turn),
-            lease_until: Some(until.plus(LEASE_MARGIN)),
-            ..head.clone()
-        };
+        // Never shorter than it is: a longer call may be under way beside this one.
+        let lease_until = head.lease_until.max(Some(until.plus(LEASE_MARGIN)));
+        let next = Head { turn: head.turn.max(self.turn), lease_until, ..head.clone() };
         Decision::write(next, PaidOutcome::Granted { until })
     }
 }
@@ -159,7 +159,7 @@ impl Input for Yield {
         next.slices = head.slices.saturating_add(1);
         next.sent_at = None;
         next.not_before = self.not_before;
-        next.reason = Some(clip(&self.reason, 300));
+        next.reason = Some(clip(&self.reason, MOST_REASON));
         release(&mut next);
         Decision::write(next, Yielded::Yielded).and_send(super::arrival::until(self.not_before, now))
     }
@@ -256,7 +256,7 @@ impl Input for Abort {
         let mut next = head.clone();
         // The lease stays: nobody begins the next generation beside a call that is still being paid for.
         next.epoch = head.epoch.saturating_add(1);
-        next.reason = Some(clip(&format!("aborted by {}", self.who), 300));
+        next.reason = Some(clip(&format!("aborted by {}", self.who), MOST_REASON));
         finish(&mut next, State::Aborted, Event::Aborted, rules, now);
         // The job wakes a worker for the delivery.
         Decision::write(next, Aborted::Aborted).and_send(Duration::ZERO)

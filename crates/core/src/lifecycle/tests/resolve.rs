@@ -1,0 +1,163 @@
+//! Rows Resolve.
+
+use super::*;
+
+#[test]
+fn a_resolve_of_nothing_is_stale() {
+    let mut s = Story::new();
+    assert_eq!(s.tell(&[ended(1, 0, 5)]), Taken::Duplicate);
+    assert_eq!((s.head.is_none(), s.wrote, s.appended, s.sent), (true, false, false, None));
+}
+
+#[test]
+fn a_resolve_from_before_the_latest_start_is_stale() {
+    let (mut s, _) = Story::running();
+    let _ = s.at(60).tell(&[fires(1, 0), fires(2, 50)]);
+    assert_eq!(s.tell(&[ended(1, 0, 49), ended(2, 0, 40)]), Taken::Duplicate);
+    assert!(!s.wrote);
+    assert_eq!(s.tell(&[ended(1, 0, 49), ended(2, 50, 50)]), Taken::Resolved, "the latest end counts");
+}
+
+#[test]
+fn a_second_copy_of_a_resolve_changes_nothing() {
+    let mut s = Story::done();
+    assert_eq!(s.at(30).tell(&[ended(1, 0, 20)]), Taken::Resolved);
+    let _ = s.deliver_all();
+    assert_eq!(s.tell(&[ended(1, 0, 20)]), Taken::Duplicate);
+    assert_eq!((s.wrote, s.owed()), (false, vec![]));
+}
+
+#[test]
+fn the_recorded_end_never_falls() {
+    let mut s = Story::done();
+    let _ = s.at(30).tell(&[ended(1, 0, 20)]);
+    assert_eq!(s.tell(&[ended(1, 0, 10)]), Taken::Duplicate);
+    assert_eq!(s.head().resolved_at, Some(at(20)));
+}
+
+#[test]
+fn a_resolve_that_is_not_later_still_takes_its_members_out_of_the_firing() {
+    let mut s = Story::done();
+    let _ = s.at(30).tell(&[ended(1, 0, 20)]);
+    assert_eq!(s.tell(&[fires(1, 0)]), Taken::Joined, "a late copy of the old firing");
+    assert_eq!(s.head().firing, members([1]));
+    assert_eq!(s.tell(&[ended(1, 0, 20)]), Taken::Duplicate);
+    assert!(s.head().firing.is_empty());
+}
+
+#[test]
+fn while_others_fire_a_resolve_only_joins() {
+    for turn in 0..2 {
+        let (mut s, fence) = Story::running();
+        let _ = s.pay(fence, turn, 10);
+        let _ = s.tell(&[fires(1, 0), fires(2, 0)]);
+        assert_eq!(s.at(30).tell(&[ended(2, 0, 20)]), Taken::Joined);
+        assert_eq!((s.head().resolved_at, &s.head().firing), (None, &members([1])));
+        assert_eq!((s.appended, s.sent), (true, None));
+        assert_eq!(s.tell(&[ended(2, 0, 20)]), Taken::Duplicate);
+        assert!(!s.wrote);
+    }
+}
+
+#[test]
+fn a_resolve_during_wait_suppresses_and_nothing_is_spent() {
+    let mut s = Story::with(Rules { wait: secs(120), ..rules() });
+    let _ = s.tell(&[fires(1, 0)]);
+    assert_eq!(s.at(30).tell(&[ended(1, 0, 20)]), Taken::Suppressed);
+    assert_eq!((s.state(), s.head().resolved_at), (State::Suppressed, Some(at(20))));
+    assert_eq!((s.head().turn, s.head().attempts), (0, 0));
+    assert_eq!(s.owed(), [Event::Suppressed]);
+    assert_eq!(s.at(120).claim("w1"), Claimed::Deliver(vec![key(Event::Suppressed)]));
+}
+
+#[test]
+fn a_resolve_before_the_first_claim_suppresses_without_a_wait_too() {
+    assert_eq!(Story::pending().at(30).tell(&[ended(1, 0, 20)]), Taken::Suppressed);
+}
+
+#[test]
+fn what_the_sender_truncated_is_not_suppressed() {
+    let mut s = Story::pending();
+    let mut a = arrival(&[ended(1, 0, 20)]);
+    a.truncated = true;
+    assert_eq!(s.at(30).take(&a), Taken::Resolved);
+    assert_eq!((s.state(), s.head().resolved_at), (State::Pending, Some(at(20))));
+    let mut s = Story::new();
+    let _ = s.take(&Arrival { truncated: true, ..arrival(&[fires(1, 0)]) });
+    assert_eq!(s.at(30).tell(&[ended(1, 0, 20)]), Taken::Resolved, "who else fires is not known");
+    assert_eq!(s.state(), State::Pending);
+}
+
+#[test]
+fn of_many_firing_members_none_can_resolve_all() {
+    let mut s = Story::new();
+    let _ = s.tell(&(1..=65).map(|n| fires(n, 0)).collect::<Vec<_>>());
+    assert_eq!(s.at(30).tell(&(1..=65).map(|n| ended(n, 0, 20)).collect::<Vec<_>>()), Taken::Joined);
+    assert_eq!((s.state(), s.head().resolved_at), (State::Pending, None));
+}
+
+#[test]
+fn a_pending_one_that_was_paid_for_is_not_suppressed() {
+    let (mut s, fence) = Story::running();
+    let _ = s.pay(fence, 1, 10);
+    let _ = s.put_off(fence, 60);
+    assert_eq!(s.at(30).tell(&[ended(1, 0, 20)]), Taken::Resolved);
+    assert_eq!((s.state(), s.head().resolved_at, s.owed()), (State::Pending, Some(at(20)), vec![]));
+}
+
+#[test]
+fn a_pending_one_that_only_made_evidence_calls_is_suppressed() {
+    let (mut s, fence) = Story::running();
+    let _ = s.pay(fence, 0, 10);
+    let _ = s.put_off(fence, 60);
+    assert_eq!(s.at(30).tell(&[ended(1, 0, 20)]), Taken::Suppressed);
+}
+
+#[test]
+fn a_resolve_during_a_run_goes_with_its_findings() {
+    let (mut s, fence) = Story::running();
+    assert_eq!(s.at(30).tell(&[ended(1, 0, 20)]), Taken::Resolved);
+    assert_eq!((s.state(), s.owed()), (State::Running, vec![]));
+    let _ = s.commit(fence);
+    assert_eq!(s.owed(), [Event::Findings, Event::Resolved]);
+}
+
+#[test]
+fn a_resolve_after_any_end_of_a_run_is_told() {
+    let mut ends = vec![Story::done()];
+    let (mut failed, fence) = Story::running();
+    let _ = failed.give_up(fence);
+    ends.push(failed);
+    let (mut aborted, _) = Story::running();
+    let _ = aborted.abort();
+    ends.push(aborted);
+    for mut s in ends {
+        let _ = s.deliver_all();
+        let state = s.state();
+        assert_eq!(s.at(30).tell(&[ended(1, 0, 20)]), Taken::Resolved);
+        assert_eq!((s.state(), s.head().resolved_at, s.owed()), (state, Some(at(20)), vec![Event::Resolved]));
+        assert_eq!((s.appended, s.sent, s.head().ttl), (false, None, None));
+    }
+}
+
+#[test]
+fn a_resolve_is_told_once_for_each_start_that_was_seen() {
+    let mut s = Story::done();
+    let _ = s.at(30).tell(&[ended(1, 0, 20)]);
+    assert_eq!(s.deliver_all(), [Event::Resolved]);
+    assert_eq!(s.at(31).tell(&[ended(1, 0, 25)]), Taken::Resolved, "another sender names a later end");
+    assert_eq!((s.head().resolved_at, s.owed()), (Some(at(25)), vec![]));
+    let _ = s.at(50).tell(&[fires(1, 40)]);
+    assert_eq!(s.deliver_all(), [Event::Updated]);
+    let _ = s.at(70).tell(&[ended(1, 40, 60)]);
+    assert_eq!(s.deliver_all(), [Event::Resolved]);
+}
+
+#[test]
+fn a_later_resolve_of_a_suppressed_one_is_only_recorded() {
+    let mut s = Story::pending();
+    let _ = s.at(30).tell(&[ended(1, 0, 20)]);
+    assert_eq!(s.tell(&[ended(1, 0, 25)]), Taken::Resolved);
+    assert_eq!((s.state(), s.head().resolved_at), (State::Suppressed, Some(at(25))));
+    assert_eq!(s.owed(), [Event::Suppressed]);
+}

@@ -1,0 +1,83 @@
+//! A head is written often: it has to stay within one small item.
+
+use super::*;
+use serde_json::Value;
+
+/// What an item or a value takes in `DynamoDB`, by its documentation: text as UTF-8, numbers two digits a byte and
+/// one, lists and maps three bytes and one an entry; names count.
+fn bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 1,
+        Value::Number(n) => n.to_string().len().div_ceil(2) + 1,
+        Value::String(s) => s.len(),
+        Value::Array(items) => 3 + items.iter().map(|v| 1 + bytes(v)).sum::<usize>(),
+        Value::Object(map) => 3 + map.iter().map(|(k, v)| 1 + k.len() + bytes(v)).sum::<usize>(),
+    }
+}
+
+/// The keys and index attributes that the store adds, names included.
+const STORED_BESIDE: usize = 130;
+
+fn stored(head: &Head) -> usize {
+    let Value::Object(item) = serde_json::to_value(head).unwrap() else { panic!("a head is an item") };
+    let attributes = item.iter().map(|(name, value)| match (name.as_str(), value) {
+        // Stored as bytes, which JSON does not have.
+        ("known" | "firing", Value::Array(list)) => name.len() + list.len(),
+        _ => name.len() + bytes(value),
+    });
+    attributes.sum::<usize>() + STORED_BESIDE
+}
+
+fn of_four_sinks() -> Rules {
+    Rules { sinks: (0..4).map(|n| format!("sink-{n}")).collect(), ..rules() }
+}
+
+/// As much as the rules ever put into a head: the lease and the end of an aborted run, all labels, members and
+/// deliveries. One generation tells at most three events a sink: how it ended, `updated`, `resolved`.
+fn fullest() -> Head {
+    let mut s = Story::with(of_four_sinks());
+    let mut a = arrival(&(0..65).map(|n| fires(u64::MAX - n * 7_919, 0)).collect::<Vec<_>>());
+    a.labels = (0..16).map(|n| (format!("label-{n:02}"), "v".repeat(120))).collect();
+    a.truncated = true;
+    let _ = s.take(&a);
+    let _ = s.begin(&"o".repeat(36));
+    let _ = s.tell(&[fires(1, WINDOW + 1)]);
+    let _ = s.take(&Abort { who: "r".repeat(1000) });
+    let head = s.edit();
+    arm(head, Event::Updated, &of_four_sinks(), at(0));
+    head.resolved_at = Some(at(1));
+    arm(head, Event::Resolved, &of_four_sinks(), at(0));
+    for d in &mut head.deliveries {
+        d.state = DeliveryState::Claimed;
+        d.tries = 8;
+        d.claimer = Some("c".repeat(36));
+        d.remote = Some("r".repeat(30));
+        d.rearmed = d.key.event != Event::Aborted;
+    }
+    head.version = 1_000_000;
+    head.writer = "w".repeat(36);
+    head.sent_at = Some(at(0));
+    head.clone()
+}
+
+#[test]
+fn the_fullest_head_fits_into_four_kilobytes() {
+    let head = fullest();
+    assert_eq!((head.deliveries.len(), head.known.is_many(), head.firing.is_many()), (12, true, true));
+    assert!(head.owner.is_some() && head.lease_until.is_some() && head.reason.is_some());
+    let stored = stored(&head);
+    assert!(stored <= 4096, "{stored} bytes");
+}
+
+#[test]
+fn a_usual_head_fits_into_one_write_unit() {
+    let stored = stored(Story::done().head());
+    assert!(stored <= 1024, "{stored} bytes");
+}
+
+#[test]
+fn the_fullest_head_reads_back_as_it_was_written() {
+    let head = fullest();
+    let text = serde_json::to_string(&head).unwrap();
+    assert_eq!(serde_json::from_str::<Head>(&text).unwrap(), head);
+}

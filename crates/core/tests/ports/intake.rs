@@ -1,0 +1,185 @@
+//! Whole webhooks: folding by dedupe key, counting, and many keys at once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::support::{Fault, World, card, firing, message, resolved};
+use futures::executor::block_on;
+use sentinel_core::alert::Alert;
+use sentinel_core::card::{Card, DedupeBy, Matcher};
+use sentinel_core::intake::{Receipt, fold, intake};
+use sentinel_core::lifecycle::Taken;
+use sentinel_core::notification::{Notification, Refusal};
+
+fn post(world: &Arc<World>, cards: &[Card], alerts: Vec<Alert>) -> Receipt {
+    block_on(intake(&world.ports(), cards, message(alerts))).unwrap()
+}
+
+fn sum(r: &Receipt) -> u64 {
+    r.accepted + r.duplicates + r.joined + r.resolved + r.suppressed + r.unmatched + r.refused
+}
+
+fn by_alert(name: &str) -> Card {
+    Card { dedupe_by: DedupeBy::Alert, ..card(name) }
+}
+
+fn only_of(name: &str, alertname: &str) -> Card {
+    let mut card = card(name);
+    card.resource.matchers.push(Matcher::equal("alertname", alertname));
+    card
+}
+
+#[test]
+fn counts_are_alerts_and_sum_to_the_payloads() {
+    let world = World::new();
+    let cards = [only_of("down", "Down"), only_of("full", "Full"), only_of("slow", "Slow")];
+    let _ = post(&world, &cards, vec![firing("Full", "a", 0), firing("Slow", "a", 0)]);
+    let mut webhook = message(vec![
+        firing("Down", "a", 0),
+        firing("Down", "b", 0),
+        firing("Full", "a", 0),
+        resolved("Slow", "a", 0, 5),
+        firing("Other", "a", 0),
+    ]);
+    webhook.refused.push(Refusal { path: "alerts[5]".into(), reason: "no labels".into() });
+    let r = block_on(intake(&world.ports(), &cards, webhook)).unwrap();
+    assert_eq!((r.accepted, r.duplicates, r.suppressed), (2, 1, 1));
+    assert_eq!((r.unmatched, r.refused, r.refusals.len()), (1, 1, 1));
+    assert_eq!(sum(&r), 6);
+    assert_eq!(r.incidents.len(), 3, "one for each key");
+    assert!(r.incidents.is_sorted_by_key(|i| i.id.clone()));
+}
+
+#[test]
+fn an_alert_that_no_card_takes_is_counted_and_touches_nothing() {
+    let world = World::new();
+    let r = post(&world, &[only_of("down", "Down")], vec![firing("Other", "a", 0)]);
+    assert_eq!((r.unmatched, sum(&r)), (1, 1));
+    assert_eq!(world.calls(), [""; 0]);
+}
+
+#[test]
+fn the_first_card_that_takes_an_alert_has_it_alone() {
+    let world = World::new();
+    let r = post(&world, &[card("one"), card("two")], vec![firing("Down", "a", 0)]);
+    assert_eq!(r.incidents.iter().map(|i| i.card.as_str()).collect::<Vec<_>>(), ["one"]);
+}
+
+#[test]
+fn an_alert_of_two_cards_is_counted_once_by_its_strongest_outcome() {
+    let world = World::new();
+    let first = Card { continues: true, ..card("one") };
+    let _ = post(&world, std::slice::from_ref(&first), vec![firing("Down", "a", 0)]);
+    let r = post(&world, &[first, card("two")], vec![firing("Down", "a", 0)]);
+    assert_eq!(
+        (r.accepted, r.duplicates, sum(&r)),
+        (1, 0, 1),
+        "opened for the second, a repeat for the first"
+    );
+    assert_eq!(r.incidents.len(), 2);
+    assert_eq!(world.heads().len(), 2);
+}
+
+#[test]
+fn outcomes_are_ordered_from_the_weakest_to_the_strongest() {
+    let order = [Taken::Duplicate, Taken::Resolved, Taken::Suppressed, Taken::Joined, Taken::Accepted];
+    assert!(order.is_sorted());
+}
+
+#[test]
+fn firing_and_resolved_alerts_of_one_group_are_one_notification_that_fires() {
+    let world = World::new();
+    let r = post(&world, &[card("c")], vec![resolved("Down", "a", 0, 5), firing("Down", "b", 3)]);
+    assert_eq!((r.accepted, r.incidents.len()), (2, 1));
+    let head = world.only();
+    assert_eq!((head.known.iter().count(), head.firing.iter().count()), (2, 1));
+    let stored: Notification = serde_json::from_str(&world.snapshots()[0]).unwrap();
+    assert_eq!(stored.alerts.len(), 2);
+}
+
+#[test]
+fn of_the_same_labels_twice_firing_wins_then_the_later_start_then_the_later_end() {
+    let once = |alerts: &[Alert]| {
+        let (mut folded, unmatched) = fold(&[card("c")], &message(vec![]).envelope, alerts);
+        assert!(unmatched.is_empty() && folded.len() == 1);
+        let fold = folded.remove(0);
+        assert_eq!((fold.arrival.members.len(), fold.notification.alerts.len()), (1, 1));
+        (fold.arrival.members[0], fold.notification.alerts[0].clone())
+    };
+    let early = firing("Down", "a", 0);
+    let late = firing("Down", "a", 9);
+    let ended = resolved("Down", "a", 50, 60);
+    let undated = Alert { starts_at: None, ..early.clone() };
+    for alerts in [vec![early.clone(), late.clone()], vec![late.clone(), early.clone()]] {
+        let (member, told) = once(&alerts);
+        assert_eq!((member.starts_at, told), (late.starts_at, late.clone()));
+    }
+    for alerts in [vec![ended.clone(), early.clone()], vec![early.clone(), ended.clone()]] {
+        assert_eq!(once(&alerts).1, early);
+    }
+    assert_eq!(once(&[undated, early.clone()]).1, early);
+    let ended_later = resolved("Down", "a", 50, 70);
+    for alerts in [vec![ended.clone(), ended_later.clone()], vec![ended_later.clone(), ended]] {
+        assert_eq!(once(&alerts).1, ended_later);
+    }
+}
+
+#[test]
+fn the_same_labels_twice_count_twice() {
+    let world = World::new();
+    let r = post(&world, &[card("c")], vec![firing("Down", "a", 0), firing("Down", "a", 0)]);
+    assert_eq!((r.accepted, sum(&r)), (2, 2));
+}
+
+#[test]
+fn copies_of_highly_available_senders_are_one_member() {
+    let world = World::new();
+    let copy = |replica: &str| {
+        let mut alert = firing("Down", "a", 0);
+        alert.labels.insert("replica".into(), replica.into());
+        alert
+    };
+    let _ = post(&world, &[card("c")], vec![copy("one")]);
+    assert_eq!(post(&world, &[card("c")], vec![copy("two")]).duplicates, 1);
+    assert_eq!(world.only().known.iter().count(), 1);
+}
+
+#[test]
+fn what_the_sender_left_out_is_remembered() {
+    let world = World::new();
+    let mut webhook = message(vec![firing("Down", "a", 0)]);
+    webhook.envelope.truncated_alerts = 3;
+    let _ = block_on(intake(&world.ports(), &[card("c")], webhook)).unwrap();
+    assert!(world.only().truncated);
+}
+
+fn many(count: usize) -> Vec<Alert> {
+    (0..count).map(|n| firing("Down", &format!("pod-{n}"), 0)).collect()
+}
+
+#[test]
+fn five_hundred_keys_are_all_driven_and_at_most_thirty_two_at_once() {
+    let world = World::new();
+    let r = post(&world, &[by_alert("c")], many(500));
+    assert_eq!((r.accepted, r.incidents.len(), world.heads().len()), (500, 500, 500));
+    assert_eq!(world.jobs.lock().unwrap().len(), 500);
+    assert_eq!(world.most_creating.load(Ordering::SeqCst), 32);
+}
+
+#[test]
+fn one_key_that_fails_fails_the_webhook_but_every_other_is_stored() {
+    let world = World::new();
+    world.fail("create", &[Fault::Before]);
+    let error = block_on(intake(&world.ports(), &[by_alert("c")], message(many(100)))).unwrap_err();
+    assert!(error.is_retryable());
+    assert_eq!(world.heads().len(), 99);
+    let r = post(&world, &[by_alert("c")], many(100));
+    assert_eq!((r.accepted, r.duplicates), (1, 99), "the retry opens what is missing, and only that");
+}
+
+#[test]
+fn a_webhook_without_alerts_is_answered_with_nothing() {
+    let world = World::new();
+    assert_eq!(post(&world, &[card("c")], vec![]), Receipt::default());
+    assert_eq!(world.calls(), [""; 0]);
+}
