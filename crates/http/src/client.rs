@@ -11,6 +11,9 @@ use crate::{AddressPolicy, HttpError};
 
 /// The longest that a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest silence on a connection: what a caller abandoned must not hold its socket for ever. Longer than any
+/// caller waits, so that it ends nothing that is still wanted.
+const LONGEST_SILENCE: Duration = Duration::from_mins(15);
 
 /// The one HTTP client of a process. Cheap until it is used: reading the root certificates is most of a cold start,
 /// and a run that never goes out does not pay for it.
@@ -35,8 +38,8 @@ impl HttpClient {
     }
 
     /// The shared client: it resolves by the policy, follows no redirect (an error that names the target's host
-    /// instead), uses no proxy, and takes at most five seconds to connect. It has no other time-out: every caller
-    /// sets its own.
+    /// instead), uses no proxy, and takes at most five seconds to connect. Beyond that it gives up only after 15
+    /// minutes of silence: every caller sets its own time-out.
     pub fn client(&self) -> Result<&reqwest::Client, HttpError> {
         let built = self.client.get_or_init(|| {
             reqwest::Client::builder()
@@ -47,6 +50,7 @@ impl HttpClient {
                 }))
                 .no_proxy()
                 .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(LONGEST_SILENCE)
                 .build()
                 .map_err(|e| HttpError::SetUp(HttpError::from(&e).to_string()))
         });

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use sentinel_core::card::ToolId;
 use sentinel_investigation::ports::{
     Item, Model, ModelError, ToolBox, ToolDefinition, ToolError, ToolOutput, TurnRequest, TurnResponse,
+    TurnUsage,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -68,7 +69,7 @@ struct Turn {
     #[serde(default)]
     calls: Vec<Call>,
     #[serde(default)]
-    usage: Usage,
+    usage: TurnUsage,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -77,14 +78,6 @@ struct Call {
     name: String,
     #[serde(default)]
     arguments: Value,
-}
-
-#[derive(Clone, Copy, PartialEq, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Usage {
-    input_tokens: u64,
-    cached_tokens: u64,
-    output_tokens: u64,
 }
 
 /// Why a recorded run cannot be used. Reading it again gives the same.
@@ -275,8 +268,6 @@ impl ToolBox for Recorded {
 
 #[cfg(test)]
 mod tests {
-    use sentinel_investigation::ports::TurnUsage;
-
     use super::*;
 
     const RUN: &str = r#"{

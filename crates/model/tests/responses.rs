@@ -1,5 +1,5 @@
 //! The Responses API at the wire: what is sent, and what every kind of bad answer becomes.
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use sentinel_testkit::openai::{self, Scripted, ScriptedOpenAi};
 use serde_json::{Value, json};
 
 const KEY: &str = "sk-test-1234567890";
+const LONG: Duration = Duration::from_mins(1);
 
 fn settings(base_url: &str) -> ResponsesSettings {
     ResponsesSettings {
@@ -54,7 +55,7 @@ fn task() -> Vec<Item> {
 }
 
 async fn ask(model: &Responses) -> Result<TurnResponse, ModelError> {
-    model.respond(&request("gpt-4.1-mini", task()), Duration::from_secs(60)).await
+    model.respond(&request("gpt-4.1-mini", task()), LONG).await
 }
 
 /// Answers with each of these in turn, and gives what the model port made of it and how many requests came.
@@ -97,7 +98,7 @@ async fn a_second_turn_sends_the_first_ones_items_back_as_they_came() {
     });
     let mut second = request("gpt-4.1-mini", input);
     second.force = Some("k8s__pods_get".to_owned());
-    model.respond(&second, Duration::from_secs(60)).await.unwrap();
+    model.respond(&second, LONG).await.unwrap();
     let requests = server.finish();
     // The prefix stays the same to the byte: what the model's cache goes by.
     for same in ["model", "instructions", "tools", "prompt_cache_key"] {
@@ -118,11 +119,11 @@ async fn a_model_that_reasons_gets_an_effort_and_no_temperature_and_its_reasonin
         ScriptedOpenAi::answering([openai::response(vec![reasoning.clone(), call]), openai::message("x")])
             .await;
     let model = model(&server);
-    let answer = model.respond(&request("gpt-5-mini", task()), Duration::from_secs(60)).await.unwrap();
+    let answer = model.respond(&request("gpt-5-mini", task()), LONG).await.unwrap();
     let mut input = task();
     input.push(Item::Response { items: answer.items });
     input.push(Item::CallOutput { call_id: "call_1".to_owned(), output: "x".to_owned() });
-    model.respond(&request("gpt-5-mini", input), Duration::from_secs(60)).await.unwrap();
+    model.respond(&request("gpt-5-mini", input), LONG).await.unwrap();
     let requests = server.finish();
     assert_eq!(requests[0].body["reasoning"], json!({"effort": "low"}));
     assert_eq!(requests[0].body["include"], json!(["reasoning.encrypted_content"]));
@@ -134,7 +135,7 @@ async fn a_model_that_reasons_gets_an_effort_and_no_temperature_and_its_reasonin
 async fn a_request_without_tools_chooses_none() {
     let server = ScriptedOpenAi::answering([openai::message("x")]).await;
     let without = TurnRequest { tools: vec![], ..request("gpt-4.1-mini", task()) };
-    model(&server).respond(&without, Duration::from_secs(60)).await.unwrap();
+    model(&server).respond(&without, LONG).await.unwrap();
     let body = &server.finish()[0].body;
     assert!(body.get("tool_choice").is_none() && body.get("tools").is_none());
 }
@@ -310,7 +311,7 @@ async fn an_item_of_an_unknown_kind_is_kept_and_the_next_request_is_on_the_contr
     let mut input = task();
     input.push(Item::Response { items: first.items });
     input.push(Item::CallOutput { call_id: "call_1".to_owned(), output: "x".to_owned() });
-    model.respond(&request("gpt-4.1-mini", input), Duration::from_secs(60)).await.unwrap();
+    model.respond(&request("gpt-4.1-mini", input), LONG).await.unwrap();
     let sent: Vec<Value> = server.finish()[1].body["input"].as_array().unwrap().clone();
     assert_eq!(sent.len(), 3);
 }

@@ -62,9 +62,9 @@ impl Failure {
     /// What the caller is told after `tries`.
     pub(super) fn into_model_error(self, tries: u32) -> ModelError {
         if self.is_retryable() {
-            let tried = if tries == 1 { String::new() } else { format!(", {tries} times") };
+            let count = if tries == 1 { String::new() } else { format!(", {tries} times") };
             return ModelError::Unavailable {
-                reason: format!("{self}{tried}"),
+                reason: format!("{self}{count}"),
                 retry_after: self.retry_after(),
             };
         }
