@@ -98,7 +98,8 @@ impl Model for Responses {
     async fn respond(&self, request: &TurnRequest, within: Duration) -> Result<TurnResponse, ModelError> {
         let deadline = Instant::now() + within;
         let body = request::body(&self.settings, request);
-        for n in 1.. {
+        let mut n = 1;
+        loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let failure = match timeout(left.min(self.settings.timeout), self.ask(&body)).await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -115,9 +116,8 @@ impl Model for Responses {
             let Some(wait) = wait else { return Err(failure.into_model_error(n)) };
             tracing::warn!(attempt = n, wait_ms = wait.as_millis(), reason = %failure, "the model did not answer, trying again");
             sleep(wait).await;
+            n += 1;
         }
-        // `1..` has no end.
-        Err(ModelError::Unavailable { reason: "no try is left".to_owned(), retry_after: None })
     }
 }
 
