@@ -98,7 +98,15 @@ pub struct Evidence {
 
 impl From<EvidenceRecord> for Evidence {
     fn from(e: EvidenceRecord) -> Self {
-        Self { id: e.id, tool: e.tool, arguments: e.arguments, ok: e.ok, bytes: e.bytes, ms: e.ms, text: e.text }
+        Self {
+            id: e.id,
+            tool: e.tool,
+            arguments: e.arguments,
+            ok: e.ok,
+            bytes: e.bytes,
+            ms: e.ms,
+            text: e.text,
+        }
     }
 }
 

@@ -46,7 +46,10 @@ impl Environment {
                     let (name, value) = pair.map_err(|e| match e {
                         // Its text is the line, which may hold a secret.
                         dotenvy::Error::LineParse(_, at) => {
-                            anyhow::anyhow!("{} cannot be read: a line of it breaks at byte {at}", file.display())
+                            anyhow::anyhow!(
+                                "{} cannot be read: a line of it breaks at byte {at}",
+                                file.display()
+                            )
                         }
                         other => anyhow::anyhow!("{} cannot be read: {other}", file.display()),
                     })?;

@@ -180,7 +180,10 @@ impl Service {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,
         };
-        request.send().await.with_context(|| format!("the running `sentinel up` at {} does not answer", self.url))
+        request
+            .send()
+            .await
+            .with_context(|| format!("the running `sentinel up` at {} does not answer", self.url))
     }
 
     async fn list(&self, limit: usize) -> anyhow::Result<Vec<Summary>> {

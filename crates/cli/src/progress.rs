@@ -112,8 +112,11 @@ fn line(event: &Progress, totals: &mut Totals) -> Option<String> {
         Progress::Listed { server, error: Some(error), .. } => {
             format!("\x1b[33m{} has no tools: {}\x1b[0m", inert(server), inert(error))
         }
-        Progress::Listed { error: None, .. } | Progress::Calling { .. } | Progress::Asking { .. } => return None,
-        Progress::Evidence { id, tool, ok, bytes, ms, .. } | Progress::Called { id, tool, ok, bytes, ms, .. } => {
+        Progress::Listed { error: None, .. } | Progress::Calling { .. } | Progress::Asking { .. } => {
+            return None;
+        }
+        Progress::Evidence { id, tool, ok, bytes, ms, .. }
+        | Progress::Called { id, tool, ok, bytes, ms, .. } => {
             let how = if *ok { "" } else { "  \x1b[31mfailed\x1b[0m" };
             format!("{id:<4} {}  {bytes} bytes  {}{how}", inert(tool), seconds(*ms))
         }

@@ -22,7 +22,10 @@ const OFF: &str = "\x1b[0m";
 pub(crate) fn inert(text: &str) -> String {
     text.chars()
         .map(|c| if c == '\n' || c == '\t' { ' ' } else { c })
-        .filter(|c| !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+        .filter(|c| {
+            !c.is_control()
+                && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        })
         .collect()
 }
 
@@ -39,7 +42,10 @@ pub(crate) fn incident(d: &Detail) -> String {
     match (d.state, &d.report) {
         (_, Some(report)) => self::report(&mut out, report, d),
         (State::Suppressed, None) => {
-            line(&mut out, "Suppressed: the alert resolved by itself while Sentinel waited. Nothing was spent.");
+            line(
+                &mut out,
+                "Suppressed: the alert resolved by itself while Sentinel waited. Nothing was spent.",
+            );
         }
         (state, None) => {
             let reason = d.reason.as_deref().map(|r| format!(": {}", inert(r))).unwrap_or_default();
@@ -54,7 +60,10 @@ pub(crate) fn incident(d: &Detail) -> String {
         for t in &d.deliveries {
             let remote = t.remote.as_deref().map(|r| format!(" as {}", inert(r))).unwrap_or_default();
             let state = format!("{:?}", t.state).to_lowercase();
-            line(&mut out, &format!("  {} to {}: {state} after {} tries{remote}", t.event, inert(&t.sink), t.tries));
+            line(
+                &mut out,
+                &format!("  {} to {}: {state} after {} tries{remote}", t.event, inert(&t.sink), t.tries),
+            );
         }
     }
     out
@@ -75,11 +84,16 @@ fn report(out: &mut String, r: &Report, d: &Detail) {
         }
         ReportSource::Recorded => line(
             out,
-            &format!("{YELLOW}Recorded: the model's turns and the tools' outputs come from a file, not from your systems.{OFF}"),
+            &format!(
+                "{YELLOW}Recorded: the model's turns and the tools' outputs come from a file, not from your systems.{OFF}"
+            ),
         ),
     }
     if r.truncated_alerts > 0 {
-        line(out, &format!("{YELLOW}The sender left out {} alerts of its notification.{OFF}", r.truncated_alerts));
+        line(
+            out,
+            &format!("{YELLOW}The sender left out {} alerts of its notification.{OFF}", r.truncated_alerts),
+        );
     }
     paragraph(out, &r.summary);
     statements(out, "Hypotheses", &r.hypotheses);
@@ -166,7 +180,13 @@ fn evidence(out: &mut String, d: &Detail) {
         let failed = if e.ok { String::new() } else { format!(" {RED}failed{OFF}") };
         line(
             out,
-            &format!("  {:<4} {} {DIM}{arguments}{OFF} {} bytes, {} ms{failed}", e.id, inert(&e.tool), e.bytes, e.ms),
+            &format!(
+                "  {:<4} {} {DIM}{arguments}{OFF} {} bytes, {} ms{failed}",
+                e.id,
+                inert(&e.tool),
+                e.bytes,
+                e.ms
+            ),
         );
     }
 }
@@ -202,10 +222,11 @@ fn line(out: &mut String, text: &str) {
 /// A listing.
 pub(crate) fn list(incidents: &[Summary]) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["ID", "OPENED", "STATE", "VERDICT", "CARD", "LABELS"]);
     for i in incidents {
-        let labels: Vec<String> = i.labels.iter().map(|(k, v)| format!("{}={}", inert(k), inert(v))).collect();
+        let labels: Vec<String> =
+            i.labels.iter().map(|(k, v)| format!("{}={}", inert(k), inert(v))).collect();
         table.add_row([
             i.id.as_str().chars().take(12).collect(),
             i.opened_at.clone(),

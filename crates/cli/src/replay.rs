@@ -146,7 +146,9 @@ impl Stage {
                 self.incidents.push(incident.id.clone());
             }
             if let Some(run) = run {
-                self.recorded.entry(incident.id.clone()).or_insert_with(|| self.default.clone().replaced(run));
+                self.recorded
+                    .entry(incident.id.clone())
+                    .or_insert_with(|| self.default.clone().replaced(run));
             }
         }
         Ok(receipt)
@@ -180,7 +182,7 @@ impl Stage {
             };
             self.clock.jump_to(next);
             let rules = |card: &str| self.default.rules(card);
-            sentinel_sweeper::sweep(&self.default.ports, rules, self.incidents.len().max(1)).await?;
+            let _ = sentinel_sweeper::sweep(&self.default.ports, rules, self.incidents.len().max(1)).await?;
         }
         bail!("the incidents did not come to rest after {MOST_JUMPS} waits")
     }
@@ -188,7 +190,8 @@ impl Stage {
     async fn next_owed(&self) -> anyhow::Result<Option<UnixMs>> {
         let mut next: Option<UnixMs> = None;
         for id in &self.incidents {
-            let due = self.default.ports.store.load(id).await?.and_then(|h| sentinel_core::lifecycle::due_at(&h));
+            let due =
+                self.default.ports.store.load(id).await?.and_then(|h| sentinel_core::lifecycle::due_at(&h));
             next = match (next, due) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),

@@ -131,7 +131,8 @@ async fn abort(
     match abort_incident(&service.worker, &IncidentId::new(id), request.who).await {
         Ok(Aborted::Aborted) => Json(json!({"outcome": "aborted"})).into_response(),
         Ok(Aborted::AlreadyEnded(state)) => {
-            (StatusCode::CONFLICT, Json(json!({"error": format!("it had ended before: {state}")}))).into_response()
+            (StatusCode::CONFLICT, Json(json!({"error": format!("it had ended before: {state}")})))
+                .into_response()
         }
         Ok(Aborted::Unknown) => problem(StatusCode::NOT_FOUND, "there is no such incident"),
         Err(error) => {

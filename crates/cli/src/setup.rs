@@ -29,7 +29,10 @@ pub(crate) fn load(explicit: Option<&Path>, env: &Environment) -> anyhow::Result
 
 /// The same for a process that handles alerts: warnings are told, and a protection that is asked for and not built
 /// stops the start.
-pub(crate) fn load_to_run(explicit: Option<&Path>, env: &Environment) -> anyhow::Result<Result<Loaded, Exit>> {
+pub(crate) fn load_to_run(
+    explicit: Option<&Path>,
+    env: &Environment,
+) -> anyhow::Result<Result<Loaded, Exit>> {
     let loaded = match load(explicit, env)? {
         Ok(loaded) => loaded,
         Err(exit) => return Ok(Err(exit)),

@@ -63,7 +63,12 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
 
     let stop = CancellationToken::new();
     let sweeper = tokio::spawn(sweep(ports.clone(), Arc::clone(&rules), stop.clone()));
-    let workers = tokio::spawn(work(receiver, Arc::clone(&worker), settings.dispatcher.worker_concurrency, stop.clone()));
+    let workers = tokio::spawn(work(
+        receiver,
+        Arc::clone(&worker),
+        settings.dispatcher.worker_concurrency,
+        stop.clone(),
+    ));
     let service = Service {
         ingest: Arc::new(Ingest::new(ports, settings.cards.clone().into(), auth)),
         worker,
@@ -98,7 +103,10 @@ fn authenticators(
         )?;
         return Ok(None);
     }
-    Ok(Some((Authenticator::new(credentials(&settings.ingest)), Some(Authenticator::new(credentials(&settings.ingest))))))
+    Ok(Some((
+        Authenticator::new(credentials(&settings.ingest)),
+        Some(Authenticator::new(credentials(&settings.ingest))),
+    )))
 }
 
 fn credentials(ingest: &sentinel_config::Ingest) -> Credentials {
@@ -179,8 +187,12 @@ async fn drain(
 ) -> anyhow::Result<Exit> {
     let running = queue.stats().running;
     if running > 0 {
-        let what = if running == 1 { "one investigation".to_owned() } else { format!("{running} investigations") };
-        writeln!(anstream::stderr(), "finishing {what}; Ctrl-C again stops at once, a restart goes on with them")?;
+        let what =
+            if running == 1 { "one investigation".to_owned() } else { format!("{running} investigations") };
+        writeln!(
+            anstream::stderr(),
+            "finishing {what}; Ctrl-C again stops at once, a restart goes on with them"
+        )?;
     }
     let finished = async {
         for task in tasks {

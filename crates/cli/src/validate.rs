@@ -112,7 +112,8 @@ fn as_text(name: &str, checked: &Result<Loaded, Problems>) -> anyhow::Result<Exi
     setup::print_diagnostics(&loaded.warnings)?;
     let mut out = anstream::stdout();
     for card in loaded.settings.cards.iter().map(Resolved::of) {
-        let matches = if card.matches.is_empty() { "every alert".to_owned() } else { card.matches.join(", ") };
+        let matches =
+            if card.matches.is_empty() { "every alert".to_owned() } else { card.matches.join(", ") };
         writeln!(out, "\x1b[1m{}\x1b[0m  takes {matches}", card.name)?;
         writeln!(out, "  prompt      {}", card.prompt)?;
         writeln!(out, "  model       {}, at most {} turns", card.model, card.max_iterations)?;

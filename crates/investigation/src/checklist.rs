@@ -1,8 +1,9 @@
 //! The card's rules that a report is held against, in CEL.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use cel::common::ast::{EntryExpr, Expr, MapExpr, StructExpr};
 use cel::objects::Key;
 use cel::{Context, Program, Value as Cel};
 use sentinel_core::card::{CheckRule, Otherwise};
@@ -39,10 +40,9 @@ impl Checklist {
                     continue;
                 }
             };
-            let references = program.references();
-            let mut unknown: Vec<&str> =
-                references.variables().into_iter().filter(|name| !VARIABLES.contains(name)).collect();
-            unknown.sort_unstable();
+            let mut unknown = BTreeSet::new();
+            free_variables(&program.expression().expr, &mut Vec::new(), &mut unknown);
+            unknown.retain(|name| !VARIABLES.contains(name));
             for name in &unknown {
                 problems.push(CompileProblem {
                     part,
@@ -52,7 +52,6 @@ impl Checklist {
                 });
             }
             if unknown.is_empty() {
-                drop(references);
                 compiled.push((rule.clone(), program));
             }
         }
@@ -110,6 +109,46 @@ fn to_cel(value: &Value) -> Cel {
     }
 }
 
+/// The variables of an expression that no macro of it binds: in `evidence.exists(e, e.ok)`, `evidence`.
+fn free_variables<'e>(expr: &'e Expr, bound: &mut Vec<&'e str>, free: &mut BTreeSet<&'e str>) {
+    match expr {
+        Expr::Unspecified | Expr::Literal(_) => {}
+        Expr::Ident(name) => {
+            if !name.starts_with('@') && !bound.contains(&name.as_str()) {
+                free.insert(name);
+            }
+        }
+        Expr::Call(call) => {
+            call.target.iter().for_each(|target| free_variables(&target.expr, bound, free));
+            call.args.iter().for_each(|arg| free_variables(&arg.expr, bound, free));
+        }
+        Expr::Select(select) => free_variables(&select.operand.expr, bound, free),
+        Expr::List(list) => list.elements.iter().for_each(|e| free_variables(&e.expr, bound, free)),
+        Expr::Map(MapExpr { entries }) | Expr::Struct(StructExpr { entries, .. }) => {
+            for entry in entries {
+                match &entry.expr {
+                    EntryExpr::StructField(field) => free_variables(&field.value.expr, bound, free),
+                    EntryExpr::MapEntry(entry) => {
+                        free_variables(&entry.key.expr, bound, free);
+                        free_variables(&entry.value.expr, bound, free);
+                    }
+                }
+            }
+        }
+        Expr::Comprehension(c) => {
+            free_variables(&c.iter_range.expr, bound, free);
+            free_variables(&c.accu_init.expr, bound, free);
+            let outside = bound.len();
+            bound.extend([c.iter_var.as_str(), c.accu_var.as_str()]);
+            bound.extend(c.iter_var2.as_deref());
+            for inner in [&c.loop_cond, &c.loop_step, &c.result] {
+                free_variables(&inner.expr, bound, free);
+            }
+            bound.truncate(outside);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -148,10 +187,11 @@ mod tests {
 
     #[test]
     fn a_rule_that_errors_has_not_passed_and_says_why() {
+        let passed_as_number = check("report.usage.turns");
         let check = check(r#"labels.team == "x""#);
         assert!(!check.passed);
         assert!(check.detail.as_deref().unwrap().contains("team"), "{check:?}");
-        assert!(!super::tests::check("report.usage.turns").passed);
+        assert_eq!(passed_as_number.detail.as_deref(), Some("the rule gives neither true nor false"));
     }
 
     #[test]
@@ -161,6 +201,19 @@ mod tests {
         assert_eq!(verdict(&[failed(Otherwise::Inconclusive)], Verdict::NoAction), Verdict::Inconclusive);
         let both = [failed(Otherwise::Escalate), failed(Otherwise::Inconclusive)];
         assert_eq!(verdict(&both, Verdict::NoAction), Verdict::ActionRequired);
+    }
+
+    #[test]
+    fn a_macro_binds_its_variable_only_inside_itself() {
+        let free = |text: &str| {
+            let program = Program::compile(text).unwrap();
+            let mut free = BTreeSet::new();
+            free_variables(&program.expression().expr, &mut Vec::new(), &mut free);
+            free.into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(free("evidence.exists(e, e.ok && e.tool == labels.t)"), ["evidence", "labels"]);
+        assert_eq!(free("evidence.exists(e, e.ok) && e.ok"), ["e", "evidence"]);
+        assert_eq!(free("tools.map(t, {t: [u]}).size() > 0"), ["tools", "u"]);
     }
 
     #[test]

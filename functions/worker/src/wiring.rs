@@ -84,11 +84,7 @@ pub fn redactor(settings: &Settings) -> Redactor {
 ///
 /// # Errors
 /// Cards that do not compile, or a model that may not be called.
-pub fn assemble(
-    loaded: &Loaded,
-    ports: Ports,
-    events: Option<EventSender>,
-) -> Result<Worker, AssembleError> {
+pub fn assemble(loaded: &Loaded, ports: Ports, events: Option<EventSender>) -> Result<Worker, AssembleError> {
     let settings = &loaded.settings;
     let playbooks = compile(loaded)?;
     let network = &settings.network;
@@ -97,7 +93,7 @@ pub fn assemble(
         &network.allow_private_hosts,
     )));
     let mind = mind(settings, &http)?;
-    let tools = Arc::new(Servers::new(servers(settings), http));
+    let tools = Arc::new(Servers::new(servers(settings), &http));
     let prices = settings
         .openai
         .prices
@@ -145,7 +141,7 @@ fn servers(settings: &Settings) -> Vec<ServerSpec> {
         .filter_map(|server| {
             Some(ServerSpec {
                 name: server.name.clone(),
-                url: server.url.clone()?,
+                url: server.url.as_ref()?.to_string(),
                 headers: server.headers.clone(),
                 authorization: server.authorization.clone(),
                 timeout: server.timeout,
