@@ -94,6 +94,11 @@ impl Arrival {
 /// says when it began has no times: once its resolve was recorded, firing again is what begins its next episode.
 fn is_new_episode(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> bool {
     let stranger = !head.known.is_many() && a.firing_members().any(|m| !head.known.contains(m.id));
+    stranger || is_later_episode(head, a, rules, now)
+}
+
+/// The part of [`is_new_episode`] that goes by time and status, not by membership.
+fn is_later_episode(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> bool {
     let after_end = match (head.resolved_at, a.latest_start()) {
         (Some(end), Some(start)) => start > end,
         (Some(_), None) => a.firing_members().any(|m| !head.firing.contains(m.id)),
@@ -105,16 +110,17 @@ fn is_new_episode(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> bool 
     };
     let overdue =
         rules.reinvestigate_after.is_some_and(|after| UnixMs::new(head.generation.0).plus(after) <= now);
-    stranger || after_end || after_window || overdue
+    after_end || after_window || overdue
 }
 
-/// Whether someone should hear of it: a member never seen, or a new episode.
-fn is_news(head: &Head, a: &Arrival, episode: bool) -> bool {
-    let stranger = a
-        .members
-        .iter()
-        .any(|m| !(head.known.contains(m.id) || head.firing.contains(m.id) || head.known.is_many()));
-    episode || stranger
+/// Whether someone should hear of it: a member never seen, or a later episode.
+///
+/// A member that has joined the firing is not news again: two senders that see different parts of a group would
+/// otherwise arm an update with every repeat, until the window is over.
+fn is_news(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> bool {
+    let seen = |m: &Member| head.known.contains(m.id) || head.firing.contains(m.id);
+    let stranger = !head.known.is_many() && a.members.iter().any(|m| !seen(m));
+    stranger || is_later_episode(head, a, rules, now)
 }
 
 /// Hash of the members and their status, and of `startsAt` where it tells a new episode, on the head as it will be
@@ -189,7 +195,7 @@ fn notify(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Take
     join(&mut next, a, episode && !terminal, !terminal && head.reopen_after > now);
     next.digest = digest(&next, a, rules);
     if next.digest != head.digest {
-        if is_news(head, a, episode) {
+        if is_news(head, a, rules, now) {
             arm(&mut next, Event::Updated, rules, now);
         }
         next.ttl = None;

@@ -179,7 +179,7 @@ fn two_senders_that_see_different_parts_of_a_group_for_ever() {
     let mut updates = 0;
     for step in 1..=500 {
         let id = 1 + u64::from(step % 2 == 1);
-        if s.at(step * 300).tell(&[fires(id, 0)]) == Taken::Accepted {
+        if s.at(step * 20).tell(&[fires(id, 0)]) == Taken::Accepted {
             opened += 1;
             let fence = s.begin("w");
             let _ = s.commit(fence);
