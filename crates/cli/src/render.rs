@@ -119,7 +119,11 @@ fn report(out: &mut String, r: &Report, d: &Detail) {
     }
     evidence(out, d);
     let u = &r.usage;
-    let cost = u.usd.map_or("cost unknown".to_owned(), |usd| format!("${usd:.4}"));
+    let cost = match (u.usd, r.source) {
+        (None, _) => "cost unknown".to_owned(),
+        (Some(usd), ReportSource::Recorded) => format!("${usd:.4} (recorded, not paid)"),
+        (Some(usd), _) => format!("${usd:.4}"),
+    };
     let model = r.model.as_deref().map_or("no model".to_owned(), inert);
     line(out, "");
     line(

@@ -19,20 +19,25 @@ pub struct Redactor {
 const SHORTEST_VALUE: usize = 6;
 
 /// What a credential looks like: its name and its pattern. Where the pattern has a group, only that is taken out.
-const SHAPES: [(&str, &str); 12] = [
+const SHAPES: [(&str, &str); 13] = [
     ("private key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)"),
     ("AWS access key", r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
-    ("AWS secret key", r#"(?i)aws_?secret_?(?:access_?)?key["']?\s*[:=]\s*["']?([A-Za-z0-9/+=]{40})"#),
+    ("AWS secret key", r#"(?i)aws_?secret_?(?:access_?)?key["']?[ \t]*[:=][ \t]*["']?([A-Za-z0-9/+=]{40})"#),
     ("OpenAI key", r"\bsk-[A-Za-z0-9_-]{16,}"),
     ("GitHub token", r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})"),
     ("Slack token", r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
     ("Slack webhook", r"hooks\.slack\.com/services/([A-Za-z0-9/]{20,})"),
     ("JSON web token", r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
-    ("authorization", r"(?i)\b(?:bearer|basic)\s+([A-Za-z0-9._~+/=-]{12,})"),
+    (
+        "authorization",
+        r#"(?i)\bauthorization["']?[ \t]*[:=][ \t]*["']?(?:bearer|basic|token)[ \t]+([A-Za-z0-9._~+/=-]{6,})"#,
+    ),
+    // Without its header's name a token has to be longer than an ordinary word: "basic authentication required".
+    ("authorization", r"(?i)\b(?:bearer|basic)[ \t]+([A-Za-z0-9._~+/=-]{20,})"),
     ("URL password", r"(?i)\b[a-z][a-z0-9+.-]{1,15}://[^\s/:@]{0,64}:([^\s/@]{1,256})@"),
     (
         "password",
-        r#"(?i)\b(?:[a-z0-9_.-]*(?:password|passwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret))["']?\s*[:=]\s*["']?([^\s"',;&}\]]{6,})"#,
+        r#"(?i)\b(?:[a-z0-9_.-]*(?:password|passwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret))["']?[ \t]*[:=][ \t]*["']?([^\s"',;&}\]]{6,})"#,
     ),
     ("Google key", r"\bAIza[0-9A-Za-z_-]{35}\b"),
 ];
@@ -158,6 +163,8 @@ mod tests {
             "kube_pod_status_ready{namespace=\"web\",pod=\"api-7d9\"} 0",
             "Back-off restarting failed container api in pod api-7d9f_web(0f1e)",
             "https://runbooks.example/pod-not-ready",
+            "  - name: tls\n    secret:\n      secretName: api-tls\n      defaultMode: 420",
+            "401: basic authentication required",
             "MountVolume.SetUp failed for volume \"tls\": secret \"api-tls\" not found",
         ] {
             assert_eq!(r.redact(text), text);
@@ -166,7 +173,7 @@ mod tests {
 
     #[test]
     fn json_strings_are_redacted_at_any_depth() {
-        let mut v = serde_json::json!({"a": [{"b": "Bearer abcdefghijklmnop"}], "n": 1});
+        let mut v = serde_json::json!({"a": [{"b": "Bearer abcdefghijklmnopqrst"}], "n": 1});
         Redactor::default().redact_json(&mut v);
         assert_eq!(v, serde_json::json!({"a": [{"b": "Bearer [redacted: authorization]"}], "n": 1}));
     }
