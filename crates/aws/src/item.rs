@@ -322,6 +322,7 @@ mod tests {
     fn size(value: &AttributeValue) -> usize {
         match value {
             AttributeValue::S(s) => s.len(),
+            AttributeValue::B(b) => b.as_ref().len(),
             AttributeValue::N(n) => n.len().div_ceil(2) + 1,
             AttributeValue::L(list) => 3 + list.iter().map(|v| 1 + size(v)).sum::<usize>(),
             AttributeValue::M(map) => 3 + map.iter().map(|(k, v)| 1 + k.len() + size(v)).sum::<usize>(),

@@ -74,6 +74,16 @@ impl Arrival {
         self.members.iter().filter(|m| m.firing)
     }
 
+    /// Whether its sender knows of the episode that began at `began`: none of its alerts began earlier only. A sender
+    /// that has missed a re-fire may speak of an end, but not for the whole incident.
+    fn has_seen(&self, began: Option<UnixMs>) -> bool {
+        let latest = self.members.iter().filter_map(|m| m.starts_at).max();
+        match (began, latest) {
+            (Some(began), Some(latest)) => latest >= began,
+            _ => true,
+        }
+    }
+
     /// What fires once this is told, over all senders.
     fn merge_firing(&self, firing: &Members) -> Members {
         let mut merged = firing.clone();
@@ -291,7 +301,7 @@ fn resolve(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Tak
     next.resolved_at = Some(end);
     next.digest = digest(&next, a, rules);
     match head.state {
-        State::Pending if head.turn == 0 && !next.truncated => {
+        State::Pending if head.turn == 0 && !next.truncated && a.has_seen(head.began) => {
             next.state = State::Suppressed;
             arm(&mut next, Event::Suppressed, rules, now);
             Decision::write(next, Taken::Suppressed)

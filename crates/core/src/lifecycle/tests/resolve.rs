@@ -161,3 +161,13 @@ fn a_later_resolve_of_a_suppressed_one_is_only_recorded() {
     assert_eq!((s.state(), s.head().resolved_at), (State::Suppressed, Some(at(25))));
     assert_eq!(s.owed(), [Event::Suppressed]);
 }
+
+#[test]
+fn a_sender_that_missed_the_latest_start_suppresses_nothing() {
+    let mut s = Story::new();
+    let _ = s.tell(&[fires(1, 100), fires(2, 0)]);
+    // The other sender still believes in the first episode of 1, and tells both ends.
+    assert_eq!(s.tell(&[ended(1, 0, 50), ended(2, 0, 120)]), Taken::Resolved);
+    assert_eq!(s.head().state, State::Pending);
+    assert_eq!(s.tell(&[ended(1, 100, 130), ended(2, 0, 120)]), Taken::Suppressed);
+}
