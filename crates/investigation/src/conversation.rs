@@ -68,7 +68,7 @@ pub(crate) fn replay(case: Case<'_>) -> Replayed {
         }
     }
     let turn = u32::try_from(case.turns.len()).unwrap_or(u32::MAX).saturating_add(1);
-    let forced = if replay.rejected.is_some() {
+    let forced = if replay.repairing {
         Some(Forced::Repair)
     } else {
         (turn >= case.max_turns).then_some(Forced::LastTurn)
@@ -110,8 +110,10 @@ struct Replay<'a> {
     /// Which call was made under which number.
     seen: BTreeMap<String, Seen>,
     next_number: u32,
-    /// The report that did not pass, once there was one; what of it can be shown.
-    rejected: Option<Option<Draft>>,
+    /// A report did not pass: the next turn is its repair.
+    repairing: bool,
+    /// What of that report can be shown.
+    rejected: Option<Draft>,
     checked: Option<(usize, usize)>,
 }
 
@@ -129,6 +131,7 @@ impl<'a> Replay<'a> {
             alert: Searchable::new(&case.opening.alert),
             seen,
             next_number: case.opening.evidence_calls.saturating_add(1),
+            repairing: false,
             rejected: None,
             checked: None,
             case,
@@ -249,8 +252,8 @@ impl<'a> Replay<'a> {
             return Some(Next::Finish(Ok(Box::new(draft.clone()))));
         }
         // One repair, and only where a turn is left for it.
-        if self.rejected.is_some() || record.forced.is_some() || record.turn >= self.case.max_turns {
-            let earlier = self.rejected.take().flatten();
+        if self.repairing || record.forced.is_some() || record.turn >= self.case.max_turns {
+            let earlier = self.rejected.take();
             return Some(Next::Finish(
                 draft
                     .or(earlier)
@@ -258,7 +261,8 @@ impl<'a> Replay<'a> {
                     .ok_or_else(|| format!("the model's report could not be read: {}", problems.join("; "))),
             ));
         }
-        self.rejected = Some(draft);
+        self.repairing = true;
+        self.rejected = draft;
         self.input.push(Item::Response { items: record.response.items.clone() });
         for (index, call) in calls.iter().enumerate() {
             let output = if index == at {
@@ -277,7 +281,7 @@ impl<'a> Replay<'a> {
     }
 
     fn give_up(&mut self) -> Next {
-        let earlier = self.rejected.take().flatten().map(Box::new);
+        let earlier = self.rejected.take().map(Box::new);
         Next::Finish(
             earlier.ok_or_else(|| {
                 format!("the model submitted no report within {} turns", self.case.turns.len())

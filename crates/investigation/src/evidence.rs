@@ -267,7 +267,7 @@ fn matches<'t>(regex: &regex::Regex, lines: impl Iterator<Item = (usize, &'t str
             if count <= MOST_MATCHES {
                 let excerpt =
                     if line.len() <= LONGEST_LINE { line.to_owned() } else { around(line, start, end) };
-                out.push_str(&format!("line {number}:\n{excerpt}\n"));
+                out.extend(["line ", &number.to_string(), ":\n", &excerpt, "\n"]);
             }
             if line.len() <= LONGEST_LINE {
                 break;

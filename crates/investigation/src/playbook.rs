@@ -228,14 +228,14 @@ fn render_strings(value: &mut Value, place: &mut String, each: &mut impl FnMut(&
         Value::String(text) => each(place, text),
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                place.push_str(&format!("/{index}"));
+                place.extend(["/", &index.to_string()]);
                 render_strings(item, place, each);
                 place.truncate(length);
             }
         }
         Value::Object(map) => {
             for (key, item) in map.iter_mut() {
-                place.push_str(&format!("/{key}"));
+                place.extend(["/", key]);
                 render_strings(item, place, each);
                 place.truncate(length);
             }
@@ -243,3 +243,6 @@ fn render_strings(value: &mut Value, place: &mut String, each: &mut impl FnMut(&
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

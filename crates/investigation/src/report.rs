@@ -87,6 +87,8 @@ pub(crate) struct Submission {
     next_steps: Vec<NextStep>,
 }
 
+static SCHEMA: OnceLock<Result<jsonschema::Validator, String>> = OnceLock::new();
+
 /// Reads what the model handed in.
 ///
 /// # Errors
@@ -94,7 +96,6 @@ pub(crate) struct Submission {
 pub(crate) fn read(arguments: &str) -> Result<Submission, Vec<String>> {
     let value: Value =
         serde_json::from_str(arguments).map_err(|e| vec![format!("the report is not JSON: {e}")])?;
-    static SCHEMA: OnceLock<Result<jsonschema::Validator, String>> = OnceLock::new();
     let schema = SCHEMA.get_or_init(|| validator(&schema())).as_ref().map_err(|e| vec![e.clone()])?;
     let broken = problems(schema, &value);
     if !broken.is_empty() {

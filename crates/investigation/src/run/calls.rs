@@ -37,8 +37,12 @@ impl Session<'_> {
         }
         let input = Paid { fence: self.run.fence, turn, timeout: timeout.min(left) };
         let start = Start::Known(Box::new(self.run.head.clone()));
-        let Driven { outcome, head } =
-            drive(self.run.ports, &self.id, &input, self.run.rules, start, None).await?;
+        let mut driven = drive(self.run.ports, &self.id, &input, self.run.rules, start, None).await?;
+        if driven.head.as_ref().is_some_and(|head| head.version == self.run.head.version) {
+            // The lease was long enough and nothing was written: so nobody was asked whether it is still ours.
+            driven = drive(self.run.ports, &self.id, &input, self.run.rules, Start::Load, None).await?;
+        }
+        let Driven { outcome, head } = driven;
         match (outcome, head) {
             (PaidOutcome::Granted { until }, Some(head)) => {
                 self.run.head = head;
@@ -79,21 +83,7 @@ impl Session<'_> {
         let id = id_of(planned.number);
         let (status, text) = match refusal {
             Some(reason) => (CallStatus::Refused, reason.to_owned()),
-            None => {
-                let incident = self.id.clone();
-                self.tell(Progress::Calling { incident, id: id.clone(), tool: tool.clone() });
-                let within = until.since(at);
-                let call = self.run.tools.call(&planned.tool, &planned.arguments, within);
-                match tokio::time::timeout(within, call).await {
-                    Ok(Ok(output)) if output.is_error => (CallStatus::ToolError, output.text),
-                    Ok(Ok(output)) => (CallStatus::Answered, output.text),
-                    Ok(Err(ToolError::RespondToModel(reason))) => (CallStatus::NoAnswer, reason),
-                    Ok(Err(ToolError::Fatal(reason))) => return Err(Stop::Fail(format!("{tool}: {reason}"))),
-                    Err(_) => {
-                        (CallStatus::NoAnswer, format!("{tool} did not answer within {} s", within.as_secs()))
-                    }
-                }
-            }
+            None => self.leave(planned, until.since(at)).await?,
         };
         let ms = u64::try_from(self.now().since(at).as_millis()).unwrap_or(u64::MAX);
         let record = EvidenceRecord::new(
@@ -117,6 +107,26 @@ impl Session<'_> {
             Progress::Called { incident, id, tool, ok, bytes, ms }
         });
         Ok((planned.number, record))
+    }
+
+    /// Makes a call that may be made.
+    async fn leave(&self, planned: &Planned, within: Duration) -> Result<(CallStatus, String), Stop> {
+        let tool = &planned.tool;
+        self.tell(Progress::Calling {
+            incident: self.id.clone(),
+            id: id_of(planned.number),
+            tool: tool.to_string(),
+        });
+        let call = self.run.tools.call(tool, &planned.arguments, within);
+        match tokio::time::timeout(within, call).await {
+            Ok(Ok(output)) if output.is_error => Ok((CallStatus::ToolError, output.text)),
+            Ok(Ok(output)) => Ok((CallStatus::Answered, output.text)),
+            Ok(Err(ToolError::RespondToModel(reason))) => Ok((CallStatus::NoAnswer, reason)),
+            Ok(Err(ToolError::Fatal(reason))) => Err(Stop::Fail(format!("{tool}: {reason}"))),
+            Err(_) => {
+                Ok((CallStatus::NoAnswer, format!("{tool} did not answer within {} s", within.as_secs())))
+            }
+        }
     }
 
     /// Stores a part of the run. Another one under its name was stored by somebody else who holds, or held, the

@@ -1,0 +1,144 @@
+//! A crash at any point pays for nothing twice and ends in the same report.
+
+use sentinel_core::incident::ChildName;
+use sentinel_core::report::Report;
+use sentinel_investigation::ports::TurnResponse;
+use sentinel_investigation::{Outcome, evidence_of, turns_of};
+use serde_json::json;
+
+use crate::support::*;
+
+/// Every kind of turn: calls, a call that is refused, text, an empty answer, a rejected report, its repair.
+fn script() -> Vec<TurnResponse> {
+    vec![
+        calls(&[pod(), ("k8s__log", json!({"namespace": "web"})), ("kubectl", json!({}))]),
+        says(""),
+        calls(&[("k8s__pod", json!({"namespace": "kube-system"})), pod()]),
+        submits("action_required", &[("E1", "nobody ever said this")]),
+        submits("action_required", &[QUOTE]),
+    ]
+}
+
+/// Runs again and again, the process dying at the `at`-th write of the first run, until there is a report.
+async fn run_through(at: Option<usize>) -> (World, Script, Report, usize) {
+    let world = World::new();
+    let model = Script::of(script());
+    world.store.die_at(at);
+    let mut crashes = 0;
+    let report = loop {
+        match world.run(Some(&model)).await {
+            Ok(Outcome::Report { report, .. }) => break *report,
+            Ok(other) => panic!("{other:?}"),
+            Err(e) => {
+                assert!(e.is_retryable(), "{e}");
+                crashes += 1;
+                world.store.die_at(None);
+            }
+        }
+    };
+    (world, model, report, crashes)
+}
+
+/// What of a report does not depend on the time.
+fn timeless(report: &Report) -> Report {
+    let mut report = report.clone();
+    report.usage.ms = 0;
+    report
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_write_pays_for_nothing_twice_but_the_call_in_flight() {
+    let (world, model, expected, _) = run_through(None).await;
+    let requests = model.requests();
+    let tools = world.tools.called();
+    assert_eq!((requests.len(), tools.len()), (5, 4));
+    for at in 1.. {
+        let (world, again, report, crashes) = run_through(Some(at)).await;
+        if crashes == 0 {
+            assert!(at > 15, "a run has more than {at} writes");
+            break;
+        }
+        assert_eq!(timeless(&report), timeless(&expected), "died at write {at}");
+        // What was lost is what was in flight: an answer that could not be stored.
+        let asked = again.requests();
+        assert!(asked.len() <= requests.len() + 1, "died at write {at}");
+        let stored = turns_of(&world.store.bodies()).len();
+        assert_eq!(stored, 5);
+        let mut distinct: Vec<_> = asked.clone();
+        distinct.dedup();
+        assert_eq!(distinct, requests, "died at write {at}: the conversation is the same");
+        let mut called = world.tools.called();
+        assert!(called.len() <= tools.len() + 2, "died at write {at}");
+        called.sort();
+        called.dedup();
+        let mut all = tools.clone();
+        all.sort();
+        assert_eq!(called, all, "died at write {at}");
+        assert_eq!(evidence_of(&world.store.bodies()).len(), 4);
+    }
+}
+
+/// Dies before this child is stored, and goes on; gives the world and how often the model was asked.
+async fn run_through_death_before(name: ChildName) -> (World, usize) {
+    let world = World::new();
+    let model = Script::of(script());
+    world.store.die_before(name);
+    assert!(world.run(Some(&model)).await.is_err());
+    world.store.die_at(None);
+    world.report(&model).await;
+    let asked = model.requests().len();
+    (world, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_turn_is_not_asked_for_again() {
+    let (_, asked) = run_through_death_before(ChildName::Output(2)).await;
+    assert_eq!(asked, 5);
+    let (_, asked) = run_through_death_before(ChildName::Turn(1)).await;
+    assert_eq!(asked, 6, "the answer that was lost is asked for again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_two_outputs_makes_only_the_missing_call() {
+    let (world, _) = run_through_death_before(ChildName::Output(3)).await;
+    let called = world.tools.called();
+    let times = |tool: &str| called.iter().filter(|c| c.starts_with(tool) && c.contains("web")).count();
+    assert_eq!((times("k8s.pod"), times("k8s.log")), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn alerts_that_join_do_not_change_a_conversation_that_has_begun() {
+    let world = World::new();
+    let model = Script::of(script());
+    world.store.die_before(ChildName::Output(3));
+    assert!(world.run(Some(&model)).await.is_err());
+    world.store.die_at(None);
+    let mut joined = web_alert();
+    joined.alerts[0].labels.insert("pod".into(), "api-other".into());
+    let name = ChildName::Snapshot("joined".into());
+    world.store.put(name, serde_json::to_string(&joined).unwrap());
+    world.report(&model).await;
+    let requests = model.requests();
+    for pair in requests.windows(2) {
+        assert_eq!(pair[0].input, pair[1].input[..pair[0].input.len()]);
+    }
+    assert!(!format!("{requests:?}").contains("api-other"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_report_is_handed_out_again() {
+    let (world, _, report, _) = run_through(None).await;
+    world.store.put(ChildName::Report, serde_json::to_string(&report).unwrap());
+    let silent = Script::of(vec![]);
+    assert_eq!(world.report(&silent).await, report);
+    assert_eq!(silent.requests().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_this_version_cannot_read_fails_instead_of_being_paid_for_again() {
+    let world = World::new();
+    world.store.put(ChildName::Turn(1), "{\"newer\":true}".into());
+    let outcome = world.run(Some(&Script::of(vec![]))).await.unwrap();
+    let Outcome::Fail { reason, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("Turn(1): missing field"), "{reason}");
+}
