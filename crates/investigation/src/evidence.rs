@@ -130,14 +130,19 @@ impl EvidenceRecord {
         }
     }
 
+    /// What is kept in one piece each: the text, or its head and its tail.
+    pub(crate) fn pieces(&self) -> (&str, &str) {
+        let cut = usize::try_from(self.head).ok().filter(|_| self.left_out > 0);
+        cut.and_then(|at| self.text.split_at_checked(at)).unwrap_or((&self.text, ""))
+    }
+
     /// The text with a line where bytes are missing.
     pub(crate) fn shown(&self) -> String {
-        let head = usize::try_from(self.head).ok().and_then(|at| self.text.split_at_checked(at));
-        match head {
-            Some((head, tail)) if self.left_out > 0 => {
+        match self.pieces() {
+            (head, tail) if self.left_out > 0 => {
                 format!("{head}\n[… {} bytes were not kept …]\n{tail}", self.left_out)
             }
-            _ => self.text.clone(),
+            (text, _) => text.to_owned(),
         }
     }
 

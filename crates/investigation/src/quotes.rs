@@ -73,7 +73,8 @@ pub(crate) fn check<'e>(
     if !record.status.is_the_tools() {
         return Mark::NotAnOutput;
     }
-    if !Searchable::new(&record.text).holds(&citation.quote) {
+    let (head, tail) = record.pieces();
+    if ![head, tail].iter().any(|piece| Searchable::new(piece).holds(&citation.quote)) {
         return Mark::Invented;
     }
     if fold(&citation.quote).chars().count() < SHORTEST {
@@ -196,6 +197,20 @@ mod tests {
         let mark = mark("event: the pod is not ready", "E1", "the pod is not ready");
         assert_eq!(mark, Mark::RepeatsTheAlert);
         assert!(mark.is_found() && mark.problem().is_some());
+    }
+
+    #[test]
+    fn a_quote_across_what_was_not_kept_does_not_stand() {
+        let text =
+            format!("{}HEADEND{}TAILBEGIN{}", "x".repeat(174_756), "y".repeat(99_999), "z".repeat(87_372));
+        let e = evidence(&text, CallStatus::Answered);
+        let (head, tail) = e.pieces();
+        assert!(head.ends_with("HEADEND") && tail.starts_with("TAILBEGIN"), "{} {}", head.len(), tail.len());
+        let quote = |quote: &str| {
+            let citation = Citation { id: "E1".into(), quote: quote.into(), found: None };
+            check(&citation, |_| Some(&e), &Searchable::new(""))
+        };
+        assert_eq!((quote("xxHEADEND"), quote("HEADENDTAILBEGIN")), (Mark::Stands, Mark::Invented));
     }
 
     #[test]

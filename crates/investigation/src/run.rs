@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use sentinel_core::UnixMs;
+use sentinel_core::card::ToolId;
 use sentinel_core::incident::{Fence, Head, IncidentId};
 use sentinel_core::lifecycle::Rules;
 use sentinel_core::ports::Ports;
@@ -176,7 +177,11 @@ impl<'a> Session<'a> {
             Some(opening) => opening.clone(),
             None => self.open(&situation).await?,
         };
-        let policy = Policy::new(&card.tools, &opening.tools);
+        let allowed = opening
+            .allowed
+            .iter()
+            .map(|(server, tool)| ToolId { server: server.clone(), tool: tool.clone() });
+        let policy = Policy::new(&allowed.collect(), &opening.tools);
         loop {
             let replayed = replay(Case {
                 opening: &opening,
@@ -206,7 +211,17 @@ impl<'a> Session<'a> {
                     return self.report(Err(self.over()), &situation, &opening, &policy);
                 }
                 (Next::Call(planned), Some(_)) => {
-                    let batch = planned.into_iter().map(|p| (p, None)).collect();
+                    // The configuration may have changed since the run began.
+                    let refusal = |tool: &ToolId| {
+                        let listed = card.tools.contains(tool);
+                        (!listed)
+                            .then(|| format!("{tool} was not called: the card does not allow it any more"))
+                    };
+                    let batch = planned.into_iter().map(|p| {
+                        let refusal = refusal(&p.tool);
+                        (p, refusal)
+                    });
+                    let batch = batch.collect();
                     self.call(batch).await?;
                 }
                 (Next::Ask { turn, forced }, Some(model)) => {

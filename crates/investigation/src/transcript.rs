@@ -33,6 +33,9 @@ pub struct Opening {
     pub task: String,
     /// The alerts as the model was shown them, JSON.
     pub alert: String,
+    /// The tools behind the functions, as (server, tool): what the card allowed then. Numbers depend on it; whether
+    /// a call may leave now is the card's business.
+    pub allowed: Vec<(String, String)>,
     /// The functions.
     pub tools: Vec<ToolSpec>,
     /// What was missing from the start.

@@ -25,9 +25,6 @@ impl Session<'_> {
         for spec in &mut offer.specs {
             spec.description = redact(redactor, &spec.description);
         }
-        for gap in &mut offer.gaps {
-            *gap = redact(redactor, gap);
-        }
         let policy = Policy::new(&card.tools, &offer.specs);
         self.gather(situation, &policy).await?;
         let instructions = playbook.instructions().map_err(Stop::Fail)?;
@@ -35,13 +32,19 @@ impl Session<'_> {
             offer.gaps.push(format!("The card's prompt could not be rendered for these alerts: {reason}."));
             "Find out what is behind the alerts below, and whether a person has to act.".to_owned()
         });
+        for gap in &mut offer.gaps {
+            *gap = redact(redactor, gap);
+        }
+        // Outputs that are stored before the first turn are the card's, also where it made more calls then.
+        let stored = self.stored.outputs.keys().next_back().copied().unwrap_or(0);
         Ok(Opening {
             instructions,
             task: redact(redactor, &task),
             alert: redact(redactor, &situation.shown()),
             tools: offer.specs,
             gaps: offer.gaps,
-            evidence_calls: u32::try_from(card.evidence.len()).unwrap_or(u32::MAX),
+            allowed: policy.allowed().map(|t| (t.server.clone(), t.tool.clone())).collect(),
+            evidence_calls: u32::try_from(card.evidence.len()).unwrap_or(u32::MAX).max(stored),
         })
     }
 

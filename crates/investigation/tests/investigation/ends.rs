@@ -135,7 +135,7 @@ async fn a_turn_after_which_no_time_is_left_has_to_report() {
     let world = World::new();
     let clock = world.clock.clone();
     let model = Script::new(move |turn| {
-        clock.advance(Duration::from_secs(540));
+        clock.advance(Duration::from_mins(9));
         Ok(if turn == 1 { calls(&[pod()]) } else { submits("action_required", &[QUOTE]) })
     });
     let report = world.report(&model).await;

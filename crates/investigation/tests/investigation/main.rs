@@ -1,4 +1,5 @@
 //! Whole investigations over a store in memory, a scripted model and scripted tools.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test part that cannot do its work fails the test")]
 
 mod ends;
 mod resume;

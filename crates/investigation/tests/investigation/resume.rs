@@ -142,3 +142,35 @@ async fn what_this_version_cannot_read_fails_instead_of_being_paid_for_again() {
     let Outcome::Fail { reason, .. } = outcome else { panic!("{outcome:?}") };
     assert!(reason.contains("Turn(1): missing field"), "{reason}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_the_card_lost_meanwhile_does_not_leave_and_moves_no_number() {
+    let mut world = World::new();
+    let model = Script::of(vec![
+        calls(&[pod(), ("k8s__log", json!({"namespace": "web"}))]),
+        submits("action_required", &[("E3", "the container has not started")]),
+        submits("action_required", &[("E3", "the container has not started")]),
+    ]);
+    world.store.die_before(ChildName::Output(3));
+    assert!(world.run(Some(&model)).await.is_err());
+    world.store.die_at(None);
+    world.card.tools.retain(|t| t.tool != "log");
+    let report = world.report(&model).await;
+    let logs = world.tools.called().iter().filter(|c| c.starts_with("k8s.log")).count();
+    assert_eq!(logs, 1, "only before the card lost it");
+    assert!(report.gaps.iter().any(|g| g.contains("E3 (k8s.log) was not called")), "{:?}", report.gaps);
+    assert_eq!(report.hypotheses[0].supported, Some(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_the_card_lost_meanwhile_keeps_its_number() {
+    let mut world = World::new();
+    let model = Script::of(vec![calls(&[pod()]), submits("action_required", &[("E2", "ContainerCreating")])]);
+    world.store.die_before(ChildName::Turn(1));
+    assert!(world.run(Some(&model)).await.is_err());
+    world.store.die_at(None);
+    world.card.evidence.clear();
+    assert_eq!(world.report(&model).await.hypotheses[0].supported, Some(true));
+    let told: Vec<_> = evidence_of(&world.store.bodies()).into_iter().map(|e| (e.id, e.tool)).collect();
+    assert_eq!(told, [("E1".into(), "k8s.events".into()), ("E2".into(), "k8s.pod".to_owned())]);
+}
