@@ -9,15 +9,19 @@
 //! * An event is one line: control characters in its text are escaped, so that no alert and no model can forge a line
 //!   or drive a terminal.
 //! * Each line is redacted whole, as it is written, and goes out in one write.
+//! * In JSON the fields of the spans around an event stand beside its own; where names meet, the innermost wins.
+//!
+//! Metrics go to standard output on Lambda, as lines that `CloudWatch` reads: [`Metrics`].
 
 mod line;
+mod metrics;
 mod writer;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tracing::Subscriber;
+use tracing::{Span, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, FilterFn, ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Format, JsonFields};
@@ -26,6 +30,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry};
 
+pub use metrics::{Metric, Metrics, NAMESPACE, SinkOutcome};
 pub use tracing::level_filters::LevelFilter;
 pub use writer::RedactingWriter;
 
@@ -85,6 +90,14 @@ pub fn init(settings: &LogSettings, redact: Redact) -> Result<(), TelemetryError
     Ok(())
 }
 
+/// The span of one invocation on Lambda: every line inside says whose it is.
+///
+/// `request_id` is Lambda's own; `xray_trace_id` is the whole `Root=…;Parent=…;Sampled=…`, where tracing is on.
+pub fn invocation(request_id: &str, xray_trace_id: Option<&str>) -> Span {
+    // A span below the log's level has no fields: this one is there at every level.
+    tracing::error_span!("invocation", request_id, xray_trace_id)
+}
+
 /// What [`init`] installs, writing to `writer`: for tests, and for whoever wants it on one thread only.
 ///
 /// # Errors
@@ -108,7 +121,8 @@ where
     // Colours inside a line would stand between a field's name and its value, where the redactor looks.
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer);
     if settings.json {
-        let format = Format::default().json().flatten_event(true).with_current_span(false);
+        let format =
+            Format::default().json().flatten_event(true).with_current_span(false).with_span_list(false);
         layer.fmt_fields(JsonFields::new()).event_format(line::JsonLine(format)).boxed()
     } else {
         layer.event_format(line::Line { ansi: settings.ansi }).boxed()
@@ -232,6 +246,44 @@ mod tests {
         assert_eq!(line["n"], 3);
         assert_eq!(line["level"], "INFO");
         assert_eq!(line["target"], "sentinel");
+    }
+
+    #[test]
+    fn a_json_line_carries_the_fields_of_the_spans_around_it() {
+        let settings = LogSettings { json: true, ..LogSettings::default() };
+        let lines = logged(&settings, || {
+            let _invocation = invocation("r-1", Some("Root=1-2")).entered();
+            let _outer = tracing::info_span!(target: "sentinel", "outer", gen = 1).entered();
+            let inner = tracing::info_span!(target: "sentinel", "job", incident = "abc", gen = 2, late = tracing::field::Empty);
+            let inner = inner.entered();
+            tracing::info!(target: "sentinel", incident = "own", "claimed");
+            inner.record("late", "a \"quote\"");
+            tracing::info!(target: "sentinel", "done");
+            drop(inner);
+            tracing::info!(target: "sentinel", "outside");
+        });
+        let seen: Vec<serde_json::Value> = lines
+            .iter()
+            .map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                serde_json::json!([
+                    line["message"],
+                    line["request_id"],
+                    line["incident"],
+                    line["gen"],
+                    line["late"]
+                ])
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                serde_json::json!(["claimed", "r-1", "Root=1-2", "own", 2, null]),
+                serde_json::json!(["done", "r-1", "Root=1-2", "abc", 2, "a \"quote\""]),
+                serde_json::json!(["outside", "r-1", "Root=1-2", null, 1, null]),
+            ]
+        );
+        assert_eq!(lines[0].matches("\"incident\"").count(), 1, "no name stands twice: {}", lines[0]);
     }
 
     fn all_levels() {

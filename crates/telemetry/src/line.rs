@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde_json::{Map, Value};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Json, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -47,7 +48,8 @@ where
     }
 }
 
-/// The same as a JSON object.
+/// The same as a JSON object. The fields of the spans stand beside the event's own: a query for an incident then finds
+/// every line that was written on its behalf.
 #[derive(Clone, Debug)]
 pub(crate) struct JsonLine(pub(crate) Format<Json>);
 
@@ -64,10 +66,31 @@ where
     ) -> fmt::Result {
         let mut text = String::new();
         self.0.format_event(ctx, Writer::new(&mut text), event)?;
+        let spans = ctx.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root);
+        let mut fields = Map::new();
+        for span in spans {
+            if let Some(written) = span.extensions().get::<FormattedFields<N>>().filter(|f| !f.is_empty()) {
+                fields.extend(serde_json::from_str::<Map<String, Value>>(written).unwrap_or_default());
+            }
+        }
+        if !fields.is_empty() {
+            beside(&mut text, fields);
+        }
         // JSON must escape only what is below U+0020 (RFC 8259, section 7).
         escape(text.trim_end_matches('\n'), &mut writer)?;
         writer.write_char('\n')
     }
+}
+
+/// Adds `fields` to the object `text`; what it says itself stays.
+fn beside(text: &mut String, mut fields: Map<String, Value>) {
+    let own: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+    fields.retain(|name, _| !own.contains_key(name));
+    let end = text.rfind('}').filter(|_| !own.is_empty() && !fields.is_empty());
+    let (Some(end), Ok(more)) = (end, serde_json::to_string(&fields)) else { return };
+    text.truncate(end);
+    text.push(',');
+    text.push_str(more.trim_start_matches('{'));
 }
 
 /// Writes `text` so that it stays on its line and in its order; what is escaped reads the same in JSON. Debug
