@@ -269,6 +269,7 @@ mod tests {
                 serde_json::json!([
                     line["message"],
                     line["request_id"],
+                    line["xray_trace_id"],
                     line["incident"],
                     line["gen"],
                     line["late"]
