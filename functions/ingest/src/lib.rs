@@ -28,6 +28,7 @@ use sentinel_core::card::Card;
 use sentinel_core::drive::DriveError;
 use sentinel_core::intake::{Receipt, intake};
 use sentinel_core::ports::Ports;
+use sentinel_telemetry::{Metric, Metrics};
 
 pub use auth::{Authenticator, Credentials, Unauthorized};
 
@@ -44,12 +45,19 @@ pub struct Ingest {
     ports: Ports,
     cards: Arc<[Card]>,
     auth: Authenticator,
+    metrics: Metrics,
 }
 
 impl Ingest {
     /// Takes webhooks for these cards, from those whom `auth` lets in.
     pub fn new(ports: Ports, cards: Arc<[Card]>, auth: Authenticator) -> Self {
-        Self { ports, cards, auth }
+        Self { ports, cards, auth, metrics: Metrics::off() }
+    }
+
+    /// Counts what it does in `metrics`.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Answers one request, whatever it is.
@@ -58,13 +66,17 @@ impl Ingest {
     /// one, as long as it reads the rest, because a sender that is still writing would not see the answer.
     pub async fn handle(&self, request: Request<Bytes>) -> Response<Bytes> {
         let (parts, body) = request.into_parts();
-        match parts.uri.path() {
+        let response = match parts.uri.path() {
             WEBHOOK_PATH if parts.method == Method::POST => self.webhook(&parts.headers, &body).await,
             WEBHOOK_PATH => answer::method_not_allowed("POST"),
             HEALTH_PATH if parts.method == Method::GET || parts.method == Method::HEAD => answer::healthy(),
             HEALTH_PATH => answer::method_not_allowed("GET, HEAD"),
             _ => answer::not_found(),
+        };
+        if response.status().is_client_error() {
+            self.metrics.emit(self.ports.clock.now().get(), &[Metric::Refused(1)]);
         }
+        response
     }
 
     async fn webhook(&self, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
@@ -85,6 +97,7 @@ impl Ingest {
             Ok(receipt) => {
                 unmatched::log(&unmatched);
                 log_receipt(&receipt);
+                self.metrics.emit(self.ports.clock.now().get(), &counted(&receipt));
                 answer::receipt(receipt)
             }
             Err(error) => {
@@ -162,6 +175,18 @@ fn log_receipt(receipt: &Receipt) {
         incidents = receipt.incidents.len(),
         "webhook taken"
     );
+}
+
+fn counted(receipt: &Receipt) -> [Metric; 5] {
+    let Receipt { accepted, duplicates, joined, resolved, suppressed, unmatched, refused, .. } = *receipt;
+    let received = accepted + duplicates + joined + resolved + suppressed + unmatched + refused;
+    [
+        Metric::AlertsReceived(received),
+        Metric::AlertsAccepted(accepted),
+        Metric::Duplicates(duplicates),
+        Metric::Unmatched(unmatched),
+        Metric::Refused(refused),
+    ]
 }
 
 /// An error that passes by itself is a warning; one that somebody has to mend (it names the table or queue) is not.

@@ -3,4 +3,5 @@
 
 mod answers;
 mod logs;
+mod metrics;
 mod support;

@@ -16,6 +16,7 @@ use sentinel_core::ports::{
     Appended, Created, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
 };
 use sentinel_ingest::{Authenticator, Ingest};
+use sentinel_telemetry::Metrics;
 use sentinel_testkit::clock::ManualClock;
 
 #[derive(Debug, Default)]
@@ -105,7 +106,36 @@ pub(crate) struct Bench {
     pub(crate) store: Arc<FakeStore>,
     pub(crate) queue: Arc<FakeQueue>,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) lines: Lines,
     ingest: Ingest,
+}
+
+/// The metrics, a line each.
+#[derive(Clone, Default)]
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    /// Each line without its description.
+    pub(crate) fn taken(&self) -> Vec<serde_json::Value> {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+        let text = String::from_utf8(bytes).unwrap();
+        let mut lines: Vec<serde_json::Value> =
+            text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        for line in &mut lines {
+            line.as_object_mut().unwrap().remove("_aws").unwrap();
+        }
+        lines
+    }
 }
 
 impl Bench {
@@ -120,7 +150,10 @@ impl Bench {
             clock: Arc::<ManualClock>::clone(&clock),
             fresh: Arc::new(move || format!("writer-{}", fresh.fetch_add(1, Ordering::SeqCst))),
         };
-        Self { store, queue, clock, ingest: Ingest::new(ports, cards.into(), auth) }
+        let lines = Lines::default();
+        let out = lines.clone();
+        let ingest = Ingest::new(ports, cards.into(), auth).with_metrics(Metrics::to(move || out.clone()));
+        Self { store, queue, clock, lines, ingest }
     }
 
     /// Sends a request with these headers.
