@@ -21,12 +21,13 @@ impl Session<'_> {
         let playbook = self.run.playbook;
         let card = playbook.card();
         let redactor = self.run.redactor;
-        let mut offer = offer(&card.tools, &self.list().await?);
+        let listed = self.list().await?;
+        let mut offer = offer(&card.tools, &listed);
         for spec in &mut offer.specs {
             spec.description = redact(redactor, &spec.description);
         }
         let policy = Policy::new(&card.tools, &offer.specs);
-        self.gather(situation, &policy).await?;
+        self.gather(situation, &policy, &listed).await?;
         let instructions = playbook.instructions().map_err(Stop::Fail)?;
         let task = playbook.task(situation, self.now()).unwrap_or_else(|reason| {
             offer.gaps.push(format!("The card's prompt could not be rendered for these alerts: {reason}."));
@@ -82,7 +83,7 @@ impl Session<'_> {
     }
 
     /// Makes the card's own calls. Their numbers are their places in the card.
-    async fn gather(&mut self, situation: &Situation, policy: &Policy) -> Result<(), Stop> {
+    async fn gather(&mut self, situation: &Situation, policy: &Policy, listed: &Listed) -> Result<(), Stop> {
         let playbook = self.run.playbook;
         let now = self.now();
         let mut batch = Vec::new();
@@ -94,7 +95,10 @@ impl Session<'_> {
             let rendered = playbook.arguments(index, call, situation, now);
             let (arguments, refusal) = match rendered {
                 Ok(arguments) => {
-                    let refusal = policy.check_own(&call.tool, &arguments).err();
+                    let refusal = match listed.get(&call.tool.server) {
+                        Some(Err(reason)) => Some(format!("{} was not called: {reason}", call.tool)),
+                        _ => policy.check_own(&call.tool, &arguments).err(),
+                    };
                     (arguments, refusal)
                 }
                 Err(reason) => {
