@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
+use aws_config::SdkConfig;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 
 /// How long a call may take, and how often it is tried.
 ///
@@ -49,30 +50,54 @@ impl Default for CallLimits {
     }
 }
 
-/// A client with the region and the credentials of the process's surroundings, as every AWS tool finds them.
-pub async fn client_for_aws(limits: CallLimits) -> Client {
-    let config = aws_config::defaults(BehaviorVersion::latest())
-        .retry_config(limits.retries())
-        .timeout_config(limits.timeouts())
-        .load()
-        .await;
-    Client::new(&config)
+/// Clients that share one configuration: region, credentials and limits.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    config: SdkConfig,
 }
 
-/// A client for one URL that speaks the `DynamoDB` protocol, such as `DynamoDB` Local.
-pub fn client_for_endpoint(
-    url: &str,
-    region: impl Into<String>,
-    credentials: Credentials,
-    limits: CallLimits,
-) -> Client {
-    let config = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(region.into()))
-        .credentials_provider(credentials)
-        .endpoint_url(url)
-        .retry_config(limits.retries())
-        .timeout_config(limits.timeouts())
-        .build();
-    Client::from_conf(config)
+impl Aws {
+    /// With the region and the credentials of the process's surroundings, as every AWS tool finds them.
+    pub async fn of_environment(limits: CallLimits) -> Self {
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .retry_config(limits.retries())
+            .timeout_config(limits.timeouts())
+            .load()
+            .await;
+        Self { config }
+    }
+
+    /// For one URL that speaks AWS's protocols, such as `DynamoDB` Local.
+    pub fn at_endpoint(
+        url: &str,
+        region: impl Into<String>,
+        credentials: Credentials,
+        limits: CallLimits,
+    ) -> Self {
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region.into()))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .endpoint_url(url)
+            .retry_config(limits.retries())
+            .timeout_config(limits.timeouts())
+            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+            .build();
+        Self { config }
+    }
+
+    /// `DynamoDB`.
+    pub fn dynamo(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.config)
+    }
+
+    /// SQS.
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.config)
+    }
+
+    /// Secrets Manager.
+    pub fn secrets(&self) -> aws_sdk_secretsmanager::Client {
+        aws_sdk_secretsmanager::Client::new(&self.config)
+    }
 }

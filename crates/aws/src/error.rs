@@ -8,7 +8,8 @@ use sentinel_core::ports::StoreError;
 
 /// Answers below 500 that a later try of the same call may not get.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>
-const PASSING: [&str; 9] = [
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html>
+const PASSING: [&str; 11] = [
     "ProvisionedThroughputExceededException",
     "ThrottlingException",
     "Throttling",
@@ -18,7 +19,41 @@ const PASSING: [&str; 9] = [
     "TransactionConflictException",
     "TransactionInProgressException",
     "RequestTimeout",
+    "RequestThrottled",
+    "InternalServiceError",
 ];
+
+/// What an SDK error means, with the reason for people.
+pub(crate) enum Fault {
+    /// The same call may work later.
+    Passing(String),
+    /// It never will as things are.
+    Lasting(String),
+}
+
+impl Fault {
+    pub(crate) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        match error {
+            // Nothing was sent: no region, no credentials in the configuration, a request that cannot be built.
+            SdkError::ConstructionFailure(_) => Self::Lasting(DisplayErrorContext(error).to_string()),
+            SdkError::ServiceError(e) => {
+                let code = e.err().code().unwrap_or("an answer without an error code");
+                let reason = format!("{code}: {}", e.err().message().unwrap_or("no message"));
+                let status = e.raw().status().as_u16();
+                if status >= 500 || status == 429 || PASSING.contains(&code) {
+                    Self::Passing(reason)
+                } else {
+                    Self::Lasting(reason)
+                }
+            }
+            // A reply that could not be read says nothing about whether the write was done: as good as lost.
+            _ => Self::Passing(DisplayErrorContext(error).to_string()),
+        }
+    }
+}
 
 /// Turns an SDK error into the port's. `action` says what was asked of which table.
 pub(crate) fn store_error<E>(action: impl Into<String>, error: &SdkError<E, HttpResponse>) -> StoreError
@@ -26,24 +61,9 @@ where
     E: ProvideErrorMetadata + Error + 'static,
 {
     let action = action.into();
-    match error {
-        // Nothing was sent: no region, no credentials in the configuration, a request that cannot be built.
-        SdkError::ConstructionFailure(_) => {
-            StoreError::Refused { action, reason: DisplayErrorContext(error).to_string() }
-        }
-        SdkError::ServiceError(e) => {
-            let code = e.err().code().unwrap_or("an answer without an error code");
-            let message = e.err().message().unwrap_or("no message");
-            let reason = format!("{code}: {message}");
-            if e.raw().status().as_u16() >= 500 || e.raw().status().as_u16() == 429 || PASSING.contains(&code)
-            {
-                StoreError::Unavailable(format!("{action}: {reason}"))
-            } else {
-                StoreError::Refused { action, reason }
-            }
-        }
-        // A reply that could not be read says nothing about whether the write was done: as good as lost.
-        _ => StoreError::Unavailable(format!("{action}: {}", DisplayErrorContext(error))),
+    match Fault::of(error) {
+        Fault::Passing(reason) => StoreError::Unavailable(format!("{action}: {reason}")),
+        Fault::Lasting(reason) => StoreError::Refused { action, reason },
     }
 }
 

@@ -1,28 +1,38 @@
-//! The [`IncidentStore`](sentinel_core::ports::IncidentStore) port on `DynamoDB`.
+//! What Sentinel runs on: incidents in `DynamoDB`, jobs in SQS, secrets in Secrets Manager, and the machine's own clock
+//! and randomness.
 //!
-//! [`DynamoStore`] is the adapter; [`client_for_aws`], [`client_for_endpoint`] and [`client_for_engine`] make the SDK
-//! client that it speaks through; [`create_table`] makes the table that it expects. How records become items is
-//! in `item.rs`, which is the whole definition of the stored format.
+//! [`Aws`] makes the SDK clients; [`DynamoStore`] and [`SqsQueue`] are the adapters of core's ports, [`Secrets`] is a
+//! cache of secrets. [`Deployment`] is what the template tells a function. [`create_table`] makes the table where no
+//! template does; [`client_for_engine`] speaks to a `DynamoDB` in this process. How records become items is in
+//! `item.rs`, which is the whole definition of the stored format.
 //!
 //! This is the only crate that names the AWS SDK. It holds no rule about incidents: conditions on writes are about
 //! existence and version, never about state.
 
 mod client;
+mod deployment;
 mod engine;
 mod error;
 mod item;
+mod machine;
+mod secrets;
+mod sqs;
 mod store;
 mod table;
 #[cfg(test)]
 mod test_support;
 
-pub use client::{CallLimits, client_for_aws, client_for_endpoint};
+pub use client::{Aws, CallLimits};
+pub use deployment::{Deployment, MissingVariable};
 pub use engine::{Answer, Engine, client_for_engine};
 pub use item::PART_BYTES;
+pub use machine::{MachineClock, fresh_ids};
+pub use secrets::{SecretError, SecretTexts, Secrets};
+pub use sqs::SqsQueue;
 pub use store::DynamoStore;
 pub use table::create_table;
 
 /// The SDK client that the store speaks through.
 pub use aws_sdk_dynamodb::Client;
-/// The keys of an AWS account, for [`client_for_endpoint`].
+/// The keys of an AWS account, for [`Aws::at_endpoint`].
 pub use aws_sdk_dynamodb::config::Credentials;

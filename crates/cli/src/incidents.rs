@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use sentinel_aws::{CallLimits, DynamoStore, client_for_aws};
+use sentinel_aws::{Aws, CallLimits, DynamoStore, MachineClock, fresh_ids};
 use sentinel_core::drive::{Start, drive};
 use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::{Abort, Aborted, Rules};
@@ -18,7 +18,6 @@ use crate::Exit;
 use crate::api::{self, Detail, Summary};
 use crate::args::{Incidents, IncidentsCommand, StoreFlags};
 use crate::environment::Environment;
-use crate::machine::{MachineClock, fresh_ids};
 use crate::server::AbortRequest;
 use crate::{render, setup};
 
@@ -76,7 +75,7 @@ impl Place {
     /// been told.
     async fn of(flags: &StoreFlags, env: &Environment) -> anyhow::Result<Option<Self>> {
         if let Some(table) = &flags.table {
-            let client = client_for_aws(CallLimits::default()).await;
+            let client = Aws::of_environment(CallLimits::default()).await.dynamo();
             return Ok(Some(Self::Store(Arc::new(DynamoStore::new(client, table.clone())))));
         }
         if !flags.data_dir.is_dir() {

@@ -7,7 +7,6 @@ pub mod api;
 pub mod args;
 pub mod environment;
 mod incidents;
-mod machine;
 mod progress;
 mod render;
 mod replay;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use futures::StreamExt;
+use sentinel_aws::{MachineClock, fresh_ids};
 use sentinel_config::Loaded;
 use sentinel_core::UnixMs;
 use sentinel_core::incident::IncidentId;
@@ -23,7 +24,6 @@ use crate::Exit;
 use crate::api::{self, Detail};
 use crate::args::Replay;
 use crate::environment::Environment;
-use crate::machine::{MachineClock, fresh_ids};
 use crate::{progress, render, setup};
 
 /// Time jumps of one replay: an incident that never comes to rest must not keep it for ever.

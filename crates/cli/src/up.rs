@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use sentinel_aws::{MachineClock, fresh_ids};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::Job;
 use sentinel_core::lifecycle::Rules;
@@ -21,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use crate::Exit;
 use crate::args::Up;
 use crate::environment::Environment;
-use crate::machine::{MachineClock, fresh_ids};
 use crate::server::{Service, router};
 use crate::{progress, setup};
 

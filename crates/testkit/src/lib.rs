@@ -13,6 +13,7 @@
     reason = "a test part that cannot do its work fails the test"
 )]
 
+pub mod aws;
 pub mod builders;
 pub mod clock;
 pub mod contract;

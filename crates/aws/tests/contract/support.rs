@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sentinel_aws::{CallLimits, Client, Credentials, DynamoStore, client_for_endpoint, create_table};
+use sentinel_aws::{Aws, CallLimits, Client, Credentials, DynamoStore, create_table};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, State};
 
@@ -35,7 +35,7 @@ pub(crate) async fn with_table(test: impl AsyncFnOnce(&Bench)) {
 }
 
 pub(crate) fn client(url: &str, limits: CallLimits) -> Client {
-    client_for_endpoint(url, "us-east-1", Credentials::new("test", "test", None, None, "test"), limits)
+    Aws::at_endpoint(url, "us-east-1", Credentials::new("test", "test", None, None, "test"), limits).dynamo()
 }
 
 /// Limits for tests in which replies get lost: as on AWS, but not as tight, because test machines are slow.

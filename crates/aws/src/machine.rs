@@ -8,13 +8,13 @@ use sentinel_core::ports::{Clock, FreshId};
 
 /// The machine's clock, set forward by what [`MachineClock::jump_to`] skipped.
 #[derive(Debug, Default)]
-pub(crate) struct MachineClock {
+pub struct MachineClock {
     skipped: AtomicI64,
 }
 
 impl MachineClock {
     /// Skips the time until `at`; does nothing where it has passed.
-    pub(crate) fn jump_to(&self, at: UnixMs) {
+    pub fn jump_to(&self, at: UnixMs) {
         let ahead = at.get().saturating_sub(self.now().get());
         if ahead > 0 {
             self.skipped.fetch_add(ahead, Ordering::SeqCst);
@@ -31,7 +31,7 @@ impl Clock for MachineClock {
 }
 
 /// Identifiers of 128 random bits, in hexadecimal.
-pub(crate) fn fresh_ids() -> FreshId {
+pub fn fresh_ids() -> FreshId {
     Arc::new(|| {
         let mut bytes = [0u8; 16];
         // The system's generator cannot fail on the platforms that we build for; were it to, two ids that are alike
@@ -39,7 +39,7 @@ pub(crate) fn fresh_ids() -> FreshId {
         if getrandom::fill(&mut bytes).is_err() {
             std::process::abort();
         }
-        bytes.iter().map(|b| format!("{b:02x}")).collect()
+        format!("{:032x}", u128::from_be_bytes(bytes))
     })
 }
 

@@ -1,0 +1,62 @@
+//! What a deployment tells its functions.
+
+use std::sync::Arc;
+
+use sentinel_core::ports::{Clock, Ports};
+use thiserror::Error;
+
+use crate::{Aws, DynamoStore, SqsQueue, fresh_ids};
+
+/// The variables that the template sets.
+const TABLE: &str = "SENTINEL_TABLE";
+const QUEUE_URL: &str = "SENTINEL_QUEUE_URL";
+
+/// Which table and which queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Deployment {
+    /// `SENTINEL_TABLE`: the table's name.
+    pub table: String,
+    /// `SENTINEL_QUEUE_URL`: where jobs are sent.
+    pub queue_url: String,
+}
+
+/// A variable that the deployment has to set is not. Not worth a retry.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("the environment variable {0} is not set; the deployment's template sets it")]
+pub struct MissingVariable(&'static str);
+
+impl Deployment {
+    /// Reads it from the environment, which `env` looks up.
+    ///
+    /// # Errors
+    /// A variable that is unset or empty.
+    pub fn of(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, MissingVariable> {
+        let required = |name| env(name).filter(|v| !v.is_empty()).ok_or(MissingVariable(name));
+        Ok(Self { table: required(TABLE)?, queue_url: required(QUEUE_URL)? })
+    }
+
+    /// The ports on this table and queue.
+    pub fn ports(&self, aws: &Aws, clock: Arc<dyn Clock>) -> Ports {
+        Ports {
+            store: Arc::new(DynamoStore::new(aws.dynamo(), &*self.table)),
+            queue: Arc::new(SqsQueue::new(aws.sqs(), &*self.queue_url)),
+            clock,
+            fresh: fresh_ids(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_variable_is_named() {
+        let empty_table = |name: &str| Some(if name == TABLE { String::new() } else { "x".into() });
+        let error = Deployment::of(&empty_table).unwrap_err().to_string();
+        assert!(error.contains("SENTINEL_TABLE"), "{error}");
+        let table_only = |name: &str| (name == TABLE).then(|| "t".to_owned());
+        let error = Deployment::of(&table_only).unwrap_err().to_string();
+        assert!(error.contains("SENTINEL_QUEUE_URL"), "{error}");
+    }
+}
