@@ -1,0 +1,283 @@
+//! The command line as people use it.
+
+use std::fs;
+
+use reqwest::StatusCode;
+use sentinel_testkit::gate::Gate;
+use sentinel_testkit::mcp::{Answer, FakeMcp};
+use sentinel_tests::wire::{LOOPBACK, trouble};
+use sentinel_tests::{Home, Sentinel, client, workspace};
+use serde_json::{Value, json};
+
+/// Takes `Trouble` and has nothing to look with.
+const CONFIG: &str = r#"
+resources: [{name: trouble, filters: {alertname: Trouble}}]
+incident-cards: [{name: trouble, resource: trouble, prompt: "Find out why."}]
+"#;
+
+fn event(name: &str) -> String {
+    workspace().join("events/alertmanager").join(name).display().to_string()
+}
+
+#[test]
+fn replay_without_a_key_prints_a_report_and_says_plainly_that_it_is_recorded() {
+    let ended = Home::empty().run(&["replay", &event("kube-pod-not-ready.json")], 0);
+    assert!(ended.stderr.contains("No OPENAI_API_KEY"), "{}", ended.stderr);
+    for part in [
+        "Recorded: ",
+        "ACTION REQUIRED",
+        "Hypotheses",
+        "Ruled out",
+        "Next steps",
+        "Checklist",
+        "Evidence",
+        "turns",
+    ] {
+        assert!(ended.stdout.contains(part), "{part}\n{}", ended.stdout);
+    }
+    assert!(ended.stderr.contains("turn 1: "), "no progress: {}", ended.stderr);
+    let all = ended.stdout + &ended.stderr;
+    assert!(!all.contains('\u{1b}'), "escape sequences where nobody has a terminal: {all}");
+}
+
+#[test]
+fn replay_in_json_is_one_document_on_stdout_and_a_line_an_event_on_stderr() {
+    let ended = Home::empty().run(&["replay", "--json", &event("kube-pod-not-ready.json")], 0);
+    let incidents = ended.json();
+    let incident = &incidents[0];
+    assert_eq!((&incident["state"], &incident["card"]), (&json!("done"), &json!("kube-pod-not-ready")));
+    let report = &incident["report"];
+    assert_eq!(report["source"], "recorded");
+    assert!(report["hypotheses"][0]["supported"].as_bool().unwrap(), "{report:#}");
+    assert!(report["hypotheses"][0]["evidence"][0]["found"].as_bool().unwrap(), "{report:#}");
+    assert!(incident["evidence"].as_array().unwrap().len() > 2, "{incident:#}");
+    let progress: Vec<Value> =
+        ended.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of = |name: &str| progress.iter().filter(|p| p["event"] == name).count();
+    assert_eq!(of("started"), 1, "{}", ended.stderr);
+    assert_eq!(of("answered") as u64, report["usage"]["turns"].as_u64().unwrap());
+    assert_eq!(of("concluded"), 1, "{}", ended.stderr);
+}
+
+#[test]
+fn every_sample_event_with_an_example_run_gives_a_report_with_supported_statements() {
+    let mut replayed = 0;
+    for entry in fs::read_dir(workspace().join("events/runs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let incidents = Home::empty().run(&["replay", "--json", &event(&name)], 0).json();
+        let report = &incidents[0]["report"];
+        assert_eq!(
+            (&incidents[0]["state"], &report["source"]),
+            (&json!("done"), &json!("recorded")),
+            "{name}"
+        );
+        assert!(
+            report["hypotheses"].as_array().unwrap().iter().any(|h| h["supported"] == true),
+            "{name}: {report:#}"
+        );
+        assert_ne!(report["verdict"], "inconclusive", "{name}: {report:#}");
+        replayed += 1;
+    }
+    assert!(replayed >= 3, "only {replayed} example runs ship");
+}
+
+#[test]
+fn a_quote_that_stands_in_no_evidence_is_shown_as_unsupported() {
+    let event = event("node-filesystem-almost-out-of-space.json");
+    let shown = Home::empty().run(&["replay", &event], 0).stdout;
+    assert!(shown.contains("UNSUPPORTED") && shown.contains("does not stand in E"), "{shown}");
+
+    let incidents = Home::empty().run(&["replay", "--json", &event], 0).json();
+    let hypotheses = incidents[0]["report"]["hypotheses"].as_array().unwrap().clone();
+    let unsupported: Vec<&Value> = hypotheses.iter().filter(|h| h["supported"] == false).collect();
+    assert_eq!(unsupported.len(), 1, "{hypotheses:#?}");
+    let citation = &unsupported[0]["evidence"][0];
+    assert_eq!(citation["found"], false);
+    let id = citation["id"].as_str().unwrap();
+    let evidence = incidents[0]["evidence"].as_array().unwrap();
+    let cited = evidence.iter().find(|e| e["id"] == id).unwrap();
+    assert!(!cited["text"].as_str().unwrap().contains(citation["quote"].as_str().unwrap()), "{citation}");
+}
+
+#[test]
+fn an_alert_that_resolves_by_itself_is_suppressed_and_nothing_is_spent() {
+    let home = Home::empty();
+    let events = [event("target-down.json"), event("target-down-resolved.json")];
+    let incidents = home.run(&["replay", "--json", &events[0], &events[1]], 0).json();
+    assert_eq!(incidents.as_array().unwrap().len(), 1);
+    let incident = &incidents[0];
+    assert_eq!(
+        (&incident["state"], &incident["attempts"]),
+        (&json!("suppressed"), &json!(0)),
+        "{incident:#}"
+    );
+    assert_eq!((&incident["evidence"], &incident["report"]), (&json!([]), &Value::Null));
+    assert_eq!(Sentinel::told(incident), ["suppressed to log: sent"]);
+    let shown = home.run(&["replay", &events[0], &events[1]], 0).stdout;
+    assert!(shown.contains("Nothing was spent"), "{shown}");
+}
+
+#[test]
+fn the_built_in_configuration_is_valid_without_any_environment() {
+    let validated = Home::empty().run(&["validate", "--json"], 0).json();
+    assert_eq!((&validated["valid"], &validated["diagnostics"]), (&json!(true), &json!([])));
+    assert!(validated["cards"].as_array().unwrap().len() >= 5);
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_a_failure_with_1() {
+    let home = Home::with(CONFIG);
+    home.write("file", "");
+    home.write("event.json", "{\"alerts\": 5}");
+    for (args, code, says) in [
+        (&["fly"][..], 2, "fly"),
+        (&["up", "--listen", "nowhere"], 2, "nowhere"),
+        (&["replay"], 2, "EVENT"),
+        (&["incidents", "show"], 2, "ID"),
+        (&["incidents", "list", "--limit", "0"], 2, "1..=1000"),
+        (&["validate", "--config", "gone.yaml"], 2, "gone.yaml"),
+        (&["up", "--config", "gone.yaml"], 2, "gone.yaml"),
+        (&["up", "--listen", "0.0.0.0:0"], 2, "not a loopback address"),
+        (&["up", "--listen", "127.0.0.1:0", "--data-dir", "file"], 1, "file cannot be written"),
+        (&["incidents", "list", "--data-dir", "gone"], 1, "gone"),
+        (&["replay", "gone.json"], 1, "gone.json"),
+        (&["replay", "event.json"], 1, "event.json is not a webhook"),
+    ] {
+        let ended = home.run(args, code);
+        assert!(ended.stderr.contains(says), "{args:?}: {}", ended.stderr);
+        assert_eq!(ended.stdout, "", "{args:?}");
+    }
+    home.run(&["--help"], 0);
+}
+
+#[test]
+fn the_configuration_can_be_named_by_the_environment() {
+    let home = Home::empty().env("SENTINEL_CONFIG", "other.yaml");
+    home.write("other.yaml", CONFIG);
+    let validated = home.run(&["validate", "--json"], 0).json();
+    assert_eq!(validated["cards"][0]["name"], "trouble");
+}
+
+#[tokio::test]
+async fn a_held_data_folder_is_refused_with_its_holder() {
+    let home = Home::with(CONFIG);
+    let up = home.up().await;
+    let refused = home.run(&["up", "--listen", "127.0.0.1:0"], 1).stderr;
+    for part in ["held", &format!("pid {}", up.child.pid()), &up.url] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    assert_eq!(up.get("/healthz").await["status"], "ok");
+}
+
+#[tokio::test]
+async fn incidents_are_listed_and_shown_through_a_running_up_and_from_its_folder_afterwards() {
+    let home = Home::with(CONFIG);
+    assert_eq!(home.run(&["incidents", "list"], 1).stdout, "");
+    let mut up = home.up().await;
+    let (first, second) = (up.open(&trouble("one")).await, up.open(&trouble("two")).await);
+    up.ended(&first).await;
+    let expected = up.ended(&second).await;
+
+    let look = || {
+        let listed = home.run(&["incidents", "list", "--json"], 0).json();
+        let ids: Vec<&str> = listed.as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, [second.as_str(), first.as_str()], "not the newest first");
+        let shown = home.run(&["incidents", "show", &second[..10], "--json"], 0).json();
+        assert_eq!(shown, expected);
+        let table = home.run(&["incidents", "list", "--limit", "1"], 0).stdout;
+        assert!(table.contains(&second[..12]) && !table.contains(&first[..12]), "{table}");
+        let page = home.run(&["incidents", "show", &second], 0).stdout;
+        assert!(page.contains(&second) && page.contains("Evidence only"), "{page}");
+        let unknown = home.run(&["incidents", "show", "zz"], 1).stderr;
+        assert!(unknown.contains("\"zz\""), "{unknown}");
+    };
+    look();
+    up.child.terminate();
+    assert!(up.child.wait_for_exit().await.success());
+    look();
+}
+
+#[tokio::test]
+async fn an_incident_that_waits_can_be_aborted_once() {
+    let home = Home::with(&CONFIG.replace("prompt:", "wait: 1h, prompt:"));
+    let up = home.up().await;
+    let id = up.open(&trouble("one")).await;
+    home.run(&["incidents", "abort", &id[..12], "--who", "the on-call"], 0);
+    let aborted = up.ended(&id).await;
+    assert_eq!(aborted["state"], "aborted");
+    assert!(aborted["reason"].as_str().unwrap().contains("the on-call"), "{aborted:#}");
+    assert_eq!(Sentinel::told(&aborted), ["aborted to log: sent"]);
+    let again = home.run(&["incidents", "abort", &id], 1).stderr;
+    assert!(again.contains("ended before: aborted"), "{again}");
+}
+
+#[tokio::test]
+async fn dotenv_is_read_and_the_environment_wins_over_it() {
+    let home = Home::with(&format!("ingest: {{bearer: [\"${{A}}\", \"${{B}}\"]}}\n{CONFIG}"))
+        .env("B", "of-the-environment");
+    home.write(".env", "# credentials\nA=of-the-file\nB=hidden-by-the-environment\n");
+    let up = home.up().await;
+    for (token, expected) in [
+        ("of-the-file", StatusCode::OK),
+        ("of-the-environment", StatusCode::OK),
+        ("hidden-by-the-environment", StatusCode::UNAUTHORIZED),
+    ] {
+        let response =
+            client().post(up.webhook()).bearer_auth(token).json(&trouble("one")).send().await.unwrap();
+        assert_eq!(response.status(), expected, "{token}");
+    }
+    // Nothing that the program writes holds a credential, its own command least of all.
+    home.run(&["incidents", "list"], 0);
+    assert!(!up.child.stderr().contains("of-the-file") && home.data_files_with("of-the-file").is_empty());
+}
+
+/// A service with one investigation, which is held up inside a tool until the gate opens.
+async fn busy() -> (Home, FakeMcp, Gate, Sentinel, String) {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let mcp = FakeMcp::builder()
+        .tool("look", json!({"type": "object"}), "Looks", move |_| {
+            Answer::After(held.clone(), Box::new(Answer::text("all is well here")))
+        })
+        .start()
+        .await;
+    let home = Home::with(&format!(
+        "{LOOPBACK}mcp-servers: [{{name: fake, server-url: \"{}\"}}]\n\
+         incident-cards:\n\
+         - {{name: trouble, resource: Trouble, prompt: Find out., tools: [fake.look], evidence: [{{tool: fake.look}}]}}\n",
+        mcp.url()
+    ));
+    let up = home.up().await;
+    let id = up.open(&trouble("one")).await;
+    mcp.wait_for_calls(1).await;
+    (home, mcp, gate, up, id)
+}
+
+#[tokio::test]
+async fn ctrl_c_lets_a_running_investigation_end() {
+    let (home, _mcp, gate, mut up, id) = busy().await;
+    up.child.interrupt();
+    up.child.wait_for_line("finishing one investigation").await;
+    gate.open();
+    assert_eq!(up.child.wait_for_exit().await.code(), Some(0));
+    let shown = home.run(&["incidents", "show", &id, "--json"], 0).json();
+    assert_eq!((&shown["state"], &shown["attempts"]), (&json!("done"), &json!(1)), "{shown:#}");
+    assert_eq!(Sentinel::told(&shown), ["findings to log: sent"]);
+}
+
+#[tokio::test]
+async fn a_second_ctrl_c_stops_at_once_and_the_next_up_goes_on() {
+    let (home, mcp, gate, mut up, id) = busy().await;
+    up.child.interrupt();
+    up.child.wait_for_line("finishing one investigation").await;
+    up.child.interrupt();
+    assert_eq!(up.child.wait_for_exit().await.code(), Some(1));
+    let shown = home.run(&["incidents", "show", &id, "--json"], 0).json();
+    assert_eq!(shown["state"], "running", "{shown:#}");
+
+    gate.open();
+    let up = home.up().await;
+    let ended = up.ended(&id).await;
+    assert_eq!((&ended["state"], &ended["attempts"]), (&json!("done"), &json!(2)), "{ended:#}");
+    assert_eq!(mcp.calls().len(), 2);
+}

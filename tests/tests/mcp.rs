@@ -1,0 +1,269 @@
+//! Real MCP servers, and one that misbehaves, called by an investigation whose model is a scripted HTTP server.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use std::fmt::Write;
+
+use sentinel_testkit::mcp::{Answer, FakeMcp};
+use sentinel_testkit::openai::{Scripted, ScriptedOpenAi, function_call, function_calls};
+use sentinel_testkit::process::{Service, free_port, mcp_everything, prometheus, prometheus_mcp};
+use sentinel_tests::wire::{LOOPBACK, MODEL_KEY, openai, output_of, report, trouble};
+use sentinel_tests::{Home, client, eventually};
+use serde_json::{Value, json};
+
+/// A configuration with these MCP servers (name, address, more keys) and one card.
+fn config(model: &ScriptedOpenAi, servers: &[(&str, &str, &str)], tools: &str, evidence: &str) -> String {
+    let mut text = format!("{LOOPBACK}{}mcp-servers:\n", openai(&model.base_url()));
+    for (name, url, more) in servers {
+        let _ = writeln!(text, "- {{name: {name}, server-url: \"{url}\"{more}}}");
+    }
+    text + &format!(
+        "incident-cards:\n- name: trouble\n  resource: Trouble\n  prompt: Find out why.\n  tools: [{tools}]\n  evidence: \
+         [{evidence}]\n"
+    )
+}
+
+/// A real Prometheus that knows a metric of 1795 waiting mails, by a rule that it evaluates itself.
+async fn prometheus_with_mail() -> Service {
+    let rules = "groups: [{name: mail, rules: [{record: mail_queue_length, expr: vector(1795), labels: {queue: outbound}}]}]\n";
+    let prometheus =
+        prometheus("global: {evaluation_interval: 200ms}\nrule_files: [rules.yml]\n", rules).await;
+    let query = prometheus.url("/api/v1/query?query=mail_queue_length");
+    eventually("the rule's first result", async || {
+        let answer: Value = client().get(&query).send().await.unwrap().json().await.unwrap();
+        if answer["data"]["result"] == json!([]) { Err(answer.to_string()) } else { Ok(()) }
+    })
+    .await;
+    prometheus
+}
+
+/// What a model would quote of an output that it was shown: the line that holds `part`, from its first letter on.
+fn quote(output: &str, part: &str) -> String {
+    let line = output.lines().skip(1).find(|line| line.contains(part));
+    line.unwrap_or("no such line was shown").trim().chars().take(200).collect()
+}
+
+fn evidence<'a>(incident: &'a Value, id: &str) -> &'a Value {
+    let all = incident["evidence"].as_array().unwrap();
+    all.iter().find(|e| e["id"] == id).unwrap_or_else(|| panic!("no {id} in {incident:#}"))
+}
+
+#[tokio::test]
+async fn the_record_holds_what_real_servers_said_and_the_report_quotes_it() {
+    let prometheus = prometheus_with_mail().await;
+    let prom = prometheus_mcp(&prometheus.base).await;
+    let everything = mcp_everything().await;
+    let model = ScriptedOpenAi::with(|request, n| {
+        if n == 0 {
+            let said = json!({"message": "the consumer of outbound stopped at 08:00"});
+            return Scripted::Json(function_calls(&[
+                ("prom__execute_query", json!({"query": "mail_queue_length / 5"}), "call_query"),
+                ("everything__echo", said, "call_echo"),
+                ("everything__get-sum", json!({"a": 1795, "b": 205}), "call_sum"),
+            ]));
+        }
+        let cite = |id: &str, call: &str, part: &str| {
+            let output = output_of(request, call).unwrap_or_default();
+            json!({"id": id, "quote": quote(&output, part)})
+        };
+        let mut report = report("E1", "");
+        report["hypotheses"][0]["evidence"] = json!([
+            cite("E2", "call_query", "359"),
+            cite("E3", "call_echo", "stopped at 08:00"),
+            cite("E4", "call_sum", "2000"),
+        ]);
+        Scripted::Json(function_call("submit_report", &report, "call_report"))
+    })
+    .await;
+    let (prom_url, everything_url) = (prom.url("/mcp"), everything.url("/mcp"));
+    let home = Home::with(&config(
+        &model,
+        &[("prom", prom_url.as_str(), ""), ("everything", everything_url.as_str(), "")],
+        "prom.execute_query, everything.echo, everything.get-sum",
+        "{tool: prom.execute_query, arguments: {query: 'mail_queue_length{queue=\"outbound\"}'}}",
+    ));
+    let up = home.up().await;
+    let id = up.open(&trouble("mail-1")).await;
+    let done = up.ended(&id).await;
+
+    assert_eq!((&done["state"], &done["verdict"]), (&json!("done"), &json!("action_required")), "{done:#}");
+    for (id, tool, says) in [
+        ("E1", "prom.execute_query", "1795"),
+        ("E2", "prom.execute_query", "359"),
+        ("E3", "everything.echo", "Echo: the consumer of outbound stopped at 08:00"),
+        ("E4", "everything.get-sum", "The sum of 1795 and 205 is 2000."),
+    ] {
+        let evidence = evidence(&done, id);
+        assert_eq!((&evidence["tool"], &evidence["ok"]), (&json!(tool), &json!(true)), "{evidence:#}");
+        assert!(evidence["text"].as_str().unwrap().contains(says), "{says}: {evidence:#}");
+    }
+    let hypothesis = &done["report"]["hypotheses"][0];
+    assert_eq!(hypothesis["supported"], true, "{hypothesis:#}");
+    for citation in hypothesis["evidence"].as_array().unwrap() {
+        assert_eq!(citation["found"], true, "{citation}");
+    }
+    assert_eq!(done["report"]["source"], "model");
+    assert_eq!(
+        (&done["report"]["usage"]["turns"], &done["report"]["usage"]["tool_calls"]),
+        (&json!(2), &json!(4))
+    );
+
+    // `finish` fails if any request was off OpenAI's contract.
+    let requests = model.finish();
+    assert_eq!(requests.len(), 2);
+    assert!(requests[0].body.to_string().contains("1795"), "the card's evidence was not shown");
+    assert_eq!(requests[0].body["tools"], requests[1].body["tools"], "the tool list of a run never changes");
+}
+
+#[tokio::test]
+async fn a_tool_that_the_card_does_not_list_is_never_sent() {
+    let mcp = FakeMcp::builder()
+        .tool("allowed", json!({"type": "object"}), "May be called", |_| Answer::text("all is well here"))
+        .tool("forbidden", json!({"type": "object"}), "May not be called", |_| {
+            Answer::text("all is gone now")
+        })
+        .start()
+        .await;
+    let model = ScriptedOpenAi::answering([
+        function_calls(&[
+            ("fake__forbidden", json!({}), "c1"),
+            ("fake.forbidden", json!({}), "c2"),
+            ("forbidden", json!({}), "c3"),
+            ("fake__allowed", json!({}), "c4"),
+        ]),
+        function_call("submit_report", &report("E1", "all is well here"), "c5"),
+    ])
+    .await;
+    let home = Home::with(&config(&model, &[("fake", &mcp.url(), "")], "fake.allowed", ""));
+    let up = home.up().await;
+    let done = up.ended(&up.open(&trouble("one")).await).await;
+    assert_eq!((&done["state"], &done["report"]["source"]), (&json!("done"), &json!("model")), "{done:#}");
+
+    let called: Vec<String> = mcp.calls().into_iter().map(|call| call.tool).collect();
+    assert_eq!(called, ["allowed"]);
+    let requests = model.finish();
+    assert_eq!(requests.len(), 2);
+    let offered = requests[0].body["tools"].to_string();
+    assert!(offered.contains("fake__allowed") && !offered.contains("forbidden"), "{offered}");
+    for id in ["c1", "c2", "c3"] {
+        let told = output_of(&requests[1].body, id).unwrap();
+        assert!(told.contains("is not allowed here and was not called"), "{told}");
+    }
+    assert!(output_of(&requests[1].body, "c4").unwrap().contains("all is well here"));
+}
+
+#[tokio::test]
+async fn servers_that_are_down_slow_or_talk_garbage_are_gaps_of_the_report() {
+    let good = FakeMcp::builder()
+        .tool("look", json!({"type": "object"}), "Looks", |_| Answer::text("all is well here"))
+        .tool("stuck", json!({"type": "object"}), "Never answers", |_| Answer::Hang)
+        .start()
+        .await;
+    let slow = FakeMcp::builder().on("tools/list", Answer::Hang).start().await;
+    let garbage =
+        FakeMcp::builder().on("tools/list", Answer::Garbage(b"<html>not JSON</html>".to_vec())).start().await;
+    let model = ScriptedOpenAi::answering([
+        function_call("good__stuck", &json!({}), "c1"),
+        function_call("submit_report", &report("E1", "all is well here"), "c2"),
+    ])
+    .await;
+    let (good_url, slow_url, garbage_url) = (good.url(), slow.url(), garbage.url());
+    let down_url = format!("http://127.0.0.1:{}/mcp", free_port());
+    let home = Home::with(&config(
+        &model,
+        &[
+            ("good", good_url.as_str(), ", timeout: 1s"),
+            ("slow", slow_url.as_str(), ", timeout: 1s"),
+            ("garbage", garbage_url.as_str(), ""),
+            ("down", down_url.as_str(), ""),
+        ],
+        "good.look, good.stuck, slow.a, garbage.b, down.c",
+        "{tool: good.look}, {tool: down.c}",
+    ));
+    let up = home.up().await;
+    let done = up.ended(&up.open(&trouble("one")).await).await;
+    assert_eq!((&done["state"], &done["report"]["source"]), (&json!("done"), &json!("model")), "{done:#}");
+    assert_eq!(done["report"]["hypotheses"][0]["supported"], true);
+    let gaps = done["report"]["gaps"].to_string();
+    for gap in ["server slow", "server garbage", "server down", "good.stuck"] {
+        assert!(gaps.contains(gap), "{gap}: {gaps}");
+    }
+    let requests = model.finish();
+    let told = output_of(&requests[1].body, "c1").unwrap();
+    assert!(told.contains("no answer"), "{told}");
+    let asked = requests[0].body.to_string();
+    for server in ["slow", "garbage", "down"] {
+        assert!(asked.contains(&format!("server {server}")), "the model was not told of {server}: {asked}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_never_reach_the_model_the_store_the_logs_or_the_api() {
+    const SERVER_TOKEN: &str = "the-token-of-the-mcp-server";
+    let leaked = format!("ghp_{}", "a1B2".repeat(9));
+    let output = format!("pod web-1 has GH_TOKEN={leaked} and was called with Bearer {SERVER_TOKEN} at noon");
+    let mcp = FakeMcp::builder()
+        .tool("look", json!({"type": "object"}), "Looks", move |_| Answer::text(output.clone()))
+        .require_header("Authorization", &format!("Bearer {SERVER_TOKEN}"))
+        .start()
+        .await;
+    // One that a model knows from elsewhere.
+    let known = format!("ghp_{}", "c3D4".repeat(9));
+    let model = ScriptedOpenAi::answering([
+        function_call("fake__look", &json!({"filter": known}), "c1"),
+        function_call("submit_report", &report("E1", "pod web-1 has GH_TOKEN="), "c2"),
+    ])
+    .await;
+    let text = config(
+        &model,
+        &[("fake", &mcp.url(), ", authorization: \"${SERVER}\"")],
+        "fake.look",
+        "{tool: fake.look}",
+    );
+    let home = Home::with(&format!("log-level: trace\n{text}")).env("SERVER", SERVER_TOKEN);
+    let up = home.up().await;
+    let id = up.open(&trouble("one")).await;
+    let done = up.ended(&id).await;
+    assert_eq!(
+        (&done["state"], &done["report"]["hypotheses"][0]["supported"]),
+        (&json!("done"), &json!(true)),
+        "{done:#}"
+    );
+    assert_eq!(mcp.calls().len(), 2);
+    assert!(evidence(&done, "E1")["text"].as_str().unwrap().contains("[redacted"), "{done:#}");
+    let shown = home.run(&["incidents", "show", &id], 0);
+
+    let requests = model.finish();
+    let logs = up.child.stdout() + &up.child.stderr();
+    assert!(logs.contains("incident findings"), "{logs}");
+    for secret in [&leaked, &known, SERVER_TOKEN, MODEL_KEY] {
+        assert!(!done.to_string().contains(secret), "the API shows {secret}");
+        assert!(
+            !shown.stdout.contains(secret) && !shown.stderr.contains(secret),
+            "the command line shows {secret}"
+        );
+        assert!(!logs.contains(secret), "the logs show {secret}: {logs}");
+    }
+    // The model's own words are kept and sent back to it as they were; nothing else is.
+    for request in &requests {
+        let body = request.body.to_string();
+        for secret in [&leaked, SERVER_TOKEN, MODEL_KEY] {
+            assert!(!body.contains(secret), "the model is told {secret}: {body}");
+        }
+        let output = output_of(&request.body, "c1").unwrap_or_default();
+        assert!(!output.contains(&known), "{output}");
+    }
+    for secret in [SERVER_TOKEN, MODEL_KEY, &leaked] {
+        assert_eq!(
+            home.data_files_with(secret),
+            Vec::<std::path::PathBuf>::new(),
+            "{secret} is in the data folder"
+        );
+    }
+    assert!(!home.data_files_with("GH_TOKEN=").is_empty(), "the data folder is not read as it is written");
+}

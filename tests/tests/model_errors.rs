@@ -1,0 +1,168 @@
+//! Models that refuse, are out, or answer nonsense, through the real program.
+
+use std::fs;
+
+use sentinel_testkit::mcp::{Answer, FakeMcp};
+use sentinel_testkit::openai::{
+    Scripted, ScriptedOpenAi, error_body, function_call, function_call_item, message, response,
+};
+use sentinel_tests::wire::{LOOPBACK, MODEL_KEY, openai, output_of, report, trouble};
+use sentinel_tests::{Home, Sentinel};
+use serde_json::{Value, json};
+
+/// One tool, whose argument has to be a number.
+async fn tools() -> FakeMcp {
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+    FakeMcp::builder().tool("look", schema, "Looks", |_| Answer::text("all is well here")).start().await
+}
+
+fn home(model: &ScriptedOpenAi, mcp: &FakeMcp) -> Home {
+    Home::with(&format!(
+        "{LOOPBACK}{}mcp-servers: [{{name: fake, server-url: \"{}\"}}]\n\
+         incident-cards:\n\
+         - name: trouble\n  resource: Trouble\n  prompt: Find out why.\n  tools: [fake.look]\n  evidence: \
+         [{{tool: fake.look, arguments: {{n: 1}}}}]\n",
+        openai(&model.base_url()),
+        mcp.url()
+    ))
+}
+
+fn good_report(call: &str) -> Scripted {
+    function_call("submit_report", &report("E1", "all is well here"), call).into()
+}
+
+fn status(code: u16, headers: &[(&'static str, &str)], message: &str) -> Scripted {
+    let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    Scripted::Status(code, headers, error_body("an_error", message))
+}
+
+/// Runs one incident with a model that answers like this, and gives its end and the requests.
+async fn investigated(answers: Vec<Scripted>) -> (Value, Vec<Value>) {
+    let (mcp, model) = (tools().await, ScriptedOpenAi::answering(answers).await);
+    let home = home(&model, &mcp);
+    let up = home.up().await;
+    let ended = up.ended(&up.open(&trouble("one")).await).await;
+    (ended, model.finish().into_iter().map(|request| request.body).collect())
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_fails_the_incident_with_the_reason_and_without_the_key() {
+    for code in [401, 403] {
+        let refusal = status(code, &[], &format!("Incorrect API key provided: {MODEL_KEY}"));
+        let (failed, requests) = investigated(vec![refusal]).await;
+        assert_eq!((&failed["state"], requests.len()), (&json!("failed"), 1), "{failed:#}");
+        let reason = failed["reason"].as_str().unwrap();
+        assert!(reason.contains("Incorrect API key provided") && !reason.contains(MODEL_KEY), "{reason}");
+        assert_eq!(Sentinel::told(&failed), ["failed to log: sent"]);
+        assert_eq!(failed["evidence"].as_array().unwrap().len(), 1, "what was found out is kept: {failed:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_an_outage_a_broken_connection_and_nonsense_are_tried_again() {
+    let (done, requests) = investigated(vec![
+        status(429, &[("retry-after", "0")], "Rate limit reached"),
+        status(500, &[], "The server had an error"),
+        Scripted::Close,
+        good_report("c1"),
+    ])
+    .await;
+    assert_eq!((&done["state"], &done["attempts"]), (&json!("done"), &json!(1)), "{done:#}");
+    assert_eq!((&done["report"]["source"], requests.len()), (&json!("model"), 4));
+    assert!(requests.iter().all(|request| request == &requests[0]), "a retry says something else");
+
+    let (done, requests) = investigated(vec![Scripted::Garbage(b"<html>".to_vec()), good_report("c1")]).await;
+    assert_eq!((&done["state"], &done["report"]["source"]), (&json!("done"), &json!("model")), "{done:#}");
+    assert_eq!(requests.len(), 2);
+}
+
+#[tokio::test]
+async fn a_model_that_stays_out_puts_the_incident_off_and_the_service_goes_on() {
+    let (mcp, model) = (tools().await, ScriptedOpenAi::with(|_, _| status(503, &[], "Overloaded")).await);
+    let home = home(&model, &mcp);
+    let up = home.up().await;
+    let id = up.open(&trouble("one")).await;
+    let put_off = up.wait_for(&id, "a yield", |i| i["state"] == "pending" && !i["reason"].is_null()).await;
+    assert!(put_off["reason"].as_str().unwrap().contains("Overloaded"), "{put_off:#}");
+    assert_eq!(
+        (&put_off["attempts"], &put_off["report"]),
+        (&json!(0), &Value::Null),
+        "a pause is no failed attempt"
+    );
+    assert_eq!(Sentinel::told(&put_off), Vec::<String>::new());
+    assert!(model.requests().len() >= 4, "it was tried only {} times", model.requests().len());
+    let evidence = put_off["evidence"].as_array().unwrap();
+    assert_eq!((evidence.len(), mcp.calls().len()), (1, 1), "what was found out is kept: {put_off:#}");
+    up.open(&trouble("two")).await;
+}
+
+#[tokio::test]
+async fn a_model_that_asks_for_more_time_than_a_call_has_is_not_asked_again_before() {
+    let answer = |_: &Value, _| status(429, &[("retry-after", "3600")], "Come back later");
+    let (mcp, model) = (tools().await, ScriptedOpenAi::with(answer).await);
+    let home = home(&model, &mcp);
+    let config = fs::read_to_string(home.path().join("config.yaml")).unwrap();
+    home.write("config.yaml", &config.replace("openai: {", "openai: {timeout: 10s, "));
+    let up = home.up().await;
+    let id = up.open(&trouble("one")).await;
+    let put_off = up.wait_for(&id, "a yield", |i| i["state"] == "pending" && !i["reason"].is_null()).await;
+    assert!(put_off["reason"].as_str().unwrap().contains("Come back later"), "{put_off:#}");
+    assert_eq!(model.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_model_gets_wrong_is_told_to_it_and_the_investigation_ends_nevertheless() {
+    let wrong = response(vec![
+        function_call_item("fake__fly", "{}", "c1"),
+        function_call_item("fake__look", "no JSON", "c2"),
+        function_call_item("fake__look", r#"{"n": "one"}"#, "c3"),
+    ]);
+    let bad_report = response(vec![function_call_item("submit_report", r#"{"verdict": "perhaps"}"#, "c4")]);
+    let (done, requests) = investigated(vec![wrong.into(), bad_report.into(), good_report("c5")]).await;
+    assert_eq!((&done["state"], &done["report"]["source"]), (&json!("done"), &json!("model")), "{done:#}");
+    for (call, says) in
+        [("c1", "not allowed"), ("c2", "not JSON"), ("c3", "break its schema"), ("c4", "was not accepted")]
+    {
+        let told = output_of(&requests[2], call).unwrap();
+        assert!(told.contains(says), "{call}: {told}");
+    }
+    assert_eq!(done["report"]["usage"]["tool_calls"], 1, "only the card's own call left: {done:#}");
+}
+
+#[tokio::test]
+async fn a_model_that_only_talks_or_says_nothing_is_asked_to_conclude_and_the_incident_ends() {
+    let (done, requests) =
+        investigated(vec![response(vec![]).into(), message("I wonder.").into(), good_report("c1")]).await;
+    assert_eq!((&done["state"], &done["report"]["source"]), (&json!("done"), &json!("model")), "{done:#}");
+    assert_eq!(requests.len(), 3);
+
+    // One that never concludes is not asked for ever: `max-iterations` is 6.
+    let (mcp, model) = (tools().await, ScriptedOpenAi::with(|_, _| message("I wonder.").into()).await);
+    let home = home(&model, &mcp);
+    let up = home.up().await;
+    let ended = up.ended(&up.open(&trouble("one")).await).await;
+    assert_eq!(ended["state"], "done", "{ended:#}");
+    assert_eq!(ended["verdict"], "inconclusive", "{ended:#}");
+    let requests = model.finish();
+    assert!(requests.len() <= 6, "{}", requests.len());
+    let last = &requests.last().unwrap().body["tool_choice"];
+    assert_eq!(last["name"], "submit_report", "the last turn is not forced: {last}");
+}
+
+#[tokio::test]
+async fn an_invented_quote_may_be_mended_once_and_is_unsupported_after_that() {
+    let invented =
+        |call: &str| function_call("submit_report", &report("E1", "the disk is on fire"), call).into();
+    let (done, requests) = investigated(vec![invented("c1"), invented("c2")]).await;
+    assert_eq!((requests.len(), &done["verdict"]), (2, &json!("inconclusive")), "{done:#}");
+    let hypothesis = &done["report"]["hypotheses"][0];
+    assert_eq!(
+        (&hypothesis["supported"], &hypothesis["evidence"][0]["found"]),
+        (&json!(false), &json!(false))
+    );
+    assert!(output_of(&requests[1], "c1").unwrap().contains("does not stand there"));
+
+    let (mended, requests) = investigated(vec![invented("c1"), good_report("c2")]).await;
+    assert_eq!((requests.len(), &mended["verdict"]), (2, &json!("action_required")), "{mended:#}");
+    assert_eq!(mended["report"]["hypotheses"][0]["supported"], true);
+}
