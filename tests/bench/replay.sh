@@ -3,7 +3,7 @@
 # resident memory. Prints the minimum, median and maximum of 21 runs after a warm-up.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-cargo build --release --locked --quiet
+[ -n "${SENTINEL_BENCH_NO_BUILD:-}" ] || cargo build --release --locked --quiet
 python3 - "$@" <<'PYTHON'
 import os, statistics, sys, time
 
