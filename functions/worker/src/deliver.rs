@@ -8,10 +8,10 @@ use sentinel_core::lifecycle::{ClaimDelivery, Delivered, DeliveryClaimed, Delive
 use sentinel_core::notification::Notification;
 use sentinel_core::ports::{SinkError, StoreError, Telling};
 
-use crate::{WorkError, Worker, stored_report};
+use crate::{WorkError, Worker, metrics, stored_report};
 
 /// The longest a destination may take: well inside the claim, so that nobody else tells it meanwhile.
-const TELL_WITHIN: Duration = Duration::from_secs(60);
+const TELL_WITHIN: Duration = Duration::from_mins(1);
 
 /// Makes the deliveries that are due. One that cannot be made is recorded, and does not hold up the others.
 pub(crate) async fn tell_all(
@@ -46,6 +46,7 @@ pub(crate) async fn tell_all(
             head: head.clone(),
         };
         let told = tell(worker, key, &telling).await;
+        metrics::told(worker, key, &told);
         let start = Start::Known(Box::new(head));
         let Driven { outcome, head } = match told {
             Ok(remote) => {
@@ -53,7 +54,7 @@ pub(crate) async fn tell_all(
                 drive(&worker.ports, &id, &input, rules, start, None).await?
             }
             Err(error) => {
-                tracing::warn!(incident = %id, sink = key.sink, event = %key.event, %error, "sink was not told");
+                tracing::warn!(sink = key.sink, event = %key.event, %error, "sink was not told");
                 let retry = match error {
                     SinkError::Retry { after, .. } => Some(after.unwrap_or_default()),
                     SinkError::Refused(_) => None,
@@ -63,7 +64,7 @@ pub(crate) async fn tell_all(
             }
         };
         if outcome == DeliveryRecorded::NotMine {
-            tracing::warn!(incident = %id, sink = key.sink, event = %key.event, "delivery was claimed by another");
+            tracing::warn!(sink = key.sink, event = %key.event, "delivery was claimed by another");
         }
         let Some(head) = head else { return Ok(()) };
         current = head;
@@ -98,7 +99,7 @@ fn idempotency_key(head: &Head, key: &DeliveryKey) -> String {
 fn latest_notification(children: &[Child], head: &Head) -> Result<Option<Notification>, StoreError> {
     let snapshots = || children.iter().filter(|c| matches!(c.name, ChildName::Snapshot(_)));
     let wanted = ChildName::Snapshot(head.digest.clone());
-    let Some(child) = snapshots().find(|c| c.name == wanted).or_else(|| snapshots().last()) else {
+    let Some(child) = snapshots().find(|c| c.name == wanted).or_else(|| snapshots().next_back()) else {
         return Ok(None);
     };
     serde_json::from_str(&child.body)

@@ -7,6 +7,7 @@
 //! could not be reached. Then the caller lets the message come back; the sweeper would send it again anyhow.
 
 mod deliver;
+mod metrics;
 mod wiring;
 
 use std::collections::BTreeMap;
@@ -22,8 +23,10 @@ use sentinel_core::ports::{Appended, Ports, Sink, StoreError};
 use sentinel_core::redact::Redactor;
 use sentinel_core::report::{Report, Verdict};
 use sentinel_investigation::ports::{Model, ToolBox};
-use sentinel_investigation::{EventSender, InvestigateError, Outcome, Playbook, Price, Run, investigate};
+use sentinel_investigation::{EventSender, InvestigateError, Outcome, Playbook, Price, Run};
+use sentinel_telemetry::Metrics;
 use thiserror::Error;
+use tracing::Instrument as _;
 
 pub use wiring::{AssembleError, Replacement, assemble, compile, redactor};
 
@@ -60,6 +63,8 @@ pub struct Worker {
     pub model_timeout: Duration,
     /// Where progress is told.
     pub events: Option<EventSender>,
+    /// Where measurements go; [`assemble`] leaves them off.
+    pub metrics: Metrics,
 }
 
 /// What became of a job.
@@ -115,8 +120,14 @@ impl Worker {
     /// # Errors
     /// The store or the queue could not be reached, or refused. Handling the job again is harmless.
     pub async fn handle(&self, job: &Job, deadline: UnixMs) -> Result<Handled, WorkError> {
+        // A span below the log's level has no fields: this one is there at every level.
+        let span = tracing::error_span!("job", incident = %job.incident, gen = %job.generation);
+        Box::pin(self.take(job, deadline)).instrument(span).await
+    }
+
+    async fn take(&self, job: &Job, deadline: UnixMs) -> Result<Handled, WorkError> {
         let Some(head) = self.ports.store.load(&job.incident).await? else {
-            tracing::debug!(incident = %job.incident, "job for an unknown incident");
+            tracing::debug!("job for an unknown incident");
             return Ok(Handled::Acknowledged);
         };
         let rules = self.rules(&head.card);
@@ -124,6 +135,7 @@ impl Worker {
         let Driven { outcome, head } =
             drive(&self.ports, &job.incident, &claim, &rules, Start::Known(Box::new(head)), None).await?;
         let Some(head) = head else { return Ok(Handled::Acknowledged) };
+        let now = self.ports.clock.now();
         match outcome {
             Claimed::Acknowledge => Ok(Handled::Acknowledged),
             Claimed::Deferred => Ok(Handled::Deferred),
@@ -131,7 +143,10 @@ impl Worker {
                 self.tell_all(head, &due, &rules).await?;
                 Ok(Handled::Told)
             }
-            Claimed::Investigate(fence) => Box::pin(self.investigate(head, fence, &rules, deadline)).await,
+            Claimed::Investigate(fence) => {
+                metrics::claimed(self, &head, now);
+                self.investigate(head, fence, &rules, deadline, now).await
+            }
         }
     }
 
@@ -154,6 +169,7 @@ impl Worker {
         fence: Fence,
         rules: &Rules,
         deadline: UnixMs,
+        claimed: UnixMs,
     ) -> Result<Handled, WorkError> {
         let Some(playbook) = self.playbooks.get(&head.card) else {
             let reason = format!("the incident card {:?} is no longer configured", head.card);
@@ -179,7 +195,7 @@ impl Worker {
             no_model_reason,
             events: self.events.as_ref(),
         };
-        match investigate(run).await? {
+        match Box::pin(metrics::measured(self, run, claimed)).await? {
             Outcome::Report { report, head } => self.commit(*report, head, fence, rules).await,
             Outcome::Fail { reason, head } => self.fail(head, fence, reason, rules).await,
             Outcome::LeaseLost => {
@@ -187,7 +203,7 @@ impl Worker {
                 Ok(Handled::LeaseLost)
             }
             Outcome::Yield { not_before, reason, head } => {
-                tracing::info!(incident = %head.id, %not_before, reason, "investigation put off");
+                tracing::info!(%not_before, reason, "investigation put off");
                 let id = head.id.clone();
                 let input = Yield { fence, not_before, reason };
                 let Driven { outcome, head } =
@@ -218,18 +234,22 @@ impl Worker {
             reason: e.to_string(),
         })?;
         let child = Child { generation: fence.generation, name: ChildName::Report, body };
-        let verdict = match self.ports.store.append(&head.id, &child).await? {
-            Appended::Written => report.verdict,
+        let report = match self.ports.store.append(&head.id, &child).await? {
+            Appended::Written => report,
             // An earlier attempt stored its report and crashed before the commit: that one stands.
             Appended::Other => {
                 let children = self.ports.store.children(&head.id, fence.generation).await?;
-                stored_report(&children)?.map_or(report.verdict, |first| first.verdict)
+                stored_report(&children)?.unwrap_or(report)
             }
         };
+        let verdict = report.verdict;
         let id = head.id.clone();
         let input = Commit { fence, verdict };
         let Driven { outcome, head } =
             drive(&self.ports, &id, &input, rules, Start::Known(Box::new(head)), None).await?;
+        if matches!(outcome, Ended::Ended(_)) {
+            metrics::concluded(self, &report.usage);
+        }
         self.ended(outcome, head, rules, Handled::Concluded(verdict)).await
     }
 
@@ -241,7 +261,7 @@ impl Worker {
         rules: &Rules,
     ) -> Result<Handled, WorkError> {
         let reason = self.redactor.redact(&reason).into_owned();
-        tracing::error!(incident = %head.id, card = head.card, reason, "investigation failed");
+        tracing::error!(card = head.card, reason, "investigation failed");
         let id = head.id.clone();
         let input = Fail { fence, reason };
         let Driven { outcome, head } =

@@ -14,6 +14,7 @@ use sentinel_investigation::{EventSender, Part, Playbook, Price};
 use sentinel_mcp::{ServerSpec, Servers};
 use sentinel_model::{Responses, ResponsesSettings};
 use sentinel_sinks::LogSink;
+use sentinel_telemetry::Metrics;
 use thiserror::Error;
 
 use crate::{Mind, Worker};
@@ -112,6 +113,7 @@ pub fn assemble(loaded: &Loaded, ports: Ports, events: Option<EventSender>) -> R
         prices: Arc::new(prices),
         model_timeout: settings.openai.timeout,
         events,
+        metrics: Metrics::off(),
     })
 }
 
@@ -154,10 +156,10 @@ fn servers(settings: &Settings) -> Vec<ServerSpec> {
 fn sinks(settings: &Settings) -> BTreeMap<String, Arc<dyn Sink>> {
     let mut sinks: BTreeMap<String, Arc<dyn Sink>> = BTreeMap::new();
     for entry in settings.cards.iter().flat_map(|card| &card.sinks) {
-        if let Some(sink) = settings.sink(entry) {
-            if let SinkKind::Log { level } = &sink.kind {
-                sinks.insert(entry.clone(), Arc::new(LogSink::new(log_level(*level))));
-            }
+        if let Some(sink) = settings.sink(entry)
+            && let SinkKind::Log { level } = &sink.kind
+        {
+            sinks.insert(entry.clone(), Arc::new(LogSink::new(log_level(*level))));
         }
     }
     sinks

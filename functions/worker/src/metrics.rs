@@ -1,0 +1,135 @@
+//! What is measured while a job is handled. The investigation itself knows nothing of it: it tells its progress, and
+//! the report says what it took.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{DeliveryKey, Head};
+use sentinel_core::ports::SinkError;
+use sentinel_core::report::Usage;
+use sentinel_investigation::{InvestigateError, Outcome, Price, Progress, Run, investigate};
+use sentinel_telemetry::{Metric, SinkOutcome};
+use tokio::sync::mpsc;
+
+use crate::Worker;
+
+/// A claim that leads to an investigation. The first of a generation says how long its alert waited; one after an
+/// attempt that did not come back is a retry; one after a yield is neither.
+pub(crate) fn claimed(worker: &Worker, head: &Head, now: UnixMs) {
+    let metric = if head.attempts > 1 {
+        Metric::Retries(1)
+    } else if head.slices == 0 {
+        Metric::AlertToClaim(now.since(UnixMs::new(head.generation.0)))
+    } else {
+        return;
+    };
+    worker.metrics.emit(now.get(), &[metric]);
+}
+
+/// A report that is committed.
+pub(crate) fn concluded(worker: &Worker, usage: &Usage) {
+    let mut metrics = vec![
+        Metric::StartToReport(Duration::from_millis(usage.ms)),
+        Metric::Turns(usage.turns.into()),
+        Metric::Tokens(usage.input_tokens.saturating_add(usage.output_tokens)),
+    ];
+    metrics.extend(usage.usd.map(Metric::Usd));
+    worker.metrics.emit(worker.ports.clock.now().get(), &metrics);
+}
+
+/// A try to tell a sink.
+pub(crate) fn told(worker: &Worker, key: &DeliveryKey, told: &Result<Option<String>, SinkError>) {
+    let result = match told {
+        Ok(_) => SinkOutcome::Sent,
+        Err(error) if error.is_retryable() => SinkOutcome::Retry,
+        Err(_) => SinkOutcome::Refused,
+    };
+    let metric = Metric::SinkResult { sink: key.sink.clone(), result };
+    worker.metrics.emit(worker.ports.clock.now().get(), &[metric]);
+}
+
+/// Investigates, listens to the progress on its way to whoever watches, and writes down what it heard. `claimed` is
+/// when the lease was taken.
+pub(crate) async fn measured(
+    worker: &Worker,
+    run: Run<'_>,
+    claimed: UnixMs,
+) -> Result<Outcome, InvestigateError> {
+    if !worker.metrics.is_on() {
+        return investigate(run).await;
+    }
+    let mut heard = Heard { price: run.price, ..Heard::default() };
+    let (events, mut progress) = mpsc::unbounded_channel();
+    // The sender is dropped with the run, and that ends the listening.
+    let running = async move { investigate(Run { events: Some(&events), ..run }).await };
+    let listening = async {
+        while let Some(step) = progress.recv().await {
+            heard.listen(&step, worker.ports.clock.now().since(claimed));
+            if let Some(events) = &worker.events {
+                // Nobody watches any more: nothing to do about it.
+                let _ = events.send(step);
+            }
+        }
+    };
+    let (outcome, ()) = futures::join!(running, listening);
+    if matches!(outcome, Ok(Outcome::Fail { .. })) {
+        heard.failed();
+    }
+    worker.metrics.emit(worker.ports.clock.now().get(), &heard.metrics);
+    outcome
+}
+
+#[derive(Default)]
+struct Heard {
+    price: Option<Price>,
+    metrics: Vec<Metric>,
+    /// Calls that left: a refused one ends too, and took no time.
+    left: HashSet<String>,
+    turns: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+}
+
+impl Heard {
+    fn listen(&mut self, step: &Progress, since_claim: Duration) {
+        match step {
+            Progress::Started { .. } => self.metrics.push(Metric::ClaimToStart(since_claim)),
+            Progress::Calling { id, .. } => {
+                self.left.insert(id.clone());
+            }
+            Progress::Evidence { id, tool, ms, .. } | Progress::Called { id, tool, ms, .. }
+                if self.left.remove(id) =>
+            {
+                let (server, tool) = tool.split_once('.').unwrap_or(("", tool));
+                self.metrics.push(Metric::Tool {
+                    server: server.to_owned(),
+                    tool: tool.to_owned(),
+                    took: Duration::from_millis(*ms),
+                });
+            }
+            Progress::Answered { input_tokens, output_tokens, .. } => {
+                self.turns += 1;
+                self.input_tokens = self.input_tokens.saturating_add(*input_tokens);
+                self.output_tokens = self.output_tokens.saturating_add(*output_tokens);
+            }
+            _ => {}
+        }
+    }
+
+    /// Without a report nobody else says what was paid for: what was heard in this attempt counts, the model's cache
+    /// left aside.
+    #[expect(clippy::cast_precision_loss, reason = "a run has far fewer than 2^52 tokens")]
+    fn failed(&mut self) {
+        if self.turns == 0 {
+            return;
+        }
+        self.metrics.push(Metric::Turns(self.turns));
+        self.metrics.push(Metric::Tokens(self.input_tokens.saturating_add(self.output_tokens)));
+        if let Some(price) = self.price {
+            let millionths =
+                self.input_tokens as f64 * price.input + self.output_tokens as f64 * price.output;
+            self.metrics.push(Metric::Usd(millionths / 1_000_000.0));
+        }
+    }
+}
