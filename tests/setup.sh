@@ -1,14 +1,24 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests run beside Sentinel on a Debian machine: Alertmanager and Prometheus (Debian
-# packages), prometheus-mcp-server (Python), server-everything (npm) and cargo-nextest. Safe to run again: what is
-# there is only looked at. Apart from the Debian packages and cargo-nextest, everything goes under target/testbench.
+# packages), prometheus-mcp-server and cfn-lint (Python), server-everything (npm) and cargo-nextest. `setup.sh aws`
+# also installs what the tests of the deployment need: a local AWS (ministack), the AWS command line and cargo-lambda,
+# 700 MB. Safe to run again: what is there is only looked at. Apart from the Debian packages and cargo-nextest,
+# everything goes under target/testbench.
 set -euo pipefail
 
 PROMETHEUS_MCP=1.6.2
+CFN_LINT=1.58.0
 EVERYTHING=2026.8.31
+AWS_PARTS=(ministack==1.5.33 aws-sam-translator==1.115.0 awscli==1.46.3 boto3==1.43.106 cargo-lambda==1.9.2)
 NODE_MAJOR_MIN=18
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+with_aws=no
+case "${1-}" in
+  '') ;;
+  aws) with_aws=yes ;;
+  *) printf 'usage: tests/setup.sh [aws]\n' >&2; exit 2 ;;
+esac
 bench="$root/target/testbench"
 log="$bench/setup.log"
 mkdir -p "$bench"
@@ -88,20 +98,28 @@ say "ok  prometheus-alertmanager, prometheus"
 node_major="$(node --version | sed 's/^v\([0-9]*\).*/\1/')"
 [ "$node_major" -ge "$NODE_MAJOR_MIN" ] || fail "node $(node --version) is too old: $NODE_MAJOR_MIN or later is needed"
 
-# --- prometheus-mcp-server --------------------------------------------------------------------------------------
+# --- prometheus-mcp-server, cfn-lint ----------------------------------------------------------------------------
 
 venv="$bench/venv"
 venv_version() {
-  "$venv/bin/python" -c 'from importlib.metadata import version; print(version("prometheus-mcp-server"))' 2> /dev/null
+  "$venv/bin/python" -c 'from importlib.metadata import version; import sys; print(version(sys.argv[1]))' "$1" \
+    2> /dev/null
 }
-if [ ! -x "$venv/bin/prometheus-mcp-server" ] || [ "$(venv_version)" != "$PROMETHEUS_MCP" ]; then
+if [ ! -x "$venv/bin/prometheus-mcp-server" ] || [ "$(venv_version prometheus-mcp-server)" != "$PROMETHEUS_MCP" ]; then
   say "installing prometheus-mcp-server $PROMETHEUS_MCP into target/testbench/venv (a minute or so)"
   quietly python3 -m venv --clear "$venv" || fail "python3 -m venv $venv"
   quietly "$venv/bin/python" -m pip install --no-input "prometheus-mcp-server==$PROMETHEUS_MCP" ||
     fail "pip install prometheus-mcp-server==$PROMETHEUS_MCP"
-  [ "$(venv_version)" = "$PROMETHEUS_MCP" ] || fail "prometheus-mcp-server $PROMETHEUS_MCP cannot be imported"
+  [ "$(venv_version prometheus-mcp-server)" = "$PROMETHEUS_MCP" ] ||
+    fail "prometheus-mcp-server $PROMETHEUS_MCP cannot be imported"
 fi
 say "ok  prometheus-mcp-server $PROMETHEUS_MCP"
+
+if [ ! -x "$venv/bin/cfn-lint" ] || [ "$(venv_version cfn-lint)" != "$CFN_LINT" ]; then
+  say "installing cfn-lint $CFN_LINT into target/testbench/venv"
+  quietly "$venv/bin/python" -m pip install --no-input "cfn-lint==$CFN_LINT" || fail "pip install cfn-lint==$CFN_LINT"
+fi
+say "ok  cfn-lint $CFN_LINT"
 
 # --- server-everything ------------------------------------------------------------------------------------------
 
@@ -126,4 +144,18 @@ if ! have cargo-nextest && [ ! -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-nextest
   quietly cargo install cargo-nextest --locked || fail "cargo install cargo-nextest --locked"
 fi
 say "ok  cargo-nextest"
+
+# --- A local AWS --------------------------------------------------------------------------------------------------
+
+if [ "$with_aws" = yes ]; then
+  aws="$bench/aws"
+  # Written last: an installation that was broken off is begun again.
+  if [ "$(cat "$aws/installed" 2> /dev/null)" != "${AWS_PARTS[*]}" ]; then
+    say "installing ${AWS_PARTS[*]} into target/testbench/aws (a minute or two)"
+    quietly python3 -m venv --clear "$aws" || fail "python3 -m venv $aws"
+    quietly "$aws/bin/python" -m pip install --no-input "${AWS_PARTS[@]}" || fail "pip install ${AWS_PARTS[*]}"
+    printf '%s\n' "${AWS_PARTS[*]}" > "$aws/installed"
+  fi
+  say "ok  ${AWS_PARTS[*]}"
+fi
 say "done"

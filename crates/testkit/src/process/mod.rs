@@ -17,8 +17,10 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+mod ministack;
 mod tools;
 
+pub use ministack::{Ministack, Stack, ministack};
 pub use tools::{Service, alertmanager, mcp_everything, prometheus, prometheus_mcp};
 
 /// How often a condition is looked at.

@@ -100,7 +100,7 @@ pub async fn mcp_everything() -> Service {
 
 /// What shows that a program is ready.
 #[derive(Clone, Copy)]
-enum Ready {
+pub(super) enum Ready {
     /// `GET` of this path gives a 2xx.
     Succeeds(&'static str),
     /// `GET` of this path gives any answer.
@@ -108,7 +108,7 @@ enum Ready {
 }
 
 /// Starts a program on a free port; on another one, where somebody else took the port meanwhile.
-async fn start(name: &str, ready: Ready, build: impl Fn(u16, &Path) -> Command) -> Service {
+pub(super) async fn start(name: &str, ready: Ready, build: impl Fn(u16, &Path) -> Command) -> Service {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -141,7 +141,7 @@ fn written(dir: &Path, name: &str, text: &str) -> PathBuf {
 
 /// A command without this process's environment: a server with a tool that shows its environment must have no secret
 /// in it.
-fn bare(program: &Path, dir: &Path) -> Command {
+pub(super) fn bare(program: &Path, dir: &Path) -> Command {
     let mut command = command(program);
     command.env_clear().env("PATH", path()).env("HOME", dir).current_dir(dir);
     command
@@ -151,9 +151,10 @@ fn installed(tool: &str) -> PathBuf {
     find(tool).unwrap_or_else(|| panic!("{tool} is not on PATH: run tests/setup.sh"))
 }
 
-fn in_bench(file: &str) -> PathBuf {
-    let bench = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/testbench"));
-    let file = bench.join(file);
-    assert!(file.is_file(), "{} is not there: run tests/setup.sh", file.display());
-    file
+/// A file that `tests/setup.sh` installs under `target/testbench`.
+pub(super) fn in_bench(file: &str) -> PathBuf {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/testbench")).join(file);
+    let argument = if file.starts_with("aws/") { " aws" } else { "" };
+    assert!(path.is_file(), "{} is not there: run tests/setup.sh{argument}", path.display());
+    path
 }

@@ -1,0 +1,225 @@
+//! What infra/template.yaml promises: who may do what, a table as the code makes it, and numbers that fit each other.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use sentinel_aws::{Answer, CallLimits, client_for_engine, create_table};
+use serde_json::{Map, Value, json};
+
+fn infra() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../infra"))
+}
+
+fn template() -> Value {
+    let text = fs::read_to_string(infra().join("template.yaml")).unwrap();
+    serde_saphyr::from_str(&text).unwrap()
+}
+
+fn resources_of(template: &Value, kind: &str) -> BTreeMap<String, Value> {
+    let all = template["Resources"].as_object().unwrap();
+    let of_kind = all.iter().filter(|(_, resource)| resource["Type"] == kind);
+    of_kind.map(|(name, resource)| (name.clone(), resource["Properties"].clone())).collect()
+}
+
+/// `Fn::If` with nothing in its other branch: the condition, and what holds under it.
+fn under_condition(value: &Value) -> Option<(&Value, &Value)> {
+    let [condition, then, otherwise] = value.get("Fn::If")?.as_array()?.as_slice() else { return None };
+    assert_eq!(otherwise, &json!({"Ref": "AWS::NoValue"}), "{value}");
+    Some((condition, then))
+}
+
+/// What a policy applies to, in a word. Fails on everything that could stand for more than one resource unseen.
+fn resource(value: &Value) -> String {
+    let text = if let Some([of, "Arn"]) = strings(&value["Fn::GetAtt"]).as_deref() {
+        format!("{of}.Arn")
+    } else if let Some(text) = value["Fn::Sub"].as_str().or(value["Ref"].as_str()) {
+        text.to_owned()
+    } else {
+        panic!("a resource that is not one of the template's: {value}");
+    };
+    assert!(!text.contains(['*', '?']), "a wildcard in {value}");
+    text
+}
+
+fn strings(value: &Value) -> Option<Vec<&str>> {
+    value.as_array()?.iter().map(Value::as_str).collect()
+}
+
+/// A role as iam.expected.json writes it.
+fn grants(role: &Value) -> Vec<Value> {
+    let mut grants = Vec::new();
+    for policy in role["Policies"].as_array().unwrap() {
+        for statement in policy["PolicyDocument"]["Statement"].as_array().unwrap() {
+            let (condition, statement) = match under_condition(statement) {
+                Some((condition, statement)) => (Some(condition), statement),
+                None => (None, statement),
+            };
+            let statement = statement.as_object().unwrap();
+            let keys: Vec<_> = statement.keys().map(String::as_str).collect();
+            assert_eq!(keys, ["Action", "Effect", "Resource"], "nothing that turns a statement around");
+            assert_eq!(statement["Effect"], "Allow");
+            let mut actions = strings(&statement["Action"]).expect("a list of actions");
+            actions.sort_unstable();
+            let mut grant = json!({"Action": actions, "Resource": resource(&statement["Resource"])});
+            if let Some(condition) = condition {
+                grant["If"] = condition.clone();
+            }
+            grants.push(grant);
+        }
+    }
+    if let Some(managed) = role.get("ManagedPolicyArns") {
+        let (condition, policies) =
+            under_condition(managed).expect("AWS's own policies only under a condition");
+        for policy in policies.as_array().unwrap() {
+            grants.push(json!({"If": condition, "ManagedPolicy": policy["Fn::Sub"]}));
+        }
+    }
+    grants
+}
+
+#[test]
+fn every_role_may_do_what_the_list_says_and_nothing_else() {
+    let template = template();
+    let expected = fs::read_to_string(infra().join("iam.expected.json")).unwrap();
+    let expected: Map<String, Value> = serde_json::from_str(&expected).unwrap();
+    let roles = resources_of(&template, "AWS::IAM::Role");
+    let names: Vec<_> = roles.keys().collect();
+    assert_eq!(names, expected.keys().collect::<Vec<_>>(), "a role more or less");
+    for (name, role) in &roles {
+        let keys: Vec<_> = role.as_object().unwrap().keys().map(String::as_str).collect();
+        for key in keys {
+            assert!(
+                ["AssumeRolePolicyDocument", "ManagedPolicyArns", "Policies"].contains(&key),
+                "{name}: {key}"
+            );
+        }
+        let trust = json!([{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]);
+        assert_eq!(role["AssumeRolePolicyDocument"]["Statement"], trust, "{name}");
+        assert_eq!(Value::from(grants(role)), expected[name], "{name}: {:#}", Value::from(grants(role)));
+    }
+    // Permissions hang on roles only, and each function has its own.
+    for kind in ["AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy"] {
+        assert!(resources_of(&template, kind).is_empty(), "{kind}");
+    }
+    let functions = resources_of(&template, "AWS::Serverless::Function");
+    assert!(!functions.is_empty());
+    for (name, function) in functions {
+        let role = format!("{}Role", name.strip_suffix("Function").unwrap());
+        assert_eq!(function["Role"], json!({"Fn::GetAtt": [role, "Arn"]}), "{name}");
+        assert!(function.get("Policies").is_none(), "{name}: SAM would write a policy of its own");
+    }
+}
+
+#[test]
+fn the_networks_wildcard_policy_needs_a_network() {
+    let template = template();
+    let unset = |name: &str| json!({"Fn::Equals": [{"Fn::Join": ["", {"Ref": name}]}, ""]});
+    let set = |name: &str| json!({"Fn::Not": [unset(name)]});
+    assert_eq!(
+        template["Conditions"]["InVpc"],
+        json!({"Fn::Or": [set("SubnetIds"), set("SecurityGroupIds")]})
+    );
+    assert_eq!(template["Conditions"]["HasIngestSecrets"], set("IngestSecretArns"));
+    assert_eq!(template["Conditions"]["HasWorkerSecrets"], set("WorkerSecretArns"));
+    for name in ["SubnetIds", "SecurityGroupIds", "IngestSecretArns", "WorkerSecretArns"] {
+        assert_eq!(template["Parameters"][name]["Default"], "", "{name}");
+    }
+}
+
+/// What the code sends to make its table.
+async fn asked_for() -> BTreeMap<String, Value> {
+    let asked = Arc::new(Mutex::new(BTreeMap::new()));
+    let log = Arc::clone(&asked);
+    let engine = move |operation: &str, body: &[u8]| {
+        log.lock().unwrap().insert(operation.to_owned(), serde_json::from_slice(body).unwrap());
+        let body = match operation {
+            "DescribeTable" => json!({"Table": {"TableStatus": "ACTIVE"}}),
+            "DescribeTimeToLive" => json!({"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}}),
+            _ => json!({}),
+        };
+        Answer { status: 200, body: body.to_string() }
+    };
+    let client = client_for_engine(Arc::new(engine), CallLimits::EMBEDDED);
+    create_table(&client, "incidents").await.unwrap();
+    asked.lock().unwrap().clone()
+}
+
+/// A list of objects, in the order of one of their values.
+fn by(key: &str, list: &Value) -> Vec<Value> {
+    let mut list = list.as_array().unwrap().clone();
+    list.sort_by_key(|item| item[key].to_string());
+    list
+}
+
+#[tokio::test]
+async fn the_table_is_the_one_that_the_code_makes() {
+    let asked = asked_for().await;
+    let created = &asked["CreateTable"];
+    let template = template();
+    let table = &template["Resources"]["Table"]["Properties"];
+    assert_eq!(table["KeySchema"], created["KeySchema"]);
+    assert_eq!(
+        by("AttributeName", &table["AttributeDefinitions"]),
+        by("AttributeName", &created["AttributeDefinitions"])
+    );
+    let indexes = by("IndexName", &created["GlobalSecondaryIndexes"]);
+    assert_eq!(by("IndexName", &table["GlobalSecondaryIndexes"]), indexes);
+    assert!(!indexes.is_empty());
+    assert_eq!(table["BillingMode"], created["BillingMode"]);
+    assert_eq!(table["TimeToLiveSpecification"], asked["UpdateTimeToLive"]["TimeToLiveSpecification"]);
+    // What the embedded table has no need of.
+    assert_eq!(table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], true);
+    assert_eq!(table["SSESpecification"]["SSEEnabled"], true);
+    assert_eq!(template["Resources"]["Table"]["DeletionPolicy"], "RetainExceptOnCreate");
+}
+
+#[test]
+fn the_workers_numbers_fit_each_other() {
+    let template = template();
+    let parameter = |name: &str, key: &str| template["Parameters"][name][key].as_i64().unwrap();
+    assert_eq!(parameter("QueueVisibilityTimeout", "Default"), 6 * parameter("WorkerTimeout", "Default"));
+    assert_eq!(parameter("WorkerTimeout", "Default"), 720);
+    assert_eq!(parameter("WorkerConcurrency", "MinValue"), 2);
+    assert_eq!(parameter("WorkerBatchSize", "Default"), 4);
+
+    let worker = &template["Resources"]["WorkerFunction"]["Properties"];
+    let concurrency = json!({"Ref": "WorkerConcurrency"});
+    let (_, reserved) = under_condition(&worker["ReservedConcurrentExecutions"]).unwrap();
+    assert_eq!(reserved, &concurrency, "not below what SQS is allowed to start");
+    let jobs = &worker["Events"]["Jobs"]["Properties"];
+    assert_eq!(jobs["ScalingConfig"]["MaximumConcurrency"], concurrency);
+    assert_eq!(jobs["FunctionResponseTypes"], json!(["ReportBatchItemFailures"]));
+    assert_eq!(jobs["BatchSize"], json!({"Ref": "WorkerBatchSize"}));
+    assert_eq!(worker["Timeout"], json!({"Ref": "WorkerTimeout"}));
+
+    let queue = &template["Resources"]["Queue"]["Properties"];
+    assert_eq!(queue["VisibilityTimeout"], json!({"Ref": "QueueVisibilityTimeout"}));
+    assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], 3);
+    assert_eq!(
+        queue["RedrivePolicy"]["deadLetterTargetArn"],
+        json!({"Fn::GetAtt": ["DeadLetterQueue", "Arn"]})
+    );
+}
+
+#[test]
+fn the_routes_are_the_ones_that_ingest_answers() {
+    let template = template();
+    let routes = resources_of(&template, "AWS::ApiGatewayV2::Route");
+    let mut keys: Vec<_> = routes.values().map(|route| route["RouteKey"].as_str().unwrap()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["GET /healthz", "POST /webhook/alertmanager"]);
+    let integration = &template["Resources"]["IngestIntegration"]["Properties"];
+    assert_eq!(integration["PayloadFormatVersion"], "2.0");
+    // A stage with a name would stand in front of the path.
+    assert_eq!(template["Resources"]["ApiStage"]["Properties"]["StageName"], "$default");
+}
