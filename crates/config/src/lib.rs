@@ -13,7 +13,7 @@ pub use diagnostic::{Diagnostic, Place, Problems, Severity};
 pub use read::CardPlaces;
 pub use settings::{
     Api, Budget, Dispatcher, Ingest, Level, Mode, Network, OpenAi, Price, RequireApproval, Server, Settings,
-    SinkKind, SinkSettings, Watcher,
+    SinkKind, SinkSettings, Watcher, WatcherKind,
 };
 pub use source::{Source, built_in, locate};
 

@@ -31,7 +31,7 @@ pub struct Settings {
     pub servers: Vec<Server>,
     /// Where reports go. A sink named `log` exists even if the file defines none.
     pub sinks: Vec<SinkSettings>,
-    /// What is polled. Not built yet.
+    /// What is polled.
     pub watchers: Vec<Watcher>,
     /// Exceptions from the address policy.
     pub network: Network,
@@ -283,19 +283,48 @@ pub enum SinkKind {
     Unbuilt(String),
 }
 
-/// Something that is polled for alerts. Not built yet.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// What a watcher asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WatcherKind {
+    /// A Prometheus, or what speaks its HTTP API.
+    Prometheus,
+    /// An Alertmanager, or what speaks its API v2.
+    Alertmanager,
+}
+
+impl WatcherKind {
+    /// As the file spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Prometheus => "prometheus",
+            Self::Alertmanager => "alertmanager",
+        }
+    }
+}
+
+/// Something that is polled for alerts.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Watcher {
     /// Its name.
     pub name: String,
-    /// Base address of the Prometheus API.
+    /// What it asks.
+    pub kind: WatcherKind,
+    /// The server's address as written, with or without its API's path.
     pub endpoint: Url,
-    /// Time between two polls.
+    /// Time between two polls of `up`; on Lambda a schedule says, a minute at least.
     pub poll_interval: Duration,
     /// The longest one poll may take.
     pub timeout: Duration,
     /// The resources that it looks for; empty: all.
     pub resources: Vec<String>,
+}
+
+/// Without the address's query, which may hold a key.
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.endpoint.host_str();
+        f.debug_struct("Watcher").field("name", &self.name).field("host", &host).finish_non_exhaustive()
+    }
 }
 
 /// Exceptions from the address policy, by exact host name or address.

@@ -56,7 +56,7 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     95 mcp-servers[2].connector-id: accepted, not built yet: connectors and tunnels, which only OpenAI can call
     104 sinks[1].type: accepted, not built yet: sinks of type slack
     105 sinks[2].type: accepted, not built yet: sinks of type webhook
-    108 watchers[0]: accepted, not built yet: watchers
+    108 watchers[0].endpoint: XX
     "#);
 
     let s = &loaded.settings;
@@ -157,7 +157,7 @@ fn the_snake_case_shape_of_spec_002_loads() {
     assert!(s.cards[0].prompt.text.starts_with("Requests are slow."));
     assert_eq!(s.cards[0].resource.matchers[0].to_string(), r#"alertname="web-tier""#);
     assert_eq!(s.cards[0].sinks, ["slack:oncall-web"]);
-    assert_eq!(s.watchers[0].name, "prometheus");
+    assert_eq!((s.watchers[0].name.as_str(), s.watchers[0].kind), ("prometheus", WatcherKind::Prometheus));
     s.refuse_unbuilt_protection().unwrap();
 }
 

@@ -11,7 +11,7 @@ use sentinel_core::report::{Check, Verdict};
 use serde_json::Value;
 
 use crate::fence::clip;
-use crate::playbook::{CompileProblem, Part};
+use crate::problem::{CompileProblem, Part};
 
 /// What a rule may speak of.
 const VARIABLES: [&str; 5] = ["alert", "labels", "evidence", "tools", "report"];

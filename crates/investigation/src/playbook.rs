@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::checklist::Checklist;
 use crate::fence::{fenced, shorten};
 use crate::placeholders::translate;
+use crate::problem::{CompileProblem, Part};
 use crate::situation::{Situation, VARIABLES};
 
 /// What a template may do: an endless loop ends, and so does one that writes for ever.
@@ -33,30 +34,6 @@ pub struct Playbook {
 
 const PROMPT: &str = "prompt";
 const SYSTEM_NAME: &str = "system";
-
-/// Which part of a card a problem is in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Part {
-    /// Its prompt.
-    Prompt,
-    /// Its n-th evidence call, from 0.
-    Evidence(usize),
-    /// Its n-th checklist rule, from 0.
-    Rule(usize),
-}
-
-/// Something in a card that does not compile.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CompileProblem {
-    /// Where in the card.
-    pub part: Part,
-    /// The line within that part's text, from 1, where it is known.
-    pub line: Option<u32>,
-    /// What is wrong.
-    pub message: String,
-    /// What would be right.
-    pub help: String,
-}
 
 impl Playbook {
     /// Compiles a card.

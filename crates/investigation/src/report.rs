@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::evidence::{CallStatus, EvidenceRecord, normal_id};
 use crate::fence::clip;
 use crate::quotes::{self, Mark, Searchable};
+use crate::schema::{problems, validator};
 use crate::situation::Situation;
-use crate::tools::{problems, validator};
 
 /// The JSON Schema of what the model hands to `submit_report`. No property is optional and no other is allowed, so
 /// that it also serves where a model is held to it strictly.

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::Validator;
 use sentinel_core::card::ToolId;
 use serde_json::{Map, Value, json};
 
 use crate::fence::{clip, sha256};
 use crate::ports::{ToolDefinition, ToolSpec};
 use crate::report;
+use crate::schema::{problems, validator};
 
 /// Looks further into stored evidence.
 pub(crate) const READ_EVIDENCE: &str = "read_evidence";
@@ -120,25 +121,6 @@ fn admit(name: &str, tool: &ToolId, definitions: &[ToolDefinition]) -> Result<To
         description: clip(&definition.description, LONGEST_DESCRIPTION),
         parameters: definition.input_schema.clone(),
     })
-}
-
-/// A validator that takes linear time: the schemas are a server's, the values a model's. References to other
-/// documents are not followed.
-pub(crate) fn validator(schema: &Value) -> Result<Validator, String> {
-    jsonschema::options()
-        .with_pattern_options(PatternOptions::regex().size_limit(1 << 20))
-        .build(schema)
-        .map_err(|e| clip(&e.to_string(), 300))
-}
-
-/// What is wrong with a value, at most the first five problems.
-pub(crate) fn problems(validator: &Validator, value: &Value) -> Vec<String> {
-    let problem = |e: jsonschema::ValidationError<'_>| {
-        let path = e.instance_path().to_string();
-        let place = if path.is_empty() { "the arguments".to_owned() } else { path };
-        format!("{place}: {}", clip(&e.to_string(), 240))
-    };
-    validator.iter_errors(value).take(5).map(problem).collect()
 }
 
 /// Decides about every call of a run.

@@ -1,7 +1,6 @@
 //! `incident-cards`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,9 +16,6 @@ use crate::reader::{Field, Keys, MAP, Reader, Section, shown};
 use crate::settings::{OpenAi, Server, SinkSettings};
 use crate::source::built_in_prompt;
 use crate::tree::Value;
-
-/// How many model turns one investigation may have.
-pub(super) const ITERATIONS: RangeInclusive<u32> = 1..=20;
 
 const CARD: Keys = &[
     ("name", &[]),
@@ -125,7 +121,8 @@ fn card(
     let (model, sinks, dedupe_by) = (r.optional_text(s, "model"), sinks(r, s, c.sinks), dedupe_by(r, s));
     let (wait, reinvestigate_after) =
         (s.get("wait").and_then(|f| r.duration(&f, Duration::ZERO)), reinvestigate(r, s));
-    let max_iterations = r.number_or(s, "max-iterations", ITERATIONS, c.defaults.max_iterations);
+    let max_iterations =
+        r.number_or(s, "max-iterations", super::general::ITERATIONS, c.defaults.max_iterations);
     let continues = r.flag(s, "continue", false);
     let card = Card {
         name: name?,

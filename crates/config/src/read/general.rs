@@ -1,6 +1,7 @@
 //! The sections that are not lists of named things.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -8,6 +9,9 @@ use url::Url;
 
 use crate::reader::{Field, Keys, Reader, Section};
 use crate::settings::{Api, Budget, Dispatcher, Ingest, Network, OpenAi, Price};
+
+/// How many model turns one investigation may have.
+pub(super) const ITERATIONS: RangeInclusive<u32> = 1..=20;
 
 const INGEST: Keys =
     &[("allow-anonymous", &[]), ("bearer", &[]), ("basic", &[]), ("header", &[]), ("hmac", &[])];
@@ -221,7 +225,7 @@ pub(super) fn defaults(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Defaults
         r.choice(&f, &[("exponential", ())]);
     }
     Defaults {
-        max_iterations: r.number_or(&s, "max-iterations", super::cards::ITERATIONS, 6),
+        max_iterations: r.number_or(&s, "max-iterations", ITERATIONS, 6),
         timeout: r.duration_or(&s, "timeout", Duration::from_mins(10)),
         max_tool_output_tokens: r.number_or(&s, "max-tool-output-tokens", 50..=1_000_000, 2_000),
         attempts: r.number_or(&retry, "attempts", 1..=20, 3),

@@ -82,7 +82,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
     let resources = resources::resources(r, &top);
     let servers = servers::servers(r, &top, &network);
     let sinks = sinks::sinks(r, &top);
-    let watchers = sinks::watchers(r, &top, &resources);
+    let watchers = sinks::watchers(r, &top, &resources, &network);
     let context = cards::Context {
         resources: &resources,
         servers: &servers,

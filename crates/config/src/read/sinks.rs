@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use sentinel_core::card::Resource;
 
+use super::general::warn_refused;
 use super::{LEVELS, unique};
 use crate::nearest;
 use crate::reader::{Keys, Reader, Section, shown};
-use crate::settings::{Level, SinkKind, SinkSettings, Watcher};
+use crate::settings::{Level, Network, SinkKind, SinkSettings, Watcher, WatcherKind};
 
 const SINK: Keys = &[
     ("name", &[]),
@@ -30,6 +31,8 @@ const SINK_TYPES: &[(&str, &str)] = &[
     ("log", "logger"),
 ];
 const EVENTS: &[(&str, ())] = &[("started", ()), ("findings", ()), ("updated", ()), ("resolved", ())];
+const WATCHER_TYPES: &[(&str, WatcherKind)] =
+    &[("prometheus", WatcherKind::Prometheus), ("alertmanager", WatcherKind::Alertmanager)];
 const WATCHER: Keys = &[
     ("type", &["watcher-type"]),
     ("name", &[]),
@@ -85,18 +88,25 @@ pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>) -> Vec<SinkSettings> 
     all
 }
 
-pub(super) fn watchers(r: &mut Reader<'_>, top: &Section<'_>, resources: &[Resource]) -> Vec<Watcher> {
+pub(super) fn watchers(
+    r: &mut Reader<'_>,
+    top: &Section<'_>,
+    resources: &[Resource],
+    network: &Network,
+) -> Vec<Watcher> {
     let (mut all, mut names) = (vec![], BTreeMap::new());
     for field in r.items(top, "watchers") {
         let s = r.section(&field, WATCHER);
-        if let Some(f) = s.get("type") {
-            r.choice(&f, &[("prometheus", ())]);
-        }
+        let kind = s.get("type").and_then(|f| r.choice(&f, WATCHER_TYPES)).unwrap_or(WatcherKind::Prometheus);
         // The specification's own example has a watcher without a name.
-        let name = r.optional_text(&s, "name").unwrap_or_else(|| "prometheus".into());
+        let name = r.optional_text(&s, "name").unwrap_or_else(|| kind.as_str().into());
         let endpoint =
             r.required(&s, "endpoint", "write the API's address, such as https://prom.example/api/v1");
-        let endpoint = endpoint.and_then(|f| r.url(&f));
+        let endpoint = endpoint.and_then(|f| {
+            let url = r.url(&f);
+            warn_refused(r, &f, &url, network);
+            url
+        });
         let poll_interval = r.duration_or(&s, "poll-interval", Duration::from_secs(15));
         let timeout = r.duration_or(&s, "timeout", Duration::from_secs(10));
         let mut wanted = vec![];
@@ -116,11 +126,10 @@ pub(super) fn watchers(r: &mut Reader<'_>, top: &Section<'_>, resources: &[Resou
             }
             wanted.push(name);
         }
-        r.unbuilt(&field, "watchers", "nothing is polled; let Alertmanager post its webhook");
         if let Some(endpoint) = endpoint
             && unique(r, &mut names, &s, &name, "watcher")
         {
-            all.push(Watcher { name, endpoint, poll_interval, timeout, resources: wanted });
+            all.push(Watcher { name, kind, endpoint, poll_interval, timeout, resources: wanted });
         }
     }
     all
