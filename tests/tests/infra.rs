@@ -223,3 +223,47 @@ fn the_routes_are_the_ones_that_ingest_answers() {
     // A stage with a name would stand in front of the path.
     assert_eq!(template["Resources"]["ApiStage"]["Properties"]["StageName"], "$default");
 }
+
+#[test]
+fn the_dashboard_can_be_read_and_shows_what_is_measured() {
+    let template = template();
+    let body = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"].as_str().unwrap();
+    let body: Value = serde_json::from_str(body).unwrap();
+    let metrics = body["widgets"].as_array().unwrap().iter().map(|widget| &widget["properties"]["metrics"]);
+    let shown: String = metrics.map(Value::to_string).collect();
+    for name in [
+        "AlertsReceived",
+        "AlertsAccepted",
+        "Duplicates",
+        "Unmatched",
+        "Refused",
+        "AlertToClaimMs",
+        "ClaimToStartMs",
+        "StartToReportMs",
+        "Turns",
+        "ToolMs",
+        "Tokens",
+        "Usd",
+        "Retries",
+        "SinkResults",
+        "ApproximateNumberOfMessagesVisible",
+    ] {
+        assert!(shown.contains(name), "{name} is not on the dashboard");
+    }
+}
+
+#[test]
+fn each_alarm_tells_the_topic_where_there_is_one() {
+    let alarms = resources_of(&template(), "AWS::CloudWatch::Alarm");
+    let topic = json!({"Fn::If": ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]});
+    for (name, alarm) in &alarms {
+        assert_eq!(alarm["AlarmActions"], topic, "{name}");
+        assert_eq!(alarm["OKActions"], topic, "{name}");
+    }
+    let watched: Vec<_> = alarms.values().map(|alarm| alarm["MetricName"].as_str().unwrap()).collect();
+    let all =
+        ["ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "Errors", "Throttles", "Usd"];
+    for metric in all {
+        assert!(watched.contains(&metric), "no alarm on {metric}");
+    }
+}
