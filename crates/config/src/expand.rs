@@ -1,21 +1,37 @@
-//! `${NAME}` in a scalar. Substituted after the YAML is parsed, so that a value cannot add keys.
+//! `${NAME}` and `${secret:…}` in a scalar. Substituted after the YAML is parsed, so that a value cannot add keys.
+
+use std::collections::BTreeMap;
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// What references stand for.
+#[derive(Clone, Copy)]
+pub(crate) struct Values<'a> {
+    /// The environment.
+    pub(crate) env: &'a dyn Fn(&str) -> Option<String>,
+    /// Whole secrets of the secret store, by ARN or name.
+    pub(crate) secrets: &'a BTreeMap<String, SecretString>,
+}
 
 /// What a scalar came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Expanded {
-    /// Text, and whether any of it came from the environment.
+    /// Text, and whether any of it came from the environment or the secret store.
     Text(String, bool),
     /// These variables are unset or empty.
     Unset(Vec<String>),
-    /// It refers to the secret store.
-    SecretStore,
+    /// It refers to a secret that was not read.
+    Unread,
+    /// The secret was read, and has no value of this key.
+    NoKey(String),
     /// Not a reference that could be resolved.
     Malformed,
 }
 
-/// Replaces `${NAME}` by the environment's value; `$${` stands for `${`.
-pub(crate) fn expand(raw: &str, env: &dyn Fn(&str) -> Option<String>) -> Expanded {
-    let (mut text, mut unset, mut from_env) = (String::new(), vec![], false);
+/// Replaces `${NAME}` by the environment's value and `${secret:ID}` by the secret's text, or by the value of one key of
+/// a secret that is a JSON object: `${secret:ID#key}`. `$${` stands for `${`.
+pub(crate) fn expand(raw: &str, values: &Values<'_>) -> Expanded {
+    let (mut text, mut unset, mut given) = (String::new(), vec![], false);
     let mut rest = raw;
     while let Some((before, after)) = rest.split_once("${") {
         if let Some(before) = before.strip_suffix('$') {
@@ -26,21 +42,48 @@ pub(crate) fn expand(raw: &str, env: &dyn Fn(&str) -> Option<String>) -> Expande
         }
         text.push_str(before);
         let Some((name, tail)) = after.split_once('}') else { return Expanded::Malformed };
-        if name.strip_prefix("secret:").is_some_and(|arn| !arn.is_empty()) {
-            return Expanded::SecretStore;
-        }
-        if !is_name(name) {
+        if let Some((id, key)) = secret(name) {
+            let Some(whole) = values.secrets.get(id) else { return Expanded::Unread };
+            let Some(value) = value(whole, key) else {
+                return Expanded::NoKey(key.unwrap_or_default().to_owned());
+            };
+            text.push_str(&value);
+        } else if !is_name(name) {
             return Expanded::Malformed;
+        } else if let Some(value) = (values.env)(name).filter(|value| !value.is_empty()) {
+            text.push_str(&value);
+        } else {
+            unset.push(name.to_owned());
         }
-        match env(name).filter(|value| !value.is_empty()) {
-            Some(value) => text.push_str(&value),
-            None => unset.push(name.to_owned()),
-        }
-        from_env = true;
+        given = true;
         rest = tail;
     }
     text.push_str(rest);
-    if unset.is_empty() { Expanded::Text(text, from_env) } else { Expanded::Unset(unset) }
+    if unset.is_empty() { Expanded::Text(text, given) } else { Expanded::Unset(unset) }
+}
+
+/// The secrets that a scalar refers to, by ARN or name.
+pub(crate) fn secret_ids(raw: &str) -> impl Iterator<Item = &str> {
+    let references = raw.split("${").skip(1).filter_map(|after| after.split_once('}'));
+    references.filter_map(|(name, _)| Some(secret(name)?.0))
+}
+
+/// `secret:ID` or `secret:ID#key`.
+fn secret(name: &str) -> Option<(&str, Option<&str>)> {
+    let reference = name.strip_prefix("secret:")?;
+    let (id, key) = reference.split_once('#').map_or((reference, None), |(id, key)| (id, Some(key)));
+    (!id.is_empty() && key != Some("")).then_some((id, key))
+}
+
+/// A secret's text, or the value of one of its keys.
+fn value(whole: &SecretString, key: Option<&str>) -> Option<String> {
+    let Some(key) = key else { return Some(whole.expose_secret().to_owned()) };
+    let object: serde_json::Value = serde_json::from_str(whole.expose_secret()).ok()?;
+    match object.get(key)? {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -52,34 +95,56 @@ fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn env(name: &str) -> Option<String> {
-        match name {
+    fn expanded(raw: &str) -> Expanded {
+        let env = |name: &str| match name {
             "A" => Some("x${B}".into()),
             "EMPTY" => Some(String::new()),
             _ => None,
-        }
+        };
+        let secrets = [("arn:aws:x", "whole"), ("json", r#"{"user": "u", "port": 5, "list": []}"#)];
+        let secrets = secrets.map(|(id, text)| (id.to_owned(), text.into())).into();
+        expand(raw, &Values { env: &env, secrets: &secrets })
+    }
+
+    fn text(text: &str) -> Expanded {
+        Expanded::Text(text.into(), true)
     }
 
     #[test]
     fn a_value_is_not_expanded_again() {
-        assert_eq!(expand("-${A}-", &env), Expanded::Text("-x${B}-".into(), true));
+        assert_eq!(expanded("-${A}-"), text("-x${B}-"));
     }
 
     #[test]
     fn two_dollars_stand_for_one() {
-        assert_eq!(expand("$${A} $5", &env), Expanded::Text("${A} $5".into(), false));
+        assert_eq!(expanded("$${A} $5"), Expanded::Text("${A} $5".into(), false));
     }
 
     #[test]
     fn every_unset_name_is_told_and_empty_counts_as_unset() {
-        assert_eq!(expand("${EMPTY}${A}${C}", &env), Expanded::Unset(vec!["EMPTY".into(), "C".into()]));
+        assert_eq!(expanded("${EMPTY}${A}${C}"), Expanded::Unset(vec!["EMPTY".into(), "C".into()]));
     }
 
     #[test]
-    fn the_secret_store_and_nonsense_are_told_apart() {
-        assert_eq!(expand("${secret:arn:aws:x#key}", &env), Expanded::SecretStore);
-        for raw in ["${", "${}", "${a b}", "${secret:}", "${1A}"] {
-            assert_eq!(expand(raw, &env), Expanded::Malformed, "{raw}");
+    fn a_secret_stands_whole_or_by_one_of_its_keys() {
+        assert_eq!(expanded("${secret:arn:aws:x}"), text("whole"));
+        assert_eq!(expanded("Bearer ${secret:json#user}:${secret:json#port}"), text("Bearer u:5"));
+        assert_eq!(expanded("${secret:json#absent}"), Expanded::NoKey("absent".into()));
+        assert_eq!(expanded("${secret:json#list}"), Expanded::NoKey("list".into()));
+        assert_eq!(expanded("${secret:arn:aws:x#user}"), Expanded::NoKey("user".into()));
+        assert_eq!(expanded("${secret:other}"), Expanded::Unread);
+    }
+
+    #[test]
+    fn the_secrets_that_a_text_needs_are_listed() {
+        let ids: Vec<&str> = secret_ids("${secret:a#k} ${B} ${secret:c}${secret:}").collect();
+        assert_eq!(ids, ["a", "c"]);
+    }
+
+    #[test]
+    fn nonsense_is_told() {
+        for raw in ["${", "${}", "${a b}", "${secret:}", "${secret:#k}", "${secret:a#}", "${1A}"] {
+            assert_eq!(expanded(raw), Expanded::Malformed, "{raw}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Typed reading of the located tree. Every reader says what is wrong and goes on: problems are reported all at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -9,8 +9,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::Reading;
 use crate::diagnostic::{Diagnostic, Place, Severity};
-use crate::expand::{Expanded, expand};
+use crate::expand::{Expanded, Values, expand, secret_ids};
 use crate::settings::refusal;
 use crate::source::Source;
 use crate::tree::{Entry, Node, Position, Value};
@@ -60,15 +61,26 @@ const DURATION_HELP: &str =
 /// Collects what is found while reading.
 pub(crate) struct Reader<'a> {
     pub(crate) source: &'a Source,
-    env: &'a dyn Fn(&str) -> Option<String>,
+    values: Values<'a>,
+    reading: Reading,
     pub(crate) diagnostics: Vec<Diagnostic>,
     pub(crate) protecting: Vec<Diagnostic>,
     pub(crate) secrets: Vec<SecretString>,
+    /// The secrets of the secret store that are referred to.
+    pub(crate) secret_ids: BTreeSet<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(source: &'a Source, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { source, env, diagnostics: vec![], protecting: vec![], secrets: vec![] }
+    pub(crate) fn new(source: &'a Source, values: Values<'a>, reading: Reading) -> Self {
+        Self {
+            source,
+            values,
+            reading,
+            diagnostics: vec![],
+            protecting: vec![],
+            secrets: vec![],
+            secret_ids: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn place_at(&self, at: Position, key: &str) -> Place {
@@ -199,8 +211,20 @@ impl<'a> Reader<'a> {
             self.wrong_type(field, expected);
             return None;
         };
-        match expand(text, self.env) {
-            Expanded::Text(text, from_env) => Some((text, from_env)),
+        let wanted = self.reading.wants(&field.path);
+        let ids: Vec<&str> = secret_ids(text).collect();
+        if wanted {
+            self.secret_ids.extend(ids.iter().map(|id| (*id).to_owned()));
+        }
+        match expand(text, &self.values) {
+            Expanded::Text(text, given) => {
+                if !ids.is_empty() {
+                    self.secrets.push(SecretString::from(text.clone()));
+                }
+                Some((text, given))
+            }
+            // What another part of Sentinel is told need not be known here.
+            Expanded::Unset(_) | Expanded::Unread | Expanded::NoKey(_) if !wanted => None,
             Expanded::Unset(names) => {
                 let names: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
                 let (are, them) = if names.len() == 1 { ("is", "it") } else { ("are", "them") };
@@ -211,8 +235,20 @@ impl<'a> Reader<'a> {
                 );
                 None
             }
-            Expanded::SecretStore => {
-                self.unbuilt_protection(field, "values from the secret store (`${secret:…}`)");
+            Expanded::Unread => {
+                let place = self.place(field);
+                let found =
+                    place.warning("is read from the secret store at the start, and not checked here", "");
+                self.diagnostics.push(found);
+                self.protecting.push(place.error("was not read from the secret store", ""));
+                None
+            }
+            Expanded::NoKey(key) => {
+                self.error(
+                    field,
+                    format!("the secret has no key `{key}` with a text"),
+                    "what follows `#` is a key of a secret that is a JSON object",
+                );
                 None
             }
             Expanded::Malformed => {
@@ -287,7 +323,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn secret_or_unset(&mut self, field: &Field<'_>) -> Option<SecretString> {
         match &field.node.value {
             Value::Scalar { text, .. }
-                if text.is_empty() || matches!(expand(text, self.env), Expanded::Unset(_)) =>
+                if text.is_empty() || matches!(expand(text, &self.values), Expanded::Unset(_)) =>
             {
                 None
             }
@@ -297,7 +333,7 @@ impl<'a> Reader<'a> {
 
     /// A variable of the environment, for a key whose default is one.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
-        (self.env)(name).filter(|v| !v.is_empty())
+        (self.values.env)(name).filter(|v| !v.is_empty())
     }
 
     /// A list of texts, none where the key is absent.

@@ -114,8 +114,20 @@ pub struct Ingest {
     pub basic: Vec<(String, SecretString)>,
     /// Header name (lower case) and value.
     pub header: Vec<(String, SecretString)>,
-    /// Keys of Grafana's signature. Not built yet: see [`Settings::protecting_unbuilt`].
-    pub hmac: Vec<SecretString>,
+    /// Grafana's signature.
+    pub hmac: Vec<Hmac>,
+}
+
+/// How a webhook's body is signed: hexadecimal HMAC-SHA256, as Grafana's webhook contact point does.
+#[derive(Clone, Debug)]
+pub struct Hmac {
+    /// The shared key.
+    pub secret: SecretString,
+    /// The header with the signature (lower case).
+    pub header: String,
+    /// The header with the time in Unix seconds (lower case). `None`: the file names none, so that a signature without
+    /// a time is taken too.
+    pub timestamp_header: Option<String>,
 }
 
 impl Ingest {

@@ -172,7 +172,6 @@ fn what_would_protect_and_is_not_built_refuses_the_start() {
                 incident-cards: [{name: c, resource: X, prompt: look, tools: [s.t], MORE}]";
     for (text, key) in [
         ("tools: {require-lock: true}".into(), "tools.require-lock"),
-        ("ingest: {hmac: [{secret: \"${TOKEN}\"}]}".into(), "ingest.hmac"),
         ("budget: {per-hour: 3}".into(), "budget"),
         ("ingest: {bearer: [\"${secret:arn:aws:secretsmanager:x#key}\"]}".into(), "ingest.bearer[0]"),
         ("openai: {api-key: \"${secret:arn:aws:x}\"}".into(), "openai.api-key"),

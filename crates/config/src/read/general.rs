@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::reader::{Field, Keys, Reader, Section};
-use crate::settings::{Api, Budget, Dispatcher, Ingest, Network, OpenAi, Price};
+use crate::settings::{Api, Budget, Dispatcher, Hmac, Ingest, Network, OpenAi, Price};
 
 /// How many model turns one investigation may have.
 pub(super) const ITERATIONS: RangeInclusive<u32> = 1..=20;
@@ -43,6 +43,10 @@ const BUDGET: Keys = &[
     ("generations-per-hour", &[]),
 ];
 const NETWORK: Keys = &[("allow-insecure-hosts", &[]), ("allow-private-hosts", &[])];
+
+/// Where Grafana's webhook contact point puts its signature unless told otherwise.
+/// <https://grafana.com/docs/grafana/latest/alerting/configure-notifications/manage-contact-points/integrations/webhook-notifier/>
+const SIGNATURE_HEADER: &str = "x-grafana-alerting-signature";
 
 /// What OpenAI's API description (schema `ReasoningEffort`) lists.
 const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
@@ -85,19 +89,7 @@ pub(super) fn ingest(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Ingest {
             name.map(|n| n.to_ascii_lowercase()).zip(required_secret(r, &s, "value"))
         })
         .collect();
-    let hmac: Vec<SecretString> = r
-        .items(&s, "hmac")
-        .iter()
-        .filter_map(|f| {
-            let s = r.section(f, &[("secret", &[])]);
-            required_secret(r, &s, "secret")
-        })
-        .collect();
-    if let Some(f) = s.get("hmac")
-        && !hmac.is_empty()
-    {
-        r.unbuilt_protection(&f, "webhook signatures");
-    }
+    let hmac = r.items(&s, "hmac").iter().filter_map(|f| hmac(r, f)).collect();
     let allow_anonymous = r.flag(&s, "allow-anonymous", false);
     let ingest = Ingest { allow_anonymous, bearer, basic, header, hmac };
     if let Some(f) = s.get("allow-anonymous")
@@ -111,6 +103,26 @@ pub(super) fn ingest(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Ingest {
         );
     }
     ingest
+}
+
+/// One key of Grafana's signature, with the names that its contact point gives the headers.
+fn hmac(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Hmac> {
+    let s = r.section(field, &[("secret", &[]), ("header", &[]), ("timestamp-header", &[])]);
+    let mut name = |key: &str| {
+        let f = s.get(key)?;
+        let name = r.text(&f)?;
+        header_name(r, &f, &name).then(|| name.to_ascii_lowercase())
+    };
+    let (header, timestamp_header) = (name("header"), name("timestamp-header"));
+    if s.get("timestamp-header").is_none() {
+        r.warn(
+            field,
+            "takes signatures without a time, so that a captured request can be sent again",
+            "name the contact point's timestamp header: `timestamp-header: X-Grafana-Alerting-Timestamp`",
+        );
+    }
+    let secret = required_secret(r, &s, "secret")?;
+    Some(Hmac { secret, header: header.unwrap_or_else(|| SIGNATURE_HEADER.to_owned()), timestamp_header })
 }
 
 fn required_secret(r: &mut Reader<'_>, s: &Section<'_>, key: &str) -> Option<SecretString> {

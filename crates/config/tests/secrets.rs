@@ -1,0 +1,108 @@
+//! Secrets of the secret store, and who needs to know what.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretString};
+use sentinel_config::{Loaded, Problems, Reading, Source, load, load_for};
+
+const TOKEN: &str = "arn:aws:secretsmanager:eu-west-1:000000000000:secret:token-AbCdEf";
+const MODEL: &str = "arn:aws:secretsmanager:eu-west-1:000000000000:secret:model-AbCdEf";
+
+fn source() -> Source {
+    let text = format!(
+        "ingest: {{bearer: ['${{secret:{TOKEN}#current}}', '${{secret:{TOKEN}#previous}}']}}\n\
+         openai: {{api-key: '${{secret:{MODEL}}}'}}\n\
+         mcp-servers: [{{name: k8s, server-url: 'https://k8s.example/mcp', authorization: '${{K8S_TOKEN}}'}}]\n\
+         sinks: [{{name: hook, type: webhook, url: '${{HOOK}}'}}]\n\
+         incident-cards: [{{name: c, resource: X, prompt: look, tools: [k8s.pods_get], sinks: [hook]}}]\n"
+    );
+    Source { name: PathBuf::from("config.yaml"), text, base_dir: Some(PathBuf::from(".")) }
+}
+
+fn read(reading: Reading, secrets: &[(&str, &str)]) -> Result<Loaded, Problems> {
+    let secrets: BTreeMap<String, SecretString> =
+        secrets.iter().map(|(id, text)| ((*id).to_owned(), (*text).into())).collect();
+    load_for(reading, &source(), &|_| None, &secrets)
+}
+
+#[test]
+fn ingest_needs_its_own_secrets_and_no_others() {
+    let first = read(Reading::Ingest, &[]).unwrap();
+    assert_eq!(first.secret_ids, [TOKEN.to_owned()].into());
+    let refused = first.settings.refuse_unbuilt_protection().unwrap_err();
+    assert_eq!(refused.diagnostics.len(), 2);
+    assert_eq!(refused.diagnostics.first().unwrap().key, "ingest.bearer[0]");
+
+    let loaded = read(Reading::Ingest, &[(TOKEN, r#"{"current": "new", "previous": "old"}"#)]).unwrap();
+    loaded.settings.refuse_unbuilt_protection().unwrap();
+    let bearer: Vec<&str> = loaded.settings.ingest.bearer.iter().map(ExposeSecret::expose_secret).collect();
+    assert_eq!(bearer, ["new", "old"]);
+    assert!(loaded.settings.openai.api_key.is_none());
+    let known = loaded.settings.secrets();
+    assert!(known.iter().any(|s| s.expose_secret() == "new"), "{}", known.len());
+}
+
+#[test]
+fn a_worker_needs_its_own_secrets_and_variables_and_no_others() {
+    let problems = read(Reading::Worker, &[]).unwrap_err();
+    let keys: Vec<&str> = problems.diagnostics.iter().map(|d| d.key.as_str()).collect();
+    assert!(keys.contains(&"mcp-servers[0].authorization") && keys.contains(&"sinks[0].url"), "{keys:?}");
+    assert!(!keys.contains(&"ingest.bearer[0]"), "{keys:?}");
+
+    let secrets = [(MODEL.to_owned(), "sk-model".into())].into();
+    let set = |_: &str| Some("https://hook.example/x".to_owned());
+    let loaded = load_for(Reading::Worker, &source(), &set, &secrets).unwrap();
+    assert_eq!(loaded.secret_ids, [MODEL.to_owned()].into());
+    assert_eq!(loaded.settings.openai.api_key.unwrap().expose_secret(), "sk-model");
+    assert!(loaded.settings.ingest.bearer.is_empty());
+}
+
+#[test]
+fn the_rules_alone_need_no_secret_and_no_variable() {
+    for reading in [Reading::Sweeper, Reading::Watcher] {
+        let loaded = read(reading, &[]).unwrap();
+        assert!(loaded.secret_ids.is_empty());
+        loaded.settings.refuse_unbuilt_protection().unwrap();
+        assert_eq!(loaded.settings.cards.len(), 1);
+    }
+}
+
+#[test]
+fn without_the_secret_store_a_person_is_told_and_nothing_starts() {
+    let set = |_: &str| Some("https://hook.example/x".to_owned());
+    let loaded = load(&source(), &set).unwrap();
+    assert_eq!(loaded.secret_ids.len(), 2);
+    assert!(loaded.warnings.iter().any(|w| w.message.contains("from the secret store at the start")));
+    assert!(loaded.settings.refuse_unbuilt_protection().is_err());
+}
+
+#[test]
+fn a_secret_without_the_key_is_told_by_place_and_never_shown() {
+    for text in ["swordfish", r#"{"other": "swordfish"}"#] {
+        let problems = read(Reading::Ingest, &[(TOKEN, text)]).unwrap_err().to_string();
+        assert!(problems.contains("config.yaml:1:"), "{problems}");
+        assert!(problems.contains("the secret has no key `current`"), "{problems}");
+        assert!(!problems.contains("swordfish"), "{problems}");
+    }
+}
+
+#[test]
+fn a_signature_has_grafanas_header_unless_the_file_names_another() {
+    let read = |text: &str| {
+        let source = Source { name: "c.yaml".into(), text: text.into(), base_dir: None };
+        load(&source, &|name| Some(name.to_lowercase())).unwrap()
+    };
+    let loaded =
+        read("ingest: {hmac: [{secret: '${A}'}, {secret: '${B}', header: X-Sig, timestamp-header: X-Time}]}");
+    let [first, second] = loaded.settings.ingest.hmac.as_slice() else { unreachable!() };
+    assert_eq!(
+        (first.header.as_str(), first.timestamp_header.as_deref()),
+        ("x-grafana-alerting-signature", None)
+    );
+    assert_eq!((second.header.as_str(), second.timestamp_header.as_deref()), ("x-sig", Some("x-time")));
+    assert_eq!(second.secret.expose_secret(), "b");
+    let warned: Vec<&str> = loaded.warnings.iter().map(|w| w.key.as_str()).collect();
+    assert!(warned.contains(&"ingest.hmac[0]") && !warned.contains(&"ingest.hmac[1]"), "{warned:?}");
+    loaded.settings.refuse_unbuilt_protection().unwrap();
+}
