@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use sentinel_config::{Level, Loaded, Mode, RequireApproval, SinkKind, Source, load};
+use sentinel_config::{Level, Loaded, Mode, RequireApproval, SinkKind, Source, WatcherKind, load};
 use sentinel_core::card::{DedupeBy, Otherwise, PromptSource, ToolId};
 
 fn fixture(name: &str) -> Loaded {
@@ -56,7 +56,7 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     95 mcp-servers[2].connector-id: accepted, not built yet: connectors and tunnels, which only OpenAI can call
     104 sinks[1].type: accepted, not built yet: sinks of type slack
     105 sinks[2].type: accepted, not built yet: sinks of type webhook
-    108 watchers[0].endpoint: XX
+    108 watchers[0].endpoint: plain http is refused unless the host is listed
     "#);
 
     let s = &loaded.settings;
@@ -262,4 +262,26 @@ fn evidence_arguments_keep_their_types() {
         arguments,
         serde_json::json!({"tail": 100, "ratio": 0.5, "previous": true, "none": null, "quoted": "100", "list": ["a", {"b": "host"}]})
     );
+}
+
+#[test]
+fn a_watcher_asks_a_prometheus_or_an_alertmanager() {
+    let loaded = inline(
+        "watchers:\n\
+         - {endpoint: 'https://prom.example'}\n\
+         - {type: alertmanager, endpoint: 'https://am.example/api/v2', poll-interval: 1m}\n\
+         - {type: Alertmanager, name: second, endpoint: 'https://am.example/?key=k'}\n",
+    );
+    let all: Vec<_> = loaded.settings.watchers.iter().map(|w| (w.name.as_str(), w.kind)).collect();
+    assert_eq!(
+        all,
+        [
+            ("prometheus", WatcherKind::Prometheus),
+            ("alertmanager", WatcherKind::Alertmanager),
+            ("second", WatcherKind::Alertmanager),
+        ]
+    );
+    assert_eq!(loaded.settings.watchers[0].poll_interval, Duration::from_secs(15));
+    assert_eq!(loaded.settings.watchers[1].poll_interval, Duration::from_mins(1));
+    assert!(!format!("{:?}", loaded.settings).contains("key=k"));
 }

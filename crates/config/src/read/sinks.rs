@@ -103,9 +103,9 @@ pub(super) fn watchers(
         let endpoint =
             r.required(&s, "endpoint", "write the API's address, such as https://prom.example/api/v1");
         let endpoint = endpoint.and_then(|f| {
-            let url = r.url(&f);
+            let url = r.url(&f)?;
             warn_refused(r, &f, &url, network);
-            url
+            Some(url)
         });
         let poll_interval = r.duration_or(&s, "poll-interval", Duration::from_secs(15));
         let timeout = r.duration_or(&s, "timeout", Duration::from_secs(10));
