@@ -162,10 +162,21 @@ impl Input for Arrival {
         match (head, self.is_firing()) {
             (None, true) => open(None, self, rules, now),
             (None, false) => Decision::keep(Taken::Duplicate),
-            (Some(head), true) => notify(head, self, rules, now),
-            (Some(head), false) => resolve(head, self, rules, now),
+            (Some(head), true) => wake_for_deliveries(head, notify(head, self, rules, now), now),
+            (Some(head), false) => wake_for_deliveries(head, resolve(head, self, rules, now), now),
         }
     }
+}
+
+/// Sends the job of an incident that has ended and now has more to tell: people should not have to wait for the
+/// sweeper.
+fn wake_for_deliveries(head: &Head, decision: Decision<Taken>, now: UnixMs) -> Decision<Taken> {
+    let before = head.due_deliveries(now);
+    let more = decision
+        .next
+        .as_ref()
+        .is_some_and(|next| next.due_deliveries(now).iter().any(|key| !before.contains(key)));
+    if more && decision.send.is_none() { decision.and_send(Duration::ZERO) } else { decision }
 }
 
 fn notify(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Taken> {

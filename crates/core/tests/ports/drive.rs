@@ -291,10 +291,10 @@ fn a_resolve_of_nothing_is_one_read() {
 }
 
 #[test]
-fn a_resolve_during_wait_is_one_read_and_one_swap() {
+fn a_resolve_during_wait_is_one_read_one_swap_and_the_job_that_tells_it() {
     let world = with_one();
     assert_eq!(post(&world, vec![resolved("Down", "a", 0, 5)]).unwrap().suppressed, 1);
-    assert_eq!(world.calls(), ["load", "swap"]);
+    assert_eq!(world.calls(), ["load", "swap", "send"]);
 }
 
 #[test]

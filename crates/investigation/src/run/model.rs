@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use sentinel_core::incident::ChildName;
+use sentinel_core::redact::Redactor;
+use serde_json::Value;
 
 use super::{Session, Stop};
 use crate::conversation::reminder;
-use crate::ports::{Item, Model, ModelError, TurnRequest};
+use crate::ports::{Item, Model, ModelError, TurnRequest, TurnResponse};
 use crate::progress::Progress;
 use crate::tools::SUBMIT_REPORT;
 use crate::transcript::{Forced, Opening, TurnRecord};
@@ -79,7 +81,7 @@ impl Session<'_> {
         self.tell(Progress::Asking { incident: self.id.clone(), turn, model: request.model.clone() });
         let within = until.since(at);
         let response = match tokio::time::timeout(within, model.respond(request, within)).await {
-            Ok(Ok(response)) => response,
+            Ok(Ok(response)) => redacted(response, self.run.redactor),
             Ok(Err(error)) => return Ok(Err((error, false))),
             Err(_) => {
                 let reason = format!("no answer within {} s", within.as_secs());
@@ -101,4 +103,26 @@ impl Session<'_> {
         self.stored.turns.push(record);
         Ok(Ok(()))
     }
+}
+
+/// What the model wrote itself, without secrets: its texts and the arguments of its calls. It is shown none, but it
+/// may make one up or put one together. Everything else of its items, encrypted reasoning above all, goes back as it
+/// came.
+fn redacted(mut response: TurnResponse, redactor: &Redactor) -> TurnResponse {
+    for item in &mut response.items {
+        let kind = item.get("type").and_then(Value::as_str).map(str::to_owned);
+        let written = match kind.as_deref() {
+            Some("function_call") => item.get_mut("arguments"),
+            Some("message") => item.get_mut("content"),
+            _ => None,
+        };
+        if let Some(written) = written {
+            redactor.redact_json(written);
+        }
+    }
+    for call in &mut response.calls {
+        call.arguments = redactor.redact(&call.arguments).into_owned();
+    }
+    response.text = redactor.redact(&response.text).into_owned();
+    response
 }

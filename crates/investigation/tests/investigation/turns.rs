@@ -227,6 +227,22 @@ async fn secrets_are_taken_out_before_anything_is_stored_or_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_secret_that_the_model_writes_itself_is_neither_stored_nor_called_with() {
+    let world = World::new();
+    let model = Script::of(vec![
+        calls(&[("k8s__log", json!({"namespace": "swordfish-1234"}))]),
+        submits("action_required", &[QUOTE]),
+    ]);
+    world.report(&model).await;
+    assert!(world.store.bodies().iter().all(|child| !child.body.contains("swordfish")));
+    assert!(
+        world.tools.called().iter().all(|call| !call.contains("swordfish")),
+        "{:?}",
+        world.tools.called()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_secret_in_the_alert_reaches_neither_the_model_nor_the_store() {
     let mut told = web_alert();
     told.alerts[0].annotations.insert("description".into(), "use swordfish-1234".into());

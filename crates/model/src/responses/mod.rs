@@ -127,7 +127,8 @@ fn wait_before_next(failure: &Failure, n: u32, backoff: Duration, cache_key: &st
         return None;
     }
     if let Some(asked) = failure.retry_after() {
-        return Some(asked.min(LONGEST_RETRY_AFTER));
+        // A longer wait is the caller's: a worker does not hold its lease for it.
+        return Some(asked).filter(|asked| *asked <= LONGEST_RETRY_AFTER);
     }
     let full = backoff.saturating_mul(1 << (n - 1).min(16)).min(LONGEST_BACKOFF);
     // Incidents that failed together must not come back together: each has its own place in the upper half.
@@ -166,7 +167,7 @@ mod tests {
     fn a_long_retry_after_is_cut_to_thirty_seconds() {
         let wait = |after| wait_before_next(&status(429, None, Some(after)), 1, Duration::ZERO, "a");
         assert_eq!(wait(7), Some(Duration::from_secs(7)));
-        assert_eq!(wait(86_400), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(wait(86_400), None);
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn a_resolve_after_any_end_of_a_run_is_told() {
         let state = s.state();
         assert_eq!(s.at(30).tell(&[ended(1, 0, 20)]), Taken::Resolved);
         assert_eq!((s.state(), s.head().resolved_at, s.owed()), (state, Some(at(20)), vec![Event::Resolved]));
-        assert_eq!((s.appended, s.sent, s.head().ttl), (false, None, None));
+        assert_eq!((s.appended, s.sent, s.head().ttl), (false, Some(Duration::ZERO), None));
     }
 }
 
