@@ -93,7 +93,7 @@ fn authenticators(
 ) -> anyhow::Result<Option<(Authenticator, Option<Authenticator>)>> {
     let loopback = listen.ip().is_loopback();
     if loopback {
-        return Ok(Some((Authenticator::new(credentials(&settings.ingest)).or_loopback(), None)));
+        return Ok(Some((Authenticator::new(Credentials::from(&settings.ingest)).or_loopback(), None)));
     }
     if !settings.ingest.has_credentials() && !settings.ingest.allow_anonymous {
         writeln!(
@@ -104,18 +104,9 @@ fn authenticators(
         return Ok(None);
     }
     Ok(Some((
-        Authenticator::new(credentials(&settings.ingest)),
-        Some(Authenticator::new(credentials(&settings.ingest))),
+        Authenticator::new(Credentials::from(&settings.ingest)),
+        Some(Authenticator::new(Credentials::from(&settings.ingest))),
     )))
-}
-
-fn credentials(ingest: &sentinel_config::Ingest) -> Credentials {
-    Credentials {
-        allow_anonymous: ingest.allow_anonymous,
-        bearer: ingest.bearer.clone(),
-        basic: ingest.basic.clone(),
-        header: ingest.header.clone(),
-    }
 }
 
 fn announce(url: &str, json: bool) -> anyhow::Result<()> {

@@ -111,6 +111,18 @@ pub(crate) fn try_again() -> Response<Bytes> {
     response
 }
 
+/// Not a 401: the sender may well be in the right, and Alertmanager does not try again after a 4xx.
+pub(crate) fn secrets_out_of_reach() -> Response<Bytes> {
+    let mut response =
+        problem(StatusCode::SERVICE_UNAVAILABLE, "credentials cannot be checked now; send the same again");
+    with(&mut response, RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+    response
+}
+
+pub(crate) fn no_web_pages() -> Response<Bytes> {
+    problem(StatusCode::FORBIDDEN, "webhooks without credentials are for programs, not for web pages")
+}
+
 pub(crate) fn unreadable(error: &EnvelopeError) -> Response<Bytes> {
     let refusals = match error {
         EnvelopeError::NoneReadable { refused } => refused.as_slice(),

@@ -10,10 +10,12 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Response};
 use secrecy::{ExposeSecret, SecretString};
+use sentinel_config::{Hmac, Ingest};
+use sentinel_core::UnixMs;
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
 
-use crate::answer;
+use crate::{answer, signature};
 
 /// Base64 as clients write it: with or without padding (RFC 7617 says with).
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -33,6 +35,20 @@ pub struct Credentials {
     pub basic: Vec<(String, SecretString)>,
     /// A header's name, in any case, and its value.
     pub header: Vec<(String, SecretString)>,
+    /// The body signed, as Grafana does.
+    pub hmac: Vec<Hmac>,
+}
+
+impl From<&Ingest> for Credentials {
+    fn from(ingest: &Ingest) -> Self {
+        Self {
+            allow_anonymous: ingest.allow_anonymous,
+            bearer: ingest.bearer.clone(),
+            basic: ingest.basic.clone(),
+            header: ingest.header.clone(),
+            hmac: ingest.hmac.clone(),
+        }
+    }
 }
 
 /// Decides whether a request may come in. Cheap to clone.
@@ -47,6 +63,7 @@ struct Known {
     /// `user:password`
     basic: Vec<SecretString>,
     header: Vec<(String, SecretString)>,
+    hmac: Vec<Hmac>,
     challenges: Vec<HeaderValue>,
     /// Something was asked for, even if it can never be shown: an empty secret closes the door, it does not open it.
     configured: bool,
@@ -56,8 +73,8 @@ impl Authenticator {
     /// Lets in whoever shows one of the credentials. Where none is configured, everybody if `allow_anonymous`, else
     /// nobody: configured credentials hold whatever `allow_anonymous` says.
     pub fn new(credentials: Credentials) -> Self {
-        let Credentials { allow_anonymous, bearer, basic, header } = credentials;
-        let configured = !(bearer.is_empty() && basic.is_empty() && header.is_empty());
+        let Credentials { allow_anonymous, bearer, basic, header, hmac } = credentials;
+        let configured = !(bearer.is_empty() && basic.is_empty() && header.is_empty() && hmac.is_empty());
         let mut challenges = Vec::new();
         if !basic.is_empty() {
             challenges.push(HeaderValue::from_static(r#"Basic realm="sentinel", charset="UTF-8""#));
@@ -74,6 +91,7 @@ impl Authenticator {
                 .map(|(user, password)| format!("{user}:{}", password.expose_secret()).into())
                 .collect(),
             header: header.into_iter().filter(|(_, value)| said(value)).collect(),
+            hmac: hmac.into_iter().filter(|key| said(&key.secret)).collect(),
             challenges,
             configured,
         };
@@ -97,14 +115,32 @@ impl Authenticator {
         !self.anonymous && !self.known.configured
     }
 
-    /// Checks a request's headers. Every secret is compared, in constant time.
+    /// Checks the headers of a request without a body: a signature cannot be shown. Every secret is compared, in
+    /// constant time.
     ///
     /// # Errors
     /// [`Unauthorized`], which knows the answer.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
-        if self.anonymous {
+        self.unless(self.shown(headers))
+    }
+
+    /// Checks a request that came `now`: its headers, and the signature of its body.
+    ///
+    /// # Errors
+    /// [`Unauthorized`], which knows the answer.
+    pub fn check_signed(&self, headers: &HeaderMap, body: &[u8], now: UnixMs) -> Result<(), Unauthorized> {
+        let signed = self.known.hmac.iter().map(|key| signature::is_right(key, headers, body, now));
+        self.unless(signed.fold(self.shown(headers), |found, right| found | right))
+    }
+
+    fn unless(&self, matches: Choice) -> Result<(), Unauthorized> {
+        if self.anonymous || matches.into() {
             return Ok(());
         }
+        Err(Unauthorized { known: Arc::clone(&self.known) })
+    }
+
+    fn shown(&self, headers: &HeaderMap) -> Choice {
         let mut matches = Choice::from(0);
         for value in headers.get_all(AUTHORIZATION) {
             if let Some(token) = after_scheme(value.as_bytes(), b"bearer") {
@@ -120,7 +156,7 @@ impl Authenticator {
                 matches |= any([secret], value.as_bytes());
             }
         }
-        if matches.into() { Ok(()) } else { Err(Unauthorized { known: Arc::clone(&self.known) }) }
+        matches
     }
 }
 
@@ -145,6 +181,7 @@ impl fmt::Debug for Authenticator {
             .field("bearer", &self.known.bearer.len())
             .field("basic", &self.known.basic.len())
             .field("header", &self.known.header.len())
+            .field("hmac", &self.known.hmac.len())
             .finish()
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /webhook/alertmanager` | 200 with the receipt once everything is stored and queued; 400, 401, 413, 415 with what is wrong; 503 with `Retry-After` when the store or the queue fails |
+//! | `POST /webhook/alertmanager` | 200 with the receipt once everything is stored and queued; 400, 401, 403, 413, 415 with what is wrong; 503 with `Retry-After` when the store, the queue or the secret store fails |
 //! | `GET /healthz` | 200, always: it says that the process answers, not that the store does |
 //! | another method there | 405 with `Allow` |
 //! | anything else | 404 |
@@ -16,12 +16,14 @@
 
 mod answer;
 mod auth;
+mod door;
+mod signature;
 mod unmatched;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN};
 use http::{HeaderMap, Method, Request, Response};
 use sentinel_alertmanager::{EnvelopeError, MAX_BODY_BYTES};
 use sentinel_core::card::Card;
@@ -31,6 +33,7 @@ use sentinel_core::ports::Ports;
 use sentinel_telemetry::{Metric, Metrics};
 
 pub use auth::{Authenticator, Credentials, Unauthorized};
+pub use door::{Door, DoorError, Rotating};
 
 /// Where webhooks are posted to.
 pub const WEBHOOK_PATH: &str = "/webhook/alertmanager";
@@ -44,14 +47,14 @@ const MAX_LOGGED: usize = 10;
 pub struct Ingest {
     ports: Ports,
     cards: Arc<[Card]>,
-    auth: Authenticator,
+    door: Door,
     metrics: Metrics,
 }
 
 impl Ingest {
-    /// Takes webhooks for these cards, from those whom `auth` lets in.
-    pub fn new(ports: Ports, cards: Arc<[Card]>, auth: Authenticator) -> Self {
-        Self { ports, cards, auth, metrics: Metrics::off() }
+    /// Takes webhooks for these cards, from those whom `door` lets in.
+    pub fn new(ports: Ports, cards: Arc<[Card]>, door: impl Into<Door>) -> Self {
+        Self { ports, cards, door: door.into(), metrics: Metrics::off() }
     }
 
     /// Counts what it does in `metrics`.
@@ -79,10 +82,29 @@ impl Ingest {
         response
     }
 
-    async fn webhook(&self, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
-        if let Err(refused) = self.auth.check(headers) {
+    /// Whether the sender may come in; else the answer.
+    async fn let_in(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Response<Bytes>> {
+        let auth = match self.door.now().await {
+            Ok(auth) => auth,
+            Err(error) => {
+                tracing::error!(%error, "nobody can say who may post webhooks");
+                return Err(answer::secrets_out_of_reach());
+            }
+        };
+        // A web page can post to a loopback address; browsers say so, and Alertmanager is none.
+        if auth.is_open() && headers.contains_key(ORIGIN) {
+            tracing::warn!("webhook of a web page");
+            return Err(answer::no_web_pages());
+        }
+        auth.check_signed(headers, body, self.ports.clock.now()).map_err(|refused| {
             tracing::warn!("webhook without valid credentials");
-            return refused.response();
+            refused.response()
+        })
+    }
+
+    async fn webhook(&self, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
+        if let Err(turned_away) = self.let_in(headers, body).await {
+            return turned_away;
         }
         if let Err(unsupported) = readable(headers) {
             tracing::warn!(reason = unsupported.reason(), "webhook of an unsupported media type");

@@ -18,6 +18,7 @@ fn all_kinds() -> Credentials {
         bearer: vec!["old-token".into(), "new-token".into()],
         basic: vec![("am".into(), "pass:word".into()), ("am2".into(), "geheim-ü".into())],
         header: vec![("x-api-key".into(), "key-1".into()), ("X-Api-Key".into(), "key-2".into())],
+        hmac: vec![],
     }
 }
 
@@ -94,6 +95,7 @@ fn an_empty_secret_lets_nobody_in_and_opens_nothing() {
         bearer: vec!["".into()],
         basic: vec![("am".into(), "".into())],
         header: vec![("x-api-key".into(), "".into())],
+        hmac: vec![],
     })
     .or_loopback();
     for (name, value) in

@@ -1,6 +1,8 @@
 //! Requests and their answers, and what they leave in the store and the queue.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{Bench, shown};
@@ -8,10 +10,14 @@ use bytes::Bytes;
 use http::Response;
 use insta::assert_snapshot;
 use sentinel_alertmanager::MAX_BODY_BYTES;
+use sentinel_aws::{Aws, CallLimits, Credentials as Keys, Secrets};
+use sentinel_config::Source;
 use sentinel_core::card::Card;
 use sentinel_core::ports::{QueueError, StoreError};
-use sentinel_ingest::{Authenticator, Credentials};
+use sentinel_ingest::{Authenticator, Credentials, Door, Rotating};
+use sentinel_testkit::aws::{FakeAws, Trouble};
 use sentinel_testkit::builders::card;
+use sentinel_testkit::clock::ManualClock;
 
 fn open() -> Authenticator {
     Authenticator::new(Credentials { allow_anonymous: true, ..Credentials::default() })
@@ -315,6 +321,46 @@ async fn without_credentials_a_webhook_is_401_whatever_it_holds_and_nothing_is_w
     let answer =
         bench.send("POST", "/webhook/alertmanager", &headers, webhook(&[("PodDown", "firing")])).await;
     assert_eq!(status(&answer), 200);
+}
+
+#[tokio::test]
+async fn where_nobody_needs_credentials_a_web_page_is_turned_away() {
+    let bench = bench();
+    let page = [("origin", "https://evil.example")];
+    let body = webhook(&[("PodDown", "firing")]);
+    let answer = bench.send("POST", "/webhook/alertmanager", &page, body.clone()).await;
+    assert_snapshot!(shown(&answer), @r#"
+    403
+    {"error":"webhooks without credentials are for programs, not for web pages"}
+    "#);
+    assert!(bench.is_untouched());
+
+    let auth = Authenticator::new(Credentials { bearer: vec!["token-1".into()], ..Credentials::default() });
+    let bench = Bench::new(cards(), auth);
+    let known = [("origin", "https://am.example"), ("authorization", "Bearer token-1")];
+    let answer = bench.send("POST", "/webhook/alertmanager", &known, body).await;
+    assert_eq!(status(&answer), 200, "who shows a credential may be anybody");
+}
+
+#[tokio::test]
+async fn a_secret_store_that_is_down_is_503_and_never_401() {
+    let aws = FakeAws::start().await;
+    aws.always(Some(Trouble::Error { status: 500, code: "InternalServiceError" }));
+    let keys = Keys::new("k", "s", None, None, "test");
+    let limits = CallLimits { attempts: 1, ..CallLimits::EMBEDDED };
+    let client = Aws::at_endpoint(&aws.url(), "us-east-1", keys, limits).secrets();
+    let secrets = Secrets::new(client, Arc::new(ManualClock::default()), ["token".to_owned()].into());
+    let text = "ingest: {bearer: ['${secret:token}']}".to_owned();
+    let source = Source { name: "config.yaml".into(), text, base_dir: None };
+    let door = Door::Rotating(Arc::new(Rotating::new(source, BTreeMap::new(), secrets, false)));
+    let bench = Bench::new(cards(), door);
+    let answer = bench.post(webhook(&[("PodDown", "firing")])).await;
+    assert_snapshot!(shown(&answer), @r#"
+    503 retry-after: 5
+    {"error":"credentials cannot be checked now; send the same again"}
+    "#);
+    assert!(bench.is_untouched());
+    assert_eq!(status(&bench.send("GET", "/healthz", &[], "").await), 200);
 }
 
 #[tokio::test]

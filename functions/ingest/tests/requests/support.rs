@@ -15,7 +15,7 @@ use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job};
 use sentinel_core::ports::{
     Appended, Created, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
 };
-use sentinel_ingest::{Authenticator, Ingest};
+use sentinel_ingest::{Door, Ingest};
 use sentinel_telemetry::Metrics;
 use sentinel_testkit::clock::ManualClock;
 
@@ -139,7 +139,7 @@ impl Lines {
 }
 
 impl Bench {
-    pub(crate) fn new(cards: Vec<Card>, auth: Authenticator) -> Self {
+    pub(crate) fn new(cards: Vec<Card>, auth: impl Into<Door>) -> Self {
         let store = Arc::new(FakeStore::default());
         let queue = Arc::new(FakeQueue::default());
         let clock = Arc::new(ManualClock::default());

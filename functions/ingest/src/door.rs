@@ -1,0 +1,105 @@
+//! Who may come in, where the secrets change while the process runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sentinel_aws::{SecretError, SecretTexts, Secrets};
+use sentinel_config::{Problems, Reading, Source, load_for};
+use thiserror::Error;
+
+use crate::{Authenticator, Credentials};
+
+/// Who may come in, as it stands now. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Door {
+    /// The same as long as the process runs.
+    Fixed(Authenticator),
+    /// As the secret store says, at most five minutes ago.
+    Rotating(Arc<Rotating>),
+}
+
+/// Credentials that come from the secret store: the configuration is read again when they have changed.
+pub struct Rotating {
+    /// The configuration.
+    source: Source,
+    /// The environment.
+    env: BTreeMap<String, String>,
+    /// The secrets that the configuration refers to.
+    secrets: Secrets,
+    /// Whether nobody needs credentials where none are configured: the listener is on loopback.
+    loopback: bool,
+    /// What was last made of them.
+    made: Mutex<Option<(Arc<SecretTexts>, Authenticator)>>,
+}
+
+/// Nobody can say now who may come in. Never a reason to turn somebody away for good.
+#[derive(Debug, Error)]
+pub enum DoorError {
+    /// The secret store.
+    #[error(transparent)]
+    Secrets(#[from] SecretError),
+    /// What the secret store holds now does not fit the configuration.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+}
+
+impl DoorError {
+    /// Whether it may pass by itself.
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Secrets(error) => error.is_retryable(),
+            Self::Problems(_) => false,
+        }
+    }
+}
+
+impl From<Authenticator> for Door {
+    fn from(authenticator: Authenticator) -> Self {
+        Self::Fixed(authenticator)
+    }
+}
+
+impl Door {
+    /// Who may come in now.
+    ///
+    /// # Errors
+    /// The secret store did not say, and what it last said is too old.
+    pub async fn now(&self) -> Result<Authenticator, DoorError> {
+        match self {
+            Self::Fixed(authenticator) => Ok(authenticator.clone()),
+            Self::Rotating(rotating) => rotating.now().await,
+        }
+    }
+}
+
+impl Rotating {
+    /// Credentials of `source`, with `env` and `secrets`.
+    pub fn new(source: Source, env: BTreeMap<String, String>, secrets: Secrets, loopback: bool) -> Self {
+        Self { source, env, secrets, loopback, made: Mutex::default() }
+    }
+
+    async fn now(&self) -> Result<Authenticator, DoorError> {
+        let values = self.secrets.values().await?;
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, authenticator)) = made.as_ref()
+            && Arc::ptr_eq(of, &values)
+        {
+            return Ok(authenticator.clone());
+        }
+        let env = |name: &str| self.env.get(name).cloned();
+        let settings = load_for(Reading::Ingest, &self.source, &env, &values)?.settings;
+        settings.refuse_unbuilt_protection()?;
+        let authenticator = Authenticator::new(Credentials::from(&settings.ingest));
+        let authenticator = if self.loopback { authenticator.or_loopback() } else { authenticator };
+        *made = Some((values, authenticator.clone()));
+        Ok(authenticator)
+    }
+}
+
+/// Without the environment, which holds secrets.
+impl fmt::Debug for Rotating {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rotating").field("secrets", &self.secrets).finish_non_exhaustive()
+    }
+}
