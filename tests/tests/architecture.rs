@@ -43,6 +43,7 @@ const MAY_IMPORT: &[(&str, Ours)] = &[
     ("ingest", Only(&["core", "config", "alertmanager", "aws", "telemetry"])),
     ("worker", AnyButTestkit),
     ("sweeper", AnyButTestkit),
+    ("watcher", Only(&["core", "config", "http", "telemetry", "aws"])),
     ("cli", AnyButTestkit),
     ("testkit", Any),
     // It has no product code: its library is what the tests share.
