@@ -14,6 +14,7 @@ mod server;
 mod setup;
 mod up;
 mod validate;
+mod watch;
 
 use std::process::ExitCode;
 

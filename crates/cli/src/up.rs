@@ -23,7 +23,7 @@ use crate::Exit;
 use crate::args::Up;
 use crate::environment::Environment;
 use crate::server::{Service, router};
-use crate::{progress, setup};
+use crate::{progress, setup, watch};
 
 /// How often the sweeper looks.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
@@ -69,6 +69,8 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
         settings.dispatcher.worker_concurrency,
         stop.clone(),
     ));
+    let mut tasks = watch::start(settings, &ports, &stop);
+    tasks.extend([sweeper, workers]);
     let service = Service {
         ingest: Arc::new(Ingest::new(ports, settings.cards.clone().into(), auth)),
         worker,
@@ -81,7 +83,7 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
 
     wait_for_stop().await?;
     stop.cancel();
-    let exit = drain(&queue, [sweeper, workers], served).await?;
+    let exit = drain(&queue, tasks, served).await?;
     printer.finish().await;
     Ok(exit)
 }
@@ -173,7 +175,7 @@ async fn wait_for_stop() -> anyhow::Result<()> {
 /// Lets what runs end; a second Ctrl-C does not wait for it.
 async fn drain(
     queue: &LocalQueue,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
     served: JoinHandle<std::io::Result<()>>,
 ) -> anyhow::Result<Exit> {
     let running = queue.stats().running;

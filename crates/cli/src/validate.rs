@@ -1,8 +1,9 @@
 //! `sentinel validate`: the problems of a configuration, or what it resolves to.
 
 use std::io::Write;
+use std::time::Duration;
 
-use sentinel_config::{Diagnostic, Loaded, Problems};
+use sentinel_config::{Diagnostic, Loaded, Problems, Watcher};
 use sentinel_core::card::{Card, DedupeBy, PromptSource};
 use serde::Serialize;
 
@@ -11,12 +12,16 @@ use crate::args::Validate;
 use crate::environment::Environment;
 use crate::setup;
 
+/// The shortest rate of a schedule on AWS.
+const LEAST_ON_LAMBDA: Duration = Duration::from_mins(1);
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Verdict<'a> {
     valid: bool,
     diagnostics: &'a [Diagnostic],
     cards: Vec<Resolved>,
+    watchers: Vec<Polled>,
 }
 
 /// A card with everything filled in.
@@ -67,6 +72,33 @@ impl Resolved {
     }
 }
 
+/// A watcher, as it will poll.
+#[derive(Serialize)]
+struct Polled {
+    name: String,
+    r#type: &'static str,
+    host: String,
+    resources: Vec<String>,
+    poll_interval_seconds: f64,
+    /// Lambda's schedules know minutes only.
+    poll_interval_seconds_on_lambda: f64,
+}
+
+impl Polled {
+    fn of(watcher: &Watcher) -> Self {
+        let host = watcher.endpoint.host_str().unwrap_or_default();
+        let port = watcher.endpoint.port().map(|port| format!(":{port}")).unwrap_or_default();
+        Self {
+            name: watcher.name.clone(),
+            r#type: watcher.kind.as_str(),
+            host: format!("{host}{port}"),
+            resources: watcher.resources.clone(),
+            poll_interval_seconds: watcher.poll_interval.as_secs_f64(),
+            poll_interval_seconds_on_lambda: watcher.poll_interval.max(LEAST_ON_LAMBDA).as_secs_f64(),
+        }
+    }
+}
+
 pub(crate) fn run(args: &Validate, env: &Environment) -> anyhow::Result<Exit> {
     let explicit = args.config.config.as_deref().or(args.file.as_deref());
     let source = match sentinel_config::locate(explicit, env.var("SENTINEL_CONFIG").as_deref(), &env.cwd) {
@@ -93,12 +125,19 @@ fn as_json(checked: &Result<Loaded, Problems>) -> anyhow::Result<Exit> {
                 valid: true,
                 diagnostics: &loaded.warnings,
                 cards: loaded.settings.cards.iter().map(Resolved::of).collect(),
+                watchers: loaded.settings.watchers.iter().map(Polled::of).collect(),
             },
             Exit::Done,
         ),
-        Err(problems) => {
-            (Verdict { valid: false, diagnostics: &problems.diagnostics, cards: Vec::new() }, Exit::Usage)
-        }
+        Err(problems) => (
+            Verdict {
+                valid: false,
+                diagnostics: &problems.diagnostics,
+                cards: Vec::new(),
+                watchers: Vec::new(),
+            },
+            Exit::Usage,
+        ),
     };
     writeln!(anstream::stdout(), "{}", serde_json::to_string_pretty(&verdict)?)?;
     Ok(exit)
@@ -127,6 +166,15 @@ fn as_text(name: &str, checked: &Result<Loaded, Problems>) -> anyhow::Result<Exi
             "  waits {} s, at least {} s between generations, {} attempts of {} s in all",
             card.wait_seconds, card.dedupe_ttl_seconds, card.attempts, card.timeout_seconds
         )?;
+    }
+    for watcher in loaded.settings.watchers.iter().map(Polled::of) {
+        let Polled { name, r#type, host, resources, poll_interval_seconds: every, .. } = &watcher;
+        let least = watcher.poll_interval_seconds_on_lambda;
+        writeln!(out, "\x1b[1m{name}\x1b[0m  asks the {type} at {host} every {every} s")?;
+        writeln!(out, "  resources   {}", listed(resources, "all of the cards"))?;
+        if least > *every {
+            writeln!(out, "  on Lambda   every {least} s: schedules have minutes only")?;
+        }
     }
     let warnings = loaded.warnings.len();
     writeln!(out, "{name}: valid, {} cards, {warnings} warnings", loaded.settings.cards.len())?;
