@@ -14,6 +14,7 @@ use crate::key::{dedupe_key, member_id};
 use crate::lifecycle::{Arrival, Member, Rules, Taken};
 use crate::notification::{Envelope, Message, Notification, Refusal};
 use crate::ports::Ports;
+use crate::redact::Redactor;
 
 /// Keys of one webhook that are driven at once.
 const CONCURRENCY: usize = 32;
@@ -137,12 +138,12 @@ fn keep_strongest(card: &Card, fold: &mut Folded) {
     });
 }
 
-/// Drives every incident of a message.
+/// Drives every incident of a message. What looks like a credential is taken out of it first.
 ///
 /// # Errors
 /// The first error, once every key has been tried: the answer must not be 200, and the sender's retry is harmless.
 pub async fn intake(ports: &Ports, cards: &[Card], message: Message) -> Result<Receipt, DriveError> {
-    let Message { envelope, alerts, refused } = message;
+    let Message { envelope, alerts, refused } = message.redacted(&Redactor::default());
     let (folded, unmatched) = fold(cards, &envelope, &alerts);
     let results: Vec<Result<(Folded, Taken), DriveError>> = stream::iter(folded)
         .map(|fold| async move {
