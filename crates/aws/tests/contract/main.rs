@@ -15,10 +15,11 @@ use std::time::Duration;
 use futures::future::join_all;
 use sentinel_aws::{DynamoStore, PART_BYTES, create_table};
 use sentinel_core::UnixMs;
-use sentinel_core::incident::{ChildName, Gen, Head, State};
-use sentinel_core::lifecycle::due_at;
+use sentinel_core::drive::{Start, drive};
+use sentinel_core::incident::{ChildName, Fence, Gen, Head, State};
+use sentinel_core::lifecycle::{Claim, Claimed, Rules, due_at};
 use sentinel_core::ports::{Appended, Created, IncidentStore as _, StoreError, Swapped};
-use support::{child, client, head, id, next, with_table};
+use support::{child, client, head, id, next, ports, with_table};
 
 #[tokio::test]
 async fn a_head_is_created_once_and_a_conflict_shows_the_one_that_stands() {
@@ -86,6 +87,31 @@ async fn of_fifty_concurrent_creators_one_wins_and_the_others_see_it() {
             assert_eq!(winners, [&stored.writer]);
             let losers = created.iter().filter(|(_, c)| *c == Created::Exists(Box::new(stored.clone())));
             assert_eq!(losers.count(), 49);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_fifty_concurrent_claimers_one_wins_and_the_others_leave_it_alone() {
+    with_table(async |t| {
+        for round in 0..100 {
+            let pending = head(round, 1_000);
+            assert_eq!(t.store.create(&pending).await.unwrap(), Created::New);
+            // All have read the same head.
+            let claimed = join_all((0..50).map(async |n| {
+                let claim = Claim { generation: pending.generation, owner: format!("claimer-{n}") };
+                let (ports, start) = (ports(t), Start::Known(Box::new(pending.clone())));
+                let driven = drive(&ports, &pending.id, &claim, &Rules::of_no_card(), start, None).await;
+                (claim.owner, driven.unwrap().outcome)
+            }))
+            .await;
+            let stored = t.store.load(&pending.id).await.unwrap().unwrap();
+            let mine = Claimed::Investigate(Fence { generation: pending.generation, epoch: 1 });
+            let winners: Vec<_> = claimed.iter().filter(|(_, c)| *c == mine).map(|(o, _)| Some(o)).collect();
+            assert_eq!(winners, [stored.owner.as_ref()], "round {round}");
+            let losers = claimed.iter().filter(|(_, c)| *c == Claimed::Acknowledge);
+            assert_eq!((losers.count(), stored.attempts, stored.version), (49, 1, 2), "round {round}");
         }
     })
     .await;

@@ -1,11 +1,14 @@
 //! A table of its own for each test, in an embedded `DynamoDB` or in the one that `SENTINEL_TEST_DYNAMODB_URL` names.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sentinel_aws::{Aws, CallLimits, Client, Credentials, DynamoStore, create_table};
+use sentinel_aws::{Aws, CallLimits, Client, Credentials, DynamoStore, SqsQueue, create_table, fresh_ids};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, State};
+use sentinel_core::ports::Ports;
+use sentinel_testkit::clock::ManualClock;
 
 /// A store and, for looking behind it, its client and table.
 #[derive(Clone, Debug)]
@@ -35,7 +38,23 @@ pub(crate) async fn with_table(test: impl AsyncFnOnce(&Bench)) {
 }
 
 pub(crate) fn client(url: &str, limits: CallLimits) -> Client {
-    Aws::at_endpoint(url, "us-east-1", Credentials::new("test", "test", None, None, "test"), limits).dynamo()
+    Aws::at_endpoint(url, "us-east-1", credentials(), limits).dynamo()
+}
+
+fn credentials() -> Credentials {
+    Credentials::new("test", "test", None, None, "test")
+}
+
+/// This store with a clock that stands at the time of [`head`]'s alerts, and with a queue that nobody answers for:
+/// what sends a job fails.
+pub(crate) fn ports(bench: &Bench) -> Ports {
+    let aws = Aws::at_endpoint("http://127.0.0.1:1", "us-east-1", credentials(), PATIENT);
+    Ports {
+        store: Arc::new(bench.store.clone()),
+        queue: Arc::new(SqsQueue::new(aws.sqs(), "http://127.0.0.1:1/nobody")),
+        clock: Arc::new(ManualClock::at(UnixMs::new(1_000))),
+        fresh: fresh_ids(),
+    }
 }
 
 /// Limits for tests in which replies get lost: as on AWS, but not as tight, because test machines are slow.
