@@ -56,7 +56,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("rmcp*", &["mcp"]),
     ("aws-*", &["aws"]),
     ("serde_dynamo", &["aws"]),
-    ("dynoxide*", &["aws", "local"]),
+    ("dynoxide*", &["aws", "local", "testkit"]),
     ("async-openai*", &["model"]),
     ("lambda_*", &["ingest", "worker", "sweeper", "watcher", "testkit"]),
     ("aws_lambda_events", &["ingest", "worker", "sweeper", "watcher", "testkit"]),

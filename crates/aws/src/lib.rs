@@ -26,7 +26,7 @@ pub use client::{Aws, CallLimits};
 pub use deployment::{Deployment, MissingVariable};
 pub use engine::{Answer, Engine, client_for_engine};
 pub use item::PART_BYTES;
-pub use machine::{MachineClock, fresh_ids};
+pub use machine::{MachineClock, environment, fresh_ids};
 pub use secrets::{SecretError, SecretTexts, Secrets};
 pub use sqs::SqsQueue;
 pub use store::DynamoStore;

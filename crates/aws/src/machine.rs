@@ -1,5 +1,6 @@
-//! The machine's clock and its randomness: the only place that asks for either.
+//! The machine's clock, its randomness and a function's environment: the only place that asks for any of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -41,6 +42,15 @@ pub fn fresh_ids() -> FreshId {
         }
         format!("{:032x}", u128::from_be_bytes(bytes))
     })
+}
+
+/// The environment variables that are text. For the start of a program: nothing reads one later.
+pub fn environment() -> BTreeMap<String, String> {
+    #[expect(clippy::disallowed_methods, reason = "the one place where a function's environment is read")]
+    let variables = std::env::vars_os();
+    variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub use settings::{
     Api, Budget, Dispatcher, Hmac, Ingest, Level, Mode, Network, OpenAi, Price, RequireApproval, Server,
     Settings, SinkKind, SinkSettings, Watcher, WatcherKind,
 };
-pub use source::{Source, built_in, locate};
+pub use source::{Source, built_in, locate, locate_deployed};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -65,6 +65,7 @@ pub(crate) struct Reader<'a> {
     reading: Reading,
     pub(crate) diagnostics: Vec<Diagnostic>,
     pub(crate) protecting: Vec<Diagnostic>,
+    pub(crate) unread: Vec<Diagnostic>,
     pub(crate) secrets: Vec<SecretString>,
     /// The secrets of the secret store that are referred to.
     pub(crate) secret_ids: BTreeSet<String>,
@@ -78,6 +79,7 @@ impl<'a> Reader<'a> {
             reading,
             diagnostics: vec![],
             protecting: vec![],
+            unread: vec![],
             secrets: vec![],
             secret_ids: BTreeSet::new(),
         }
@@ -240,7 +242,7 @@ impl<'a> Reader<'a> {
                 let found =
                     place.warning("is read from the secret store at the start, and not checked here", "");
                 self.diagnostics.push(found);
-                self.protecting.push(place.error("was not read from the secret store", ""));
+                self.unread.push(place.error("was not read from the secret store", ""));
                 None
             }
             Expanded::NoKey(key) => {

@@ -40,6 +40,8 @@ pub struct Settings {
     /// What the file asks for as a protection and this version does not do: as errors, with their places. A process
     /// that handles alerts must not start while there is any.
     pub protecting_unbuilt: Vec<Diagnostic>,
+    /// What refers to a secret that was not given to [`crate::load_for`]: as errors, with their places.
+    pub unread_secrets: Vec<Diagnostic>,
     pub(crate) secrets: Vec<SecretString>,
 }
 
@@ -48,12 +50,12 @@ impl Settings {
     /// `validate` only warns.
     ///
     /// # Errors
-    /// Each protection that is asked for and not built.
+    /// Each protection that is asked for and not built, and each value whose secret was not read.
     pub fn refuse_unbuilt_protection(&self) -> Result<(), Problems> {
-        if self.protecting_unbuilt.is_empty() {
+        if self.protecting_unbuilt.is_empty() && self.unread_secrets.is_empty() {
             return Ok(());
         }
-        Err(Problems { diagnostics: self.protecting_unbuilt.clone() })
+        Err(Problems { diagnostics: [&*self.protecting_unbuilt, &*self.unread_secrets].concat() })
     }
 
     /// Every secret of the configuration, for the redactor: tokens, passwords, keys, and each header that came from

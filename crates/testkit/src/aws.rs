@@ -14,6 +14,15 @@ use tokio_util::sync::CancellationToken;
 use crate::gate::Gate;
 use crate::server::{Log, Running, raw};
 
+/// Starts an empty `DynamoDB` in memory and gives its URL. It ends with the test's runtime.
+pub async fn dynamo() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket on the loopback");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    let database = dynoxide::Database::memory().expect("a database in memory");
+    tokio::spawn(dynoxide::server::serve_on(listener, database));
+    format!("http://{address}")
+}
+
 /// What the fake was asked.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Asked {

@@ -18,6 +18,7 @@ pub mod builders;
 pub mod clock;
 pub mod contract;
 pub mod gate;
+pub mod lambda;
 pub mod mcp;
 pub mod openai;
 pub mod process;

@@ -17,6 +17,7 @@
 mod answer;
 mod auth;
 mod door;
+pub mod lambda;
 mod signature;
 mod unmatched;
 

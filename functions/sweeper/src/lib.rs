@@ -5,6 +5,8 @@
 //! doubling or delaying a queue message therefore never matters. [`restart`] does it for everything at once, when the
 //! one process that owns a data folder has started and knows that nobody else holds anything.
 
+pub mod lambda;
+
 use std::collections::HashSet;
 
 use futures::stream::{self, StreamExt};

@@ -7,6 +7,7 @@
 //! could not be reached. Then the caller lets the message come back; the sweeper would send it again anyhow.
 
 mod deliver;
+pub mod lambda;
 mod metrics;
 mod wiring;
 

@@ -108,6 +108,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
         network,
         audit_retention: defaults.audit_retention,
         protecting_unbuilt: std::mem::take(&mut r.protecting),
+        unread_secrets: std::mem::take(&mut r.unread),
         secrets: std::mem::take(&mut r.secrets),
     };
     (settings, places)

@@ -1,0 +1,40 @@
+//! `sentinel-ingest`: webhooks on Lambda.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use lambda_http::service_fn;
+use secrecy::ExposeSecret;
+use sentinel_aws::{Aws, CallLimits, Deployment, MachineClock, Secrets, environment};
+use sentinel_config::{Reading, load_for, locate_deployed};
+use sentinel_core::redact::Redactor;
+use sentinel_ingest::{Ingest, lambda};
+use sentinel_telemetry::{LogSettings, Metrics};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let env = environment();
+    let variable = |name: &str| env.get(name).cloned();
+    let source = locate_deployed(variable("SENTINEL_CONFIG").as_deref(), &std::env::current_dir()?)?;
+    let loaded = load_for(Reading::Ingest, &source, &variable, &BTreeMap::new())?;
+    let deployment = Deployment::of(&variable)?;
+
+    let settings = &loaded.settings;
+    let redactor = Redactor::new(settings.secrets().iter().map(|s| s.expose_secret().to_owned()));
+    let level = settings.log_level.as_str().parse()?;
+    let logs = LogSettings { level, json: true, ..LogSettings::default() };
+    sentinel_telemetry::init(&logs, Arc::new(move |line| redactor.redact(line)))?;
+
+    let aws = Aws::of_environment(CallLimits::AWS).await;
+    let clock = Arc::new(MachineClock::default());
+    let secrets = Secrets::new(aws.secrets(), clock.clone(), loaded.secret_ids.clone());
+    let ports = deployment.ports(&aws, clock);
+    let cards = settings.cards.clone().into();
+    let door = lambda::door(&loaded, source, env, secrets)?;
+    let ingest = Ingest::new(ports, cards, door).with_metrics(Metrics::to(io::stdout));
+
+    let answer = service_fn(|request| async { Ok::<_, Infallible>(lambda::answer(&ingest, request).await) });
+    lambda_http::run(answer).await.map_err(|e| anyhow::anyhow!(e))
+}

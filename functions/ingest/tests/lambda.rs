@@ -1,0 +1,214 @@
+//! The real binary under a simulated Lambda, with a `DynamoDB` in memory and a fake SQS and Secrets Manager.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use sentinel_aws::{Aws, CallLimits, Credentials, DynamoStore, create_table};
+use sentinel_core::incident::Job;
+use sentinel_core::ports::IncidentStore as _;
+use sentinel_testkit::aws::{FakeAws, Trouble, dynamo};
+use sentinel_testkit::lambda::{Function, Outcome, http_event};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const CARDS: &str = "incident-cards: [{name: pods, resource: KubePodNotReady, prompt: look}]\n";
+const BEARER: &str = "ingest: {bearer: ['${SENTINEL_TOKEN}']}\n";
+const SECRET: &str = "ingest: {bearer: ['${secret:token#current}']}\n";
+const WEBHOOK: &str = "/webhook/alertmanager";
+const LEFT: Duration = Duration::from_secs(15);
+
+struct Bench {
+    aws: FakeAws,
+    store: DynamoStore,
+    dynamo: String,
+    folder: TempDir,
+}
+
+impl Bench {
+    async fn new(config: &str) -> Self {
+        let (aws, dynamo) = (FakeAws::start().await, dynamo().await);
+        let keys = Credentials::new("test", "test", None, None, "test");
+        let client = Aws::at_endpoint(&dynamo, "us-east-1", keys, CallLimits::EMBEDDED).dynamo();
+        create_table(&client, "incidents").await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("infra")).unwrap();
+        std::fs::write(folder.path().join("infra/sentinel.yaml"), config).unwrap();
+        Self { aws, store: DynamoStore::new(client, "incidents"), dynamo, folder }
+    }
+
+    /// The function with these variables changed; an empty value unsets one.
+    async fn start(&self, change: &[(&str, &str)]) -> Function {
+        let (url, queue_url) = (self.aws.url(), self.aws.queue_url());
+        let mut env = vec![
+            ("SENTINEL_TABLE", "incidents"),
+            ("SENTINEL_QUEUE_URL", &*queue_url),
+            ("SENTINEL_TOKEN", "right"),
+            ("AWS_ENDPOINT_URL", &*url),
+            ("AWS_ENDPOINT_URL_DYNAMODB", &*self.dynamo),
+        ];
+        env.retain(|(name, _)| change.iter().all(|(changed, _)| changed != name));
+        env.extend(change.iter().filter(|(_, value)| !value.is_empty()));
+        Function::start(Path::new(env!("CARGO_BIN_EXE_sentinel-ingest")), self.folder.path(), &env).await
+    }
+}
+
+fn webhook(pod: &str) -> String {
+    json!({
+        "version": "4", "status": "firing", "receiver": "sentinel", "groupKey": "{}",
+        "groupLabels": {"alertname": "KubePodNotReady", "pod": pod}, "commonLabels": {}, "commonAnnotations": {},
+        "externalURL": "http://am.example",
+        "alerts": [{
+            "status": "firing", "labels": {"alertname": "KubePodNotReady", "pod": pod}, "annotations": {},
+            "startsAt": "2026-11-22T12:00:00Z", "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "", "fingerprint": "f"
+        }]
+    })
+    .to_string()
+}
+
+/// The answer's status and its body.
+fn answer(outcome: &Outcome) -> (u64, Value) {
+    let Outcome::Response(response) = outcome else { panic!("no answer: {outcome:?}") };
+    assert_eq!(response["isBase64Encoded"], false, "{response}");
+    let body = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
+    (response["statusCode"].as_u64().unwrap(), body)
+}
+
+async fn post(function: &Function, headers: &[(&str, &str)], body: &str) -> (u64, Value) {
+    answer(&function.invoke(http_event("$default", "POST", WEBHOOK, headers, body), LEFT).await)
+}
+
+const RIGHT: (&str, &str) = ("authorization", "Bearer right");
+
+#[tokio::test]
+async fn a_webhook_is_stored_and_its_job_is_sent() {
+    let b = Bench::new(&[BEARER, CARDS].concat()).await;
+    let function = b.start(&[]).await;
+    let (status, receipt) = post(&function, &[RIGHT], &webhook("a")).await;
+    assert_eq!((status, &receipt["accepted"]), (200, &json!(1)), "{receipt}");
+    let messages = b.aws.messages();
+    assert_eq!(messages.len(), 1);
+    assert_eq!(messages[0].queue_url, b.aws.queue_url());
+    let job: Job = serde_json::from_str(&messages[0].body).unwrap();
+    let head = b.store.load(&job.incident).await.unwrap().unwrap();
+    assert_eq!(head.generation, job.generation);
+    let (_, receipt) = post(&function, &[RIGHT], &webhook("a")).await;
+    assert_eq!(receipt["duplicates"], 1, "{receipt}");
+}
+
+#[tokio::test]
+async fn stages_base64_and_header_case_are_understood_and_the_rest_has_its_status() {
+    let b = Bench::new(&[BEARER, CARDS].concat()).await;
+    let function = b.start(&[]).await;
+    let event = http_event("prod", "POST", WEBHOOK, &[("Authorization", "Bearer right")], &webhook("a"));
+    assert_eq!(answer(&function.invoke(event, LEFT).await).0, 200);
+    let mut event = http_event("$default", "POST", WEBHOOK, &[RIGHT], &BASE64_STANDARD.encode(webhook("b")));
+    event["isBase64Encoded"] = true.into();
+    assert_eq!(answer(&function.invoke(event, LEFT).await).0, 200);
+    assert_eq!(b.aws.messages().len(), 2);
+
+    assert_eq!(post(&function, &[("authorization", "Bearer wrong")], &webhook("c")).await.0, 401);
+    assert_eq!(post(&function, &[], &webhook("c")).await.0, 401);
+    assert_eq!(post(&function, &[RIGHT, ("content-encoding", "gzip")], &webhook("c")).await.0, 415);
+    assert_eq!(post(&function, &[RIGHT], "{").await.0, 400);
+    let get = http_event("$default", "GET", WEBHOOK, &[], "");
+    assert_eq!(answer(&function.invoke(get, LEFT).await).0, 405);
+    let elsewhere = http_event("prod", "POST", "/elsewhere", &[RIGHT], "");
+    assert_eq!(answer(&function.invoke(elsewhere, LEFT).await).0, 404);
+    let health = http_event("prod", "GET", "/healthz", &[], "");
+    assert_eq!(answer(&function.invoke(health, LEFT).await).0, 200);
+    assert_eq!(b.aws.messages().len(), 2, "what is refused writes nothing");
+}
+
+#[tokio::test]
+async fn a_missing_table_is_503_and_the_log_names_it_with_the_request() {
+    let b = Bench::new(&[BEARER, CARDS].concat()).await;
+    let function = b.start(&[("SENTINEL_TABLE", "elsewhere")]).await;
+    assert_eq!(post(&function, &[RIGHT], &webhook("a")).await.0, 503);
+    let output = function.output();
+    let line = output.lines().find(|line| line.contains("elsewhere")).expect(&output);
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert!(line["error"].as_str().unwrap().contains("in table elsewhere"), "{line}");
+    assert_eq!(line["request_id"], "request-1");
+    assert!(line["xray_trace_id"].as_str().unwrap().starts_with("Root=1-"), "{line}");
+    assert!(!output.contains("right"), "{output}");
+}
+
+#[tokio::test]
+async fn a_queue_that_refuses_is_503_and_the_log_names_it() {
+    let b = Bench::new(&[BEARER, CARDS].concat()).await;
+    let function = b.start(&[]).await;
+    b.aws.always(Some(Trouble::Error { status: 403, code: "AccessDeniedException" }));
+    assert_eq!(post(&function, &[RIGHT], &webhook("a")).await.0, 503);
+    assert!(
+        function.output().contains(&format!("sending to queue {}", b.aws.queue_url())),
+        "{}",
+        function.output()
+    );
+    b.aws.always(None);
+    assert_eq!(post(&function, &[RIGHT], &webhook("a")).await.0, 200, "the same again mends it");
+    assert_eq!(b.aws.messages().len(), 1);
+}
+
+#[tokio::test]
+async fn a_bad_deployment_ends_at_once_and_says_why() {
+    for (config, change, why) in [
+        ([BEARER, CARDS].concat(), ("SENTINEL_TABLE", ""), "SENTINEL_TABLE is not set"),
+        ([BEARER, CARDS].concat(), ("SENTINEL_QUEUE_URL", ""), "SENTINEL_QUEUE_URL is not set"),
+        (
+            [BEARER, CARDS].concat(),
+            ("SENTINEL_TOKEN", ""),
+            "infra/sentinel.yaml:1:19: error: ingest.bearer[0]: `SENTINEL_TOKEN` is not set",
+        ),
+        (
+            "\ningest: {bearre: [a]}\n".to_owned(),
+            ("X", ""),
+            "infra/sentinel.yaml:2:10: error: ingest.bearre: unknown key; did you mean `bearer`?",
+        ),
+        (
+            [BEARER, CARDS].concat(),
+            ("SENTINEL_CONFIG", "absent.yaml"),
+            "cannot read the configuration absent.yaml",
+        ),
+        (CARDS.to_owned(), ("X", ""), "`ingest` names no credentials"),
+        ([BEARER, "budget: {per-hour: 1}\n"].concat(), ("X", ""), "infra/sentinel.yaml:2:9: error: budget"),
+    ] {
+        let b = Bench::new(&config).await;
+        let (code, output) = b.start(&[change]).await.ended().await;
+        assert_eq!(code, Some(1), "{output}");
+        assert!(output.contains(why), "{why}:\n{output}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_store_that_is_down_is_503_and_then_its_token_is_right() {
+    let b = Bench::new(&[SECRET, CARDS].concat()).await;
+    b.aws.put_secret("token", r#"{"current": "right"}"#);
+    b.aws.always(Some(Trouble::Error { status: 400, code: "AccessDeniedException" }));
+    let function = b.start(&[]).await;
+    function.ready().await;
+    assert!(b.aws.asked().is_empty(), "the start asks nothing");
+    let (status, body) = post(&function, &[RIGHT], &webhook("a")).await;
+    assert_eq!(status, 503, "{body}");
+    assert!(function.output().contains("reading secret token"), "{}", function.output());
+    b.aws.always(None);
+    // A failure stands for a second.
+    let mut status = 503;
+    while status == 503 {
+        status = post(&function, &[RIGHT], &webhook("a")).await.0;
+    }
+    assert_eq!(status, 200);
+    assert_eq!(post(&function, &[("authorization", "Bearer wrong")], &webhook("a")).await.0, 401);
+}
+
+#[tokio::test]
+async fn it_needs_none_of_what_the_worker_needs() {
+    let worker = "openai: {api-key: '${secret:model}'}\n\
+                  mcp-servers: [{name: k8s, server-url: 'https://k8s.example/mcp', authorization: '${K8S_TOKEN}'}]\n";
+    let b = Bench::new(&[BEARER, worker, CARDS].concat()).await;
+    let function = b.start(&[]).await;
+    assert_eq!(post(&function, &[RIGHT], &webhook("a")).await.0, 200);
+    assert!(b.aws.asked().iter().all(|asked| asked.operation != "GetSecretValue"));
+}

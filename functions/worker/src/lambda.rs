@@ -1,0 +1,202 @@
+//! The function on AWS: a batch of SQS messages, each on its own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use futures::stream::{self, StreamExt};
+use sentinel_aws::{SecretError, SecretTexts, Secrets};
+use sentinel_config::{Loaded, Problems, Reading, Source, load_for};
+use sentinel_core::UnixMs;
+use sentinel_core::incident::Job;
+use sentinel_core::ports::Ports;
+use sentinel_telemetry::Metrics;
+use thiserror::Error;
+use tracing::Instrument;
+
+use crate::{AssembleError, Worker, assemble};
+
+/// How long before the platform's deadline nothing may be begun any more: what runs still has to be stored.
+const MARGIN: Duration = Duration::from_secs(20);
+/// How long before it whatever still runs is left, so that its neighbours' results are not lost with it.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+/// A worker that is built again when the secrets that it was built with have changed.
+pub struct Live {
+    source: Source,
+    env: BTreeMap<String, String>,
+    ports: Ports,
+    secrets: Secrets,
+    metrics: Metrics,
+    built: Mutex<(Arc<SecretTexts>, Arc<Worker>)>,
+}
+
+/// Why there is no worker.
+#[derive(Debug, Error)]
+pub enum LiveError {
+    /// The secret store.
+    #[error(transparent)]
+    Secrets(#[from] SecretError),
+    /// The configuration.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    /// What the configuration comes to.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+}
+
+impl LiveError {
+    /// Whether the same call may work later.
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Secrets(error) => error.is_retryable(),
+            Self::Problems(_) | Self::Assemble(_) => false,
+        }
+    }
+}
+
+impl Live {
+    /// Reads the secrets and builds the first worker. It also gives the configuration that it was built from.
+    ///
+    /// # Errors
+    /// [`LiveError`].
+    pub async fn start(
+        source: Source,
+        env: BTreeMap<String, String>,
+        ports: Ports,
+        secrets: Secrets,
+        metrics: Metrics,
+    ) -> Result<(Self, Loaded), LiveError> {
+        let values = secrets.values().await?;
+        let (worker, loaded) = build(&source, &env, &values, &ports, &metrics)?;
+        let built = Mutex::new((values, Arc::new(worker)));
+        Ok((Self { source, env, ports, secrets, metrics, built }, loaded))
+    }
+
+    /// The worker for one invocation, with secrets that are at most five minutes old.
+    ///
+    /// Where the secret store does not answer, or holds what does not fit, the worker that there is goes on: its secrets
+    /// are most likely still good, and if they are not, whoever refuses them says so in the report.
+    pub async fn worker(&self) -> Arc<Worker> {
+        let before = self.built.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match self.renewed(&before).await {
+            Ok(Some(now)) => {
+                let worker = Arc::clone(&now.1);
+                *self.built.lock().unwrap_or_else(PoisonError::into_inner) = now;
+                tracing::info!("secrets have changed; the new ones are used");
+                worker
+            }
+            Ok(None) => before.1,
+            Err(error) => {
+                tracing::error!(%error, "secrets could not be read again; those of before are used");
+                before.1
+            }
+        }
+    }
+
+    async fn renewed(
+        &self,
+        before: &(Arc<SecretTexts>, Arc<Worker>),
+    ) -> Result<Option<(Arc<SecretTexts>, Arc<Worker>)>, LiveError> {
+        let values = self.secrets.values().await?;
+        if Arc::ptr_eq(&values, &before.0) {
+            return Ok(None);
+        }
+        let (worker, _) = build(&self.source, &self.env, &values, &self.ports, &self.metrics)?;
+        Ok(Some((values, Arc::new(worker))))
+    }
+}
+
+fn build(
+    source: &Source,
+    env: &BTreeMap<String, String>,
+    values: &SecretTexts,
+    ports: &Ports,
+    metrics: &Metrics,
+) -> Result<(Worker, Loaded), LiveError> {
+    let variable = |name: &str| env.get(name).cloned();
+    let loaded = load_for(Reading::Worker, source, &variable, values)?;
+    loaded.settings.refuse_unbuilt_protection()?;
+    let worker = Worker { metrics: metrics.clone(), ..assemble(&loaded, ports.clone(), None)? };
+    Ok((worker, loaded))
+}
+
+/// Without the environment, which holds secrets.
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("secrets", &self.secrets).finish_non_exhaustive()
+    }
+}
+
+/// Handles a batch, `concurrency` messages at once. `deadline` is the platform's.
+///
+/// The store is the truth, so a message is done with unless the store is out of reach, its body cannot be read or its
+/// task has panicked: the answer names exactly those. One that runs into the deadline is done with as well: the sweeper
+/// sends its job again once its lease is over.
+pub async fn batch(
+    worker: &Arc<Worker>,
+    event: SqsEvent,
+    concurrency: usize,
+    deadline: UnixMs,
+) -> SqsBatchResponse {
+    let left = deadline.since(worker.ports.clock.now());
+    let end = tokio::time::Instant::now() + left.saturating_sub(LAST_MOMENT);
+    let stop_beginning = deadline.minus(MARGIN);
+    let failures = stream::iter(event.records)
+        .map(|message| one(Arc::clone(worker), message, stop_beginning, end))
+        .buffer_unordered(concurrency.max(1))
+        .filter_map(std::future::ready)
+        .collect::<Vec<_>>()
+        .await;
+    let mut response = SqsBatchResponse::default();
+    response.batch_item_failures = failures;
+    response
+}
+
+/// Handles one message; gives its failure, if it has to come back.
+async fn one(
+    worker: Arc<Worker>,
+    message: SqsMessage,
+    stop_beginning: UnixMs,
+    end: tokio::time::Instant,
+) -> Option<BatchItemFailure> {
+    let id = message.message_id.unwrap_or_default();
+    let failed = || {
+        let mut failure = BatchItemFailure::default();
+        failure.item_identifier.clone_from(&id);
+        Some(failure)
+    };
+    let job: Job = match serde_json::from_str(message.body.as_deref().unwrap_or_default()) {
+        Ok(job) => job,
+        Err(error) => {
+            // It comes back until the queue gives it up: in the dead-letter queue somebody can look at it.
+            tracing::error!(message = id, line = error.line(), column = error.column(), "message is no job");
+            return failed();
+        }
+    };
+    let incident = job.incident.clone();
+    // A task of its own, so that a panic ends this message only.
+    let task = async move { worker.handle(&job, stop_beginning).await };
+    let mut task = tokio::spawn(task.in_current_span());
+    let Ok(ended) = tokio::time::timeout_at(end, &mut task).await else {
+        task.abort();
+        tracing::error!(%incident, "job left at the deadline; the sweeper sends it again");
+        return None;
+    };
+    match ended {
+        Ok(Ok(handled)) => {
+            tracing::debug!(%incident, ?handled, "job handled");
+            None
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%incident, %error, "job not handled");
+            if error.is_retryable() { failed() } else { None }
+        }
+        Err(_) => {
+            tracing::error!(%incident, "job panicked");
+            failed()
+        }
+    }
+}

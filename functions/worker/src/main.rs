@@ -1,0 +1,46 @@
+//! `sentinel-worker`: investigations on Lambda.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use aws_lambda_events::sqs::SqsEvent;
+use lambda_runtime::{LambdaEvent, service_fn};
+use sentinel_aws::{Aws, CallLimits, Deployment, MachineClock, Secrets, environment};
+use sentinel_config::{Reading, load_for, locate_deployed};
+use sentinel_core::UnixMs;
+use sentinel_telemetry::{LogSettings, Metrics};
+use sentinel_worker::lambda::{Live, batch};
+use sentinel_worker::redactor;
+use tracing::Instrument;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let env = environment();
+    let variable = |name: &str| env.get(name).cloned();
+    let source = locate_deployed(variable("SENTINEL_CONFIG").as_deref(), &std::env::current_dir()?)?;
+    let secret_ids = load_for(Reading::Worker, &source, &variable, &BTreeMap::new())?.secret_ids;
+    let deployment = Deployment::of(&variable)?;
+
+    let aws = Aws::of_environment(CallLimits::AWS).await;
+    let clock = Arc::new(MachineClock::default());
+    let secrets = Secrets::new(aws.secrets(), clock.clone(), secret_ids);
+    let ports = deployment.ports(&aws, clock);
+    let (live, loaded) = Live::start(source, env, ports, secrets, Metrics::to(io::stdout)).await?;
+
+    let redactor = redactor(&loaded.settings);
+    let level = loaded.settings.log_level.as_str().parse()?;
+    let logs = LogSettings { level, json: true, ..LogSettings::default() };
+    sentinel_telemetry::init(&logs, Arc::new(move |line| redactor.redact(line)))?;
+    let concurrency = loaded.settings.dispatcher.worker_concurrency;
+
+    let handle = service_fn(|event: LambdaEvent<SqsEvent>| async {
+        let (messages, context) = event.into_parts();
+        let deadline = UnixMs::new(i64::try_from(context.deadline).unwrap_or(i64::MAX));
+        let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
+        let handled = async { batch(&live.worker().await, messages, concurrency, deadline).await };
+        Ok::<_, Infallible>(handled.instrument(span).await)
+    });
+    lambda_runtime::run(handle).await.map_err(|e| anyhow::anyhow!(e))
+}
