@@ -1,6 +1,6 @@
 //! `watchers`: polled by `up`, shown by `validate`.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing test panics")]
+#![expect(clippy::unwrap_used, reason = "a failing test panics")]
 
 use std::sync::{Arc, Mutex};
 

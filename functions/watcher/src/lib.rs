@@ -13,6 +13,7 @@
 //!   ended meanwhile is not told; a new beginning of it is a new episode all the same.
 
 mod endpoint;
+pub mod lambda;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -1,10 +1,11 @@
 //! Polls of a server that answers what the test says, good and bad, and what they leave in the store.
 #![expect(clippy::unwrap_used, reason = "a test part that cannot do its work fails the test")]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -12,10 +13,11 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use sentinel_config::{Watcher as Settings, WatcherKind};
 use sentinel_core::card::{Card, DedupeBy};
-use sentinel_core::incident::{Head, State as Stands};
-use sentinel_core::ports::{IncidentStore, Ports};
+use sentinel_core::incident::{Head, Job, State as Stands};
+use sentinel_core::ports::{IncidentStore, JobQueue, Ports, QueueError};
 use sentinel_http::{AddressPolicy, HttpClient};
-use sentinel_local::{Backend, LocalQueue};
+use sentinel_local::Backend;
+use sentinel_telemetry::Metrics;
 use sentinel_testkit::builders::{NOON, card};
 use sentinel_testkit::clock::ManualClock;
 use sentinel_watcher::{WatchError, Watcher};
@@ -71,11 +73,30 @@ async fn answer(State(server): State<Arc<Server>>, uri: Uri) -> Response {
     }
 }
 
+/// Takes jobs, unless it is told to fail.
+#[derive(Debug, Default)]
+struct Queue {
+    fails: AtomicBool,
+    sent: AtomicUsize,
+}
+
+#[async_trait]
+impl JobQueue for Queue {
+    async fn send(&self, _: &Job, _: Duration) -> Result<(), QueueError> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(QueueError::Unavailable("time-out".into()));
+        }
+        self.sent.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
 struct Bench {
     server: Arc<Server>,
     clock: Arc<ManualClock>,
     store: Arc<dyn IncidentStore>,
     watcher: Watcher,
+    queue: Arc<Queue>,
 }
 
 impl Bench {
@@ -95,12 +116,12 @@ impl Bench {
         tokio::spawn(async move { axum::serve(listener, router).await });
 
         let clock = Arc::new(ManualClock::default());
-        let (queue, _receiver) = LocalQueue::new(Arc::<ManualClock>::clone(&clock));
+        let queue = Arc::new(Queue::default());
         let store = Backend::memory().await.unwrap().store();
         let fresh = AtomicUsize::new(0);
         let ports = Ports {
             store: Arc::clone(&store),
-            queue: Arc::new(queue),
+            queue: Arc::<Queue>::clone(&queue),
             clock: Arc::<ManualClock>::clone(&clock),
             fresh: Arc::new(move || format!("writer-{}", fresh.fetch_add(1, Ordering::SeqCst))),
         };
@@ -114,7 +135,7 @@ impl Bench {
         };
         let http = Arc::new(HttpClient::new(AddressPolicy::new(["127.0.0.1"], ["127.0.0.1"])));
         let watcher = Watcher::new(settings, http, ports, cards.into());
-        Self { server, clock, store, watcher }
+        Self { server, clock, store, watcher, queue }
     }
 
     /// Polls while the server says this; gives accepted, duplicates, joined, resolved, suppressed.
@@ -303,4 +324,54 @@ async fn of_an_alertmanager_silenced_and_inhibited_alerts_are_neither_taken_nor_
     assert_eq!(bench.poll(says(&silenced)).await.unwrap(), [0; 5]);
     assert_eq!(bench.poll(says(&[])).await.unwrap(), [0, 0, 0, 0, 1]);
     assert_eq!(bench.server.asked.lock().unwrap()[0], "/api/v2/alerts");
+}
+
+#[tokio::test]
+async fn what_could_not_be_stored_whole_is_told_again_and_its_end_too() {
+    let mut bench = prometheus().await;
+    bench.queue.fails.store(true, Ordering::SeqCst);
+    let error = bench.poll(says(&[pod("firing", "a")])).await.unwrap_err();
+    assert!(matches!(&error, WatchError::Drive(_)) && error.is_retryable(), "{error}");
+    bench.queue.fails.store(false, Ordering::SeqCst);
+    bench.poll(says(&[pod("firing", "a")])).await.unwrap();
+    assert_eq!(bench.queue.sent.load(Ordering::SeqCst), 1, "its job is sent at last");
+
+    bench.queue.fails.store(true, Ordering::SeqCst);
+    bench.poll(says(&[pod("firing", "b")])).await.unwrap_err();
+    bench.queue.fails.store(false, Ordering::SeqCst);
+    let _ = bench.poll(says(&[])).await.unwrap();
+    let heads = bench.heads().await;
+    assert_eq!(heads.len(), 2);
+    assert!(heads.iter().all(|head| head.resolved_at.is_some()), "{heads:?}");
+}
+
+#[tokio::test]
+async fn each_poll_counts_what_fires() {
+    let lines = Arc::new(Mutex::new(Vec::<u8>::new()));
+    let mut bench = prometheus().await;
+    let out = Arc::clone(&lines);
+    bench.watcher = bench.watcher.with_metrics(Metrics::to(move || Lines(Arc::clone(&out))));
+    *bench.server.says.lock().unwrap() = says(&[pod("firing", "a"), json!(7)]);
+    for accepted in [1, 0] {
+        bench.watcher.poll().await.unwrap();
+        let text = String::from_utf8(std::mem::take(&mut *lines.lock().unwrap())).unwrap();
+        let mut line: Value = serde_json::from_str(&text).unwrap();
+        line.as_object_mut().unwrap().remove("_aws").unwrap();
+        assert_eq!(
+            line,
+            json!({"AlertsReceived": 2, "AlertsAccepted": accepted, "Duplicates": 1 - accepted, "Refused": 1})
+        );
+    }
+}
+
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -1,0 +1,39 @@
+//! `sentinel-watcher`: polls the configured watchers on a schedule.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use lambda_runtime::{LambdaEvent, service_fn};
+use secrecy::ExposeSecret;
+use sentinel_aws::{Aws, CallLimits, Deployment, MachineClock, Secrets, environment};
+use sentinel_config::{Reading, load_for, locate_deployed};
+use sentinel_core::redact::Redactor;
+use sentinel_telemetry::{LogSettings, Metrics};
+use sentinel_watcher::lambda;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let env = environment();
+    let variable = |name: &str| env.get(name).cloned();
+    let source = locate_deployed(variable("SENTINEL_CONFIG").as_deref(), &std::env::current_dir()?)?;
+    let secret_ids = load_for(Reading::Watcher, &source, &variable, &BTreeMap::new())?.secret_ids;
+    let deployment = Deployment::of(&variable)?;
+
+    let aws = Aws::of_environment(CallLimits::AWS).await;
+    let clock = Arc::new(MachineClock::default());
+    let secrets = Secrets::new(aws.secrets(), clock.clone(), secret_ids);
+    let settings = load_for(Reading::Watcher, &source, &variable, &*secrets.values().await?)?.settings;
+
+    let redactor = Redactor::new(settings.secrets().iter().map(|s| s.expose_secret().to_owned()));
+    let level = settings.log_level.as_str().parse()?;
+    let logs = LogSettings { level, json: true, ..LogSettings::default() };
+    sentinel_telemetry::init(&logs, Arc::new(move |line| redactor.redact(line)))?;
+
+    let watchers = lambda::watchers(&settings, &deployment.ports(&aws, clock), &Metrics::to(io::stdout));
+    // Whatever the event says: that it came is the message.
+    let handle = service_fn(|event: LambdaEvent<serde_json::Value>| async {
+        lambda::poll_all(&watchers, event.context).await.map_err(lambda_runtime::Error::from)
+    });
+    lambda_runtime::run(handle).await.map_err(|e| anyhow::anyhow!(e))
+}
