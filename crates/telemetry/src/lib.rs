@@ -5,7 +5,8 @@
 //!
 //! * Sentinel's own crates log at the configured level, everything else from `warn` up (or at `error`, where that is
 //!   the level). [`LogSettings::directives`] can say otherwise.
-//! * `async_openai` never logs: it writes whole response bodies at `error`.
+//! * `async_openai` and `rmcp` never log: the one writes whole response bodies at `error`, the other URLs, which may
+//!   hold credentials. What went wrong is said by the crates that call them.
 //! * An event is one line: control characters in its text are escaped, so that no alert and no model can forge a line
 //!   or drive a terminal.
 //! * Each line is redacted whole, as it is written, and goes out in one write.
@@ -144,7 +145,7 @@ fn filter(settings: &LogSettings) -> Result<EnvFilter, TelemetryError> {
 
 /// Lets through what may be logged at all, whatever the directives say.
 fn never() -> FilterFn {
-    filter_fn(|metadata| !metadata.target().starts_with("async_openai"))
+    filter_fn(|metadata| !["async_openai", "rmcp"].iter().any(|quiet| metadata.target().starts_with(quiet)))
 }
 
 #[cfg(test)]
@@ -293,6 +294,7 @@ mod tests {
         tracing::debug!(target: "sentinel_core", "own debug");
         tracing::warn!(target: "hyper_util::client", "other warning");
         tracing::info!(target: "aws_config", "other info");
+        tracing::error!(target: "rmcp::transport", "a URL");
         tracing::error!(target: "async_openai::client", "failed deserialization of: {{everything}}");
     }
 
