@@ -1,0 +1,157 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sentinel_core::UnixMs;
+use sentinel_core::incident::State;
+use sentinel_core::ports::Ports;
+use sentinel_testkit::gate::Gate;
+use sentinel_testkit::lambda::{Outcome, sqs_event};
+use sentinel_testkit::openai::{Scripted, ScriptedOpenAi, message};
+use sentinel_worker::{assemble, lambda};
+use serde_json::{Value, json};
+
+use crate::support::{Bench, CARDS, with_model};
+
+const LEFT: Duration = Duration::from_mins(12);
+
+/// The messages that have to come back.
+fn failures(outcome: &Outcome) -> Vec<&str> {
+    let Outcome::Response(response) = outcome else { panic!("no answer: {outcome:?}") };
+    let failures = response["batchItemFailures"].as_array().unwrap();
+    failures.iter().map(|failure| failure["itemIdentifier"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn an_unreadable_body_fails_alone_and_its_neighbours_are_investigated() {
+    let b = Bench::new(CARDS).await;
+    let jobs = b.open(2).await;
+    let function = b.start(&[]).await;
+    let event = sqs_event(&[&jobs[0], "not a job", &jobs[1], "", r#"{"incident": 5}"#]);
+    let outcome = function.invoke(event, LEFT).await;
+    let mut failed = failures(&outcome);
+    failed.sort_unstable();
+    assert_eq!(failed, ["message-1", "message-3", "message-4"]);
+    for job in &jobs {
+        assert_eq!(b.head(job).await.state, State::Done);
+    }
+    let again = function.invoke(sqs_event(&[&jobs[0]]), LEFT).await;
+    assert_eq!(failures(&again), Vec::<&str>::new(), "a message that comes twice is done with");
+    let output = function.output();
+    assert!(!output.contains("not a job"), "no bodies in the log:\n{output}");
+    let line = output.lines().find(|line| line.contains("message is no job")).expect(&output);
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(line["request_id"], "request-1", "{line}");
+}
+
+#[tokio::test]
+async fn short_of_time_it_puts_the_investigation_off_and_sends_itself_the_job_again() {
+    let model = ScriptedOpenAi::answering(Vec::<Value>::new()).await;
+    let b = Bench::new(&with_model(&model.base_url(), "sk-test")).await;
+    let jobs = b.open(1).await;
+    let function = b.start(&[]).await;
+    let outcome = function.invoke(sqs_event(&[&jobs[0]]), Duration::from_secs(21)).await;
+    assert_eq!(failures(&outcome), Vec::<&str>::new());
+    let head = b.head(&jobs[0]).await;
+    assert_eq!((head.state, head.slices, head.attempts), (State::Pending, 1, 0));
+    let messages = b.aws.messages();
+    assert_eq!(messages.len(), 2);
+    assert_eq!(messages[1].body, jobs[0]);
+    assert!(model.requests().is_empty(), "nothing is paid that cannot end in time");
+}
+
+#[tokio::test]
+async fn as_many_investigations_run_at_once_as_are_configured() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let model = ScriptedOpenAi::with(move |_, _| {
+        Scripted::After(held.clone(), Box::new(message("no report").into()))
+    })
+    .await;
+    let config =
+        ["dispatcher: {worker-concurrency: 3}\n", &with_model(&model.base_url(), "sk-test")].concat();
+    let b = Bench::new(&config).await;
+    let jobs = b.open(4).await;
+    let function = b.start(&[]).await;
+    let bodies: Vec<&str> = jobs.iter().map(String::as_str).collect();
+    let (outcome, ()) = tokio::join!(function.invoke(sqs_event(&bodies), LEFT), async {
+        model.wait_for_requests(3).await;
+        let mut running = 0;
+        for job in &jobs {
+            running += usize::from(b.head(job).await.state == State::Running);
+        }
+        assert_eq!((model.requests().len(), running), (3, 3));
+        gate.open();
+    });
+    assert_eq!(failures(&outcome), Vec::<&str>::new());
+    for job in &jobs {
+        assert_eq!(b.head(job).await.state, State::Done);
+    }
+}
+
+#[tokio::test]
+async fn where_the_store_is_out_of_reach_every_message_comes_back() {
+    let b = Bench::new(CARDS).await;
+    let jobs = b.open(2).await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let function = b.start(&[("AWS_ENDPOINT_URL_DYNAMODB", &format!("http://{nobody}"))]).await;
+    let outcome = function.invoke(sqs_event(&[&jobs[0], &jobs[1]]), LEFT).await;
+    assert_eq!(failures(&outcome).len(), 2);
+    assert!(function.output().contains("in table incidents"), "{}", function.output());
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_exist_is_named_in_the_log() {
+    let b = Bench::new(CARDS).await;
+    let jobs = b.open(1).await;
+    let function = b.start(&[("SENTINEL_TABLE", "elsewhere")]).await;
+    function.invoke(sqs_event(&[&jobs[0]]), LEFT).await;
+    let output = function.output();
+    assert!(
+        output.contains("in table elsewhere") && output.contains("ResourceNotFoundException"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_panics_fails_alone() {
+    let b = Bench::new(CARDS).await;
+    let jobs = b.open(3).await;
+    let calls = AtomicUsize::new(0);
+    let fresh = Arc::clone(&b.ports.fresh);
+    let ports = Ports {
+        fresh: Arc::new(move || {
+            assert!(calls.fetch_add(1, Ordering::SeqCst) != 0, "the first claim panics");
+            fresh()
+        }),
+        ..b.ports.clone()
+    };
+    let worker = Arc::new(assemble(&b.loaded(), ports, None).unwrap());
+    let bodies: Vec<&str> = jobs.iter().map(String::as_str).collect();
+    let event = serde_json::from_value(sqs_event(&bodies)).unwrap();
+    // One after the other, so that it is known which claims first.
+    let response = lambda::batch(&worker, event, 1, UnixMs::new(i64::MAX)).await;
+    let response = serde_json::to_value(response).unwrap();
+    assert_eq!(response, json!({"batchItemFailures": [{"itemIdentifier": "message-0"}]}));
+    assert_eq!(b.head(&jobs[0]).await.state, State::Pending);
+    assert_eq!(b.head(&jobs[1]).await.state, State::Done);
+    assert_eq!(b.head(&jobs[2]).await.state, State::Done);
+}
+
+#[tokio::test]
+async fn a_killed_worker_leaves_what_the_next_one_goes_on_with() {
+    let gate = Gate::new();
+    let model = ScriptedOpenAi::answering([Scripted::Hang, message("no report").into()]).await;
+    let b = Bench::new(&with_model(&model.base_url(), "sk-test")).await;
+    let jobs = b.open(1).await;
+    let function = b.start(&[]).await;
+    let (outcome, ()) = tokio::join!(function.invoke(sqs_event(&[&jobs[0]]), LEFT), async {
+        model.wait_for_requests(1).await;
+        function.kill();
+        gate.open();
+    });
+    assert_eq!(outcome, Outcome::Gone);
+    let head = b.head(&jobs[0]).await;
+    assert_eq!((head.state, head.attempts), (State::Running, 1));
+    assert!(head.lease_until.is_some(), "the sweeper sends its job again once the lease is over");
+}

@@ -1,0 +1,73 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sentinel_aws::Secrets;
+use sentinel_telemetry::Metrics;
+use sentinel_testkit::aws::Trouble;
+use sentinel_testkit::clock::ManualClock;
+use sentinel_testkit::lambda::sqs_event;
+use sentinel_testkit::openai::{ScriptedOpenAi, message};
+use sentinel_worker::lambda::{Live, LiveError};
+
+use crate::support::{Bench, client, with_model};
+
+const SECRET: &str = "arn:aws:secretsmanager:us-east-1:000000000000:secret:model-AbCdEf";
+
+async fn live(b: &Bench, clock: &Arc<ManualClock>) -> Result<Live, LiveError> {
+    let secrets = Secrets::new(client(&b.aws.url()).secrets(), clock.clone(), [SECRET.to_owned()].into());
+    let started = Live::start(b.source(), BTreeMap::new(), b.ports.clone(), secrets, Metrics::off()).await;
+    started.map(|(live, _)| live)
+}
+
+#[tokio::test]
+async fn the_models_key_comes_from_the_secret_store_and_is_in_no_line_of_the_log() {
+    let model = ScriptedOpenAi::with(|_, _| message("no report").into()).await;
+    let b = Bench::new(&with_model(&model.base_url(), &format!("${{secret:{SECRET}#key}}"))).await;
+    b.aws.put_secret(SECRET, r#"{"key": "sk-swordfish"}"#);
+    let jobs = b.open(1).await;
+    let function = b.start(&[]).await;
+    function.invoke(sqs_event(&[&jobs[0]]), Duration::from_mins(12)).await;
+    let requests = model.requests();
+    assert_eq!(requests[0].headers["authorization"], "Bearer sk-swordfish");
+    assert!(!function.output().contains("swordfish"), "{}", function.output());
+}
+
+#[tokio::test]
+async fn a_rotated_secret_gives_a_new_worker_and_an_unchanged_one_none() {
+    let b = Bench::new(&with_model("https://model.example/v1", &format!("${{secret:{SECRET}}}"))).await;
+    b.aws.put_secret(SECRET, "sk-one");
+    let clock = Arc::new(ManualClock::default());
+    let live = live(&b, &clock).await.unwrap();
+    let first = live.worker().await;
+    clock.advance(Duration::from_mins(5));
+    assert!(Arc::ptr_eq(&first, &live.worker().await));
+    b.aws.put_secret(SECRET, "sk-two");
+    clock.advance(Duration::from_mins(5));
+    let second = live.worker().await;
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert_eq!(second.redactor.redact("sk-two"), first.redactor.redact("sk-one"));
+
+    b.aws.always(Some(Trouble::Error { status: 500, code: "InternalServiceError" }));
+    clock.advance(Duration::from_mins(5));
+    assert!(Arc::ptr_eq(&second, &live.worker().await), "it goes on with what it has");
+}
+
+#[tokio::test]
+async fn without_its_secrets_it_does_not_start_and_says_which() {
+    let b = Bench::new(&with_model("https://model.example/v1", &format!("${{secret:{SECRET}}}"))).await;
+    let (code, output) = b.start(&[]).await.ended().await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains(&format!("reading secret {SECRET}")), "{output}");
+}
+
+#[tokio::test]
+async fn a_configuration_that_does_not_compile_ends_it_with_the_place() {
+    let b = Bench::new("incident-cards:\n  - {name: pods, resource: X, prompt: '{{ broken'}\n").await;
+    let (code, output) = b.start(&[]).await.ended().await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(
+        output.contains("infra/sentinel.yaml:2:") && output.contains("incident-cards[0].prompt"),
+        "{output}"
+    );
+}
