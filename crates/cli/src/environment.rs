@@ -62,6 +62,11 @@ impl Environment {
         Ok(Self { variables, cwd, stderr_is_terminal })
     }
 
+    /// All variables.
+    pub fn variables(&self) -> &BTreeMap<String, String> {
+        &self.variables
+    }
+
     /// A variable's value.
     pub fn var(&self, name: &str) -> Option<String> {
         self.variables.get(name).cloned()

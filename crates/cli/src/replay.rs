@@ -30,8 +30,8 @@ use crate::{progress, render, setup};
 const MOST_JUMPS: usize = 1000;
 
 pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit> {
-    let loaded = match setup::load_to_run(args.config.config.as_deref(), env)? {
-        Ok(loaded) => loaded,
+    let loaded = match setup::load_to_run(args.config.config.as_deref(), env).await? {
+        Ok(to_run) => to_run.loaded,
         Err(exit) => return Ok(exit),
     };
     if let Err(problems) = sentinel_worker::compile(&loaded) {

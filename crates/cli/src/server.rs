@@ -17,7 +17,7 @@ use sentinel_core::drive::{Start, drive};
 use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::{Abort, Aborted};
 use sentinel_core::ports::{Ports, StoreError};
-use sentinel_ingest::{Authenticator, Ingest};
+use sentinel_ingest::{Door, Ingest};
 use sentinel_worker::Worker;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -30,7 +30,7 @@ pub(crate) struct Service {
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) worker: Arc<Worker>,
     /// Who may use `/api`; `None`: the listener is on loopback, where whoever reaches it may.
-    pub(crate) api_auth: Option<Arc<Authenticator>>,
+    pub(crate) api_door: Option<Door>,
 }
 
 impl Service {
@@ -75,7 +75,14 @@ async fn read(body: Body) -> Option<Bytes> {
 /// `Origin`, none for a host that merely resolves to loopback.
 async fn guard(State(service): State<Service>, request: Request, next: Next) -> Response {
     let headers = request.headers();
-    if let Some(auth) = &service.api_auth {
+    if let Some(door) = &service.api_door {
+        let Ok(auth) = door
+            .now()
+            .await
+            .inspect_err(|error| tracing::error!(%error, "nobody can say who may use the API"))
+        else {
+            return problem(StatusCode::SERVICE_UNAVAILABLE, "credentials cannot be checked now");
+        };
         if auth.check(headers).is_err() {
             return problem(StatusCode::UNAUTHORIZED, "the API takes the webhook's credentials");
         }

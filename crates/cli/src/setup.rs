@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use sentinel_config::{Diagnostic, Loaded, Problems, Severity};
+use sentinel_aws::{Aws, CallLimits, MachineClock, Secrets};
+use sentinel_config::{Diagnostic, Loaded, Problems, Reading, Severity, Source, load_for};
 use sentinel_telemetry::LogSettings;
 use sentinel_worker::redactor;
 
@@ -14,6 +15,10 @@ use crate::environment::Environment;
 
 /// Finds and reads the configuration. `Err(Exit::Usage)`: it was wrong, and that has been told.
 pub(crate) fn load(explicit: Option<&Path>, env: &Environment) -> anyhow::Result<Result<Loaded, Exit>> {
+    Ok(find(explicit, env)?.map(|(loaded, _)| loaded))
+}
+
+fn find(explicit: Option<&Path>, env: &Environment) -> anyhow::Result<Result<(Loaded, Source), Exit>> {
     let source = match sentinel_config::locate(explicit, env.var("SENTINEL_CONFIG").as_deref(), &env.cwd) {
         Ok(source) => source,
         Err(error) => {
@@ -22,26 +27,48 @@ pub(crate) fn load(explicit: Option<&Path>, env: &Environment) -> anyhow::Result
         }
     };
     match sentinel_config::load(&source, &|name| env.var(name)) {
-        Ok(loaded) => Ok(Ok(loaded)),
+        Ok(loaded) => Ok(Ok((loaded, source))),
         Err(problems) => Ok(Err(tell(&problems)?)),
     }
 }
 
-/// The same for a process that handles alerts: warnings are told, and a protection that is asked for and not built
-/// stops the start.
-pub(crate) fn load_to_run(
+/// A configuration that may handle alerts.
+pub(crate) struct ToRun {
+    /// What it came to, secrets of the secret store included.
+    pub(crate) loaded: Loaded,
+    /// Where it came from.
+    pub(crate) source: Source,
+    /// Where its secrets came from, if it refers to any.
+    pub(crate) aws: Option<Aws>,
+}
+
+/// The same for a process that handles alerts: warnings are told, secrets are read from the secret store, and a
+/// protection that is asked for and not built stops the start.
+pub(crate) async fn load_to_run(
     explicit: Option<&Path>,
     env: &Environment,
-) -> anyhow::Result<Result<Loaded, Exit>> {
-    let loaded = match load(explicit, env)? {
-        Ok(loaded) => loaded,
+) -> anyhow::Result<Result<ToRun, Exit>> {
+    let (mut loaded, source) = match find(explicit, env)? {
+        Ok(found) => found,
         Err(exit) => return Ok(Err(exit)),
     };
+    let mut aws = None;
+    if !loaded.secret_ids.is_empty() {
+        let store = Aws::of_environment(CallLimits::AWS).await;
+        let clock = Arc::new(MachineClock::default());
+        let secrets = Secrets::new(store.secrets(), clock, loaded.secret_ids.clone());
+        let values = secrets.values().await.context("the configuration's secrets cannot be read")?;
+        loaded = match load_for(Reading::Everything, &source, &|name| env.var(name), &values) {
+            Ok(loaded) => loaded,
+            Err(problems) => return Ok(Err(tell(&problems)?)),
+        };
+        aws = Some(store);
+    }
     print_diagnostics(&loaded.warnings)?;
     if let Err(problems) = loaded.settings.refuse_unbuilt_protection() {
         return Ok(Err(tell(&problems)?));
     }
-    Ok(Ok(loaded))
+    Ok(Ok(ToRun { loaded, source, aws }))
 }
 
 /// Tells what is wrong with a configuration.

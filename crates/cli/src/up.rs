@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use sentinel_aws::{MachineClock, fresh_ids};
+use sentinel_aws::{MachineClock, Secrets, fresh_ids};
+use sentinel_config::{Reading, load_for};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::Job;
 use sentinel_core::lifecycle::Rules;
 use sentinel_core::ports::{Clock, Ports};
-use sentinel_ingest::{Authenticator, Credentials, Ingest};
+use sentinel_ingest::{Authenticator, Credentials, Door, Ingest, Rotating};
 use sentinel_local::{Backend, Handled, LocalQueue, Receiver};
 use sentinel_worker::Worker;
 use tokio::net::TcpListener;
@@ -23,6 +24,7 @@ use crate::Exit;
 use crate::args::Up;
 use crate::environment::Environment;
 use crate::server::{Service, router};
+use crate::setup::ToRun;
 use crate::{progress, setup, watch};
 
 /// How often the sweeper looks.
@@ -31,23 +33,24 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 const SWEEP_PAGE: usize = 500;
 
 pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
-    let loaded = match setup::load_to_run(args.config.config.as_deref(), env)? {
-        Ok(loaded) => loaded,
+    let to_run = match setup::load_to_run(args.config.config.as_deref(), env).await? {
+        Ok(to_run) => to_run,
         Err(exit) => return Ok(exit),
     };
+    let loaded = &to_run.loaded;
     let settings = &loaded.settings;
-    let Some((auth, api_auth)) = authenticators(settings, args.listen)? else { return Ok(Exit::Usage) };
-    if let Err(problems) = sentinel_worker::compile(&loaded) {
+    let clock: Arc<dyn Clock> = Arc::new(MachineClock::default());
+    let Some((door, api_door)) = doors(&to_run, args.listen, env, &clock)? else { return Ok(Exit::Usage) };
+    if let Err(problems) = sentinel_worker::compile(loaded) {
         return setup::tell(&problems);
     }
-    setup::logs(&loaded, args.json, env)?;
+    setup::logs(loaded, args.json, env)?;
 
     let backend = Backend::open(&args.data_dir).await?;
-    let clock: Arc<dyn Clock> = Arc::new(MachineClock::default());
     let (queue, receiver) = LocalQueue::new(Arc::clone(&clock));
     let ports = Ports { store: backend.store(), queue: Arc::new(queue.clone()), clock, fresh: fresh_ids() };
     let (events, printer) = progress::start(args.json, env.stderr_is_terminal);
-    let worker = Arc::new(sentinel_worker::assemble(&loaded, ports.clone(), Some(events))?);
+    let worker = Arc::new(sentinel_worker::assemble(loaded, ports.clone(), Some(events))?);
 
     let listener =
         TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -72,9 +75,9 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     let mut tasks = watch::start(settings, &ports, &stop);
     tasks.extend([sweeper, workers]);
     let service = Service {
-        ingest: Arc::new(Ingest::new(ports, settings.cards.clone().into(), auth)),
+        ingest: Arc::new(Ingest::new(ports, settings.cards.clone().into(), door)),
         worker,
-        api_auth: api_auth.map(Arc::new),
+        api_door,
     };
     let closing = stop.clone();
     let served = tokio::spawn(async move {
@@ -89,15 +92,15 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
 }
 
 /// Who may post webhooks and who may use the API. `None`: nobody said who, and that has been told.
-fn authenticators(
-    settings: &sentinel_config::Settings,
+fn doors(
+    to_run: &ToRun,
     listen: SocketAddr,
-) -> anyhow::Result<Option<(Authenticator, Option<Authenticator>)>> {
+    env: &Environment,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<(Door, Option<Door>)>> {
+    let ingest = &to_run.loaded.settings.ingest;
     let loopback = listen.ip().is_loopback();
-    if loopback {
-        return Ok(Some((Authenticator::new(Credentials::from(&settings.ingest)).or_loopback(), None)));
-    }
-    if !settings.ingest.has_credentials() && !settings.ingest.allow_anonymous {
+    if !loopback && !ingest.has_credentials() && !ingest.allow_anonymous {
         writeln!(
             anstream::stderr(),
             "error: {listen} is not a loopback address and `ingest` names no credentials: whoever reaches it could \
@@ -105,10 +108,29 @@ fn authenticators(
         )?;
         return Ok(None);
     }
-    Ok(Some((
-        Authenticator::new(Credentials::from(&settings.ingest)),
-        Some(Authenticator::new(Credentials::from(&settings.ingest))),
-    )))
+    let door = match rotating(to_run, loopback, env, clock)? {
+        Some(rotating) => Door::Rotating(Arc::new(rotating)),
+        None if loopback => Authenticator::new(Credentials::from(ingest)).or_loopback().into(),
+        None => Authenticator::new(Credentials::from(ingest)).into(),
+    };
+    let api = (!loopback).then(|| door.clone());
+    Ok(Some((door, api)))
+}
+
+/// Credentials that come from the secret store, if any do: they are followed while this runs.
+fn rotating(
+    to_run: &ToRun,
+    loopback: bool,
+    env: &Environment,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<Rotating>> {
+    let Some(aws) = &to_run.aws else { return Ok(None) };
+    let ingest = load_for(Reading::Ingest, &to_run.source, &|name| env.var(name), &BTreeMap::new())?;
+    if ingest.secret_ids.is_empty() {
+        return Ok(None);
+    }
+    let secrets = Secrets::new(aws.secrets(), Arc::clone(clock), ingest.secret_ids);
+    Ok(Some(Rotating::new(to_run.source.clone(), env.variables().clone(), secrets, loopback)))
 }
 
 fn announce(url: &str, json: bool) -> anyhow::Result<()> {
