@@ -13,11 +13,13 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import boto3
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIG = "infra/sentinel.yaml"
 FUNCTIONS = ("ingest", "worker", "sweeper", "watcher")
 
 
@@ -27,6 +29,7 @@ def main():
     parser.add_argument("--stack", default="sentinel", help="the stack's name")
     parser.add_argument("--zips", type=Path, default=ROOT / "target/lambda",
                         help="a folder of sentinel-<function>/bootstrap.zip, as cargo lambda build leaves it")
+    parser.add_argument("--config", type=Path, help="a file to stand in the zips in place of infra/sentinel.yaml")
     parser.add_argument("parameters", nargs="*", metavar="Parameter=Value", help="parameters of the template")
     args = parser.parse_intermixed_args()
 
@@ -36,15 +39,34 @@ def main():
     for function in FUNCTIONS:
         zip_file = args.zips / f"sentinel-{function}" / "bootstrap.zip"
         if not zip_file.is_file():
-            sys.exit(f"{zip_file} is not there")
+            sys.exit(f"{zip_file} is not there: run tests/aws/build.sh")
 
     with tempfile.TemporaryDirectory() as work:
-        create(Path(work), endpoint, args.stack, args.zips.resolve(), args.parameters)
+        zips = args.zips.resolve()
+        if args.config:
+            zips = with_config(zips, args.config, Path(work) / "zips")
+        create(Path(work), endpoint, args.stack, zips, args.parameters)
     session = boto3.Session("test", "test", region_name="us-east-1")
     outputs = adjusted(lambda service: session.client(service, endpoint_url=endpoint), args.stack)
     # The name under execute-api.localhost does not resolve everywhere; ministack has a path for the same.
     outputs["LocalUrl"] = f"{endpoint}/_aws/execute-api/{outputs['ApiId']}/$default"
     print(json.dumps(outputs, indent=2))
+
+
+def with_config(zips, config, into):
+    """Copies the zips, with `config` as their infra/sentinel.yaml; gives the copies' folder."""
+    for function in FUNCTIONS:
+        name = f"sentinel-{function}/bootstrap.zip"
+        (into / name).parent.mkdir(parents=True)
+        with zipfile.ZipFile(zips / name) as old, zipfile.ZipFile(into / name, "w", zipfile.ZIP_STORED) as new:
+            if CONFIG not in old.namelist():
+                sys.exit(f"{zips / name} holds no {CONFIG}")
+            for entry in old.infolist():
+                text = config.read_bytes() if entry.filename == CONFIG else old.read(entry)
+                # The entry keeps its permissions: bootstrap stays executable. Not compressed: it goes to this machine.
+                entry.compress_type = zipfile.ZIP_STORED
+                new.writestr(entry, text)
+    return into
 
 
 def create(work, endpoint, stack, zips, parameters):

@@ -31,22 +31,31 @@ pub fn workspace() -> PathBuf {
     here.parent().expect("the package stands in the workspace").to_owned()
 }
 
-/// The `sentinel` program of this build, beside the folder of the test programs.
-pub fn program() -> PathBuf {
+/// A program of this build, such as `sentinel` or `sentinel-worker`, beside the folder of the test programs.
+pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test program has a path");
     let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>");
-    let program = profile.join("sentinel");
-    assert!(program.is_file(), "{} is not there: cargo build -p sentinel-cli", program.display());
+    let program = profile.join(name);
+    assert!(program.is_file(), "{} is not there: cargo build --workspace", program.display());
     program
 }
 
 /// Looks until `look` gives something; panics after [`PATIENCE`] with `what` and what was seen last.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let until = Instant::now() + PATIENCE;
+pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    eventually_within(PATIENCE, what, look).await
+}
+
+/// The same with another limit, for what is slow by design.
+pub async fn eventually_within<T>(
+    limit: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
+    let until = Instant::now() + limit;
     loop {
         match look().await {
             Ok(found) => return found,
-            Err(seen) => assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}; seen last: {seen}"),
+            Err(seen) => assert!(Instant::now() < until, "waited {limit:?} for {what}; seen last: {seen}"),
         }
         // Not to synchronise: only so that looking again does not take the processor from what is waited for.
         tokio::time::sleep(Duration::from_millis(25)).await;
@@ -114,7 +123,7 @@ impl Home {
 
     /// A `sentinel` command that is not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = command(program());
+        let mut command = command(program("sentinel"));
         command.args(args).current_dir(self.path()).env_clear();
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command

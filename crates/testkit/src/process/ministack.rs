@@ -57,18 +57,54 @@ impl Ministack {
     }
 
     /// Deploys infra/template.yaml with `tests/aws/deploy.py`. `zips` holds `sentinel-<function>/bootstrap.zip` of all
-    /// four functions, `parameters` are the template's (`WorkerTimeout=20`); the processor and the certificates
-    /// are this machine's. The same again updates the stack.
-    pub async fn deploy(&self, zips: &Path, parameters: &[&str]) -> Stack {
+    /// four functions (`tests/aws/build.sh`), `config` is what they find as their infra/sentinel.yaml, `parameters` are the
+    /// template's (`WorkerTimeout=60`); the processor and the certificates are this machine's. The same again updates
+    /// the stack.
+    pub async fn deploy(&self, zips: &Path, config: &str, parameters: &[&str]) -> Stack {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/aws/deploy.py");
         let home = TempDir::new().expect("a temporary folder");
         let mut command = bare(&in_bench("aws/bin/python"), home.path());
-        command.arg(script).arg(&self.service.base).arg("--zips").arg(zips).args(parameters);
+        let file = home.path().join("sentinel.yaml");
+        fs::write(&file, config).expect("a file in a temporary folder");
+        command.arg(script).arg(&self.service.base).arg("--zips").arg(zips);
+        command.arg("--config").arg(file).args(parameters);
         let Output { status, stdout, stderr } = run(command).await;
         let stderr = String::from_utf8_lossy(&stderr);
         assert!(status.success(), "deploy.py ended with {status}\n{stderr}");
         let outputs = serde_json::from_slice(&stdout).expect("deploy.py prints one JSON object");
         Stack { outputs }
+    }
+
+    /// Runs the AWS command line against it, and gives what that printed.
+    pub async fn aws(&self, args: &[&str]) -> String {
+        let home = TempDir::new().expect("a temporary folder");
+        answer(args, run(self.command_line(&home, args)).await)
+    }
+
+    /// What a function has logged, by its name, for the message of a test that fails.
+    pub fn logs(&self, function: &str) -> String {
+        let home = TempDir::new().expect("a temporary folder");
+        let group = format!("/aws/lambda/{function}");
+        let args = [
+            "logs",
+            "filter-log-events",
+            "--log-group-name",
+            &group,
+            "--output",
+            "text",
+            "--query",
+            "events[].message",
+        ];
+        let output =
+            self.command_line(&home, &args).stdin(Stdio::null()).output().expect("a program that starts");
+        answer(&args, output)
+    }
+
+    fn command_line(&self, home: &TempDir, args: &[&str]) -> Command {
+        let mut command = bare(&in_bench("aws/bin/aws"), home.path());
+        // The command line has a variable of its own for the region.
+        command.args(args).envs(self.environment()).env("AWS_DEFAULT_REGION", "us-east-1");
+        command
     }
 
     /// The processes that run this function now, by its name (`sentinel-worker`): one for each that is warm.
@@ -111,6 +147,12 @@ impl Stack {
     pub fn webhook(&self) -> String {
         format!("{}/webhook/alertmanager", self.output("LocalUrl"))
     }
+}
+
+fn answer(args: &[&str], output: Output) -> String {
+    let Output { status, stdout, stderr } = output;
+    assert!(status.success(), "aws {args:?} ended with {status}\n{}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).expect("text")
 }
 
 /// Runs it to its end, while this runtime goes on.
