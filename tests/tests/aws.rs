@@ -1,6 +1,11 @@
 //! The real functions, deployed by infra/template.yaml to an AWS on this machine that checks their roles.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
 
 use std::path::PathBuf;
 use std::process::Command;
