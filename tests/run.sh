@@ -40,6 +40,15 @@ step "architecture"
 cargo nextest run --workspace --locked -E 'package(sentinel-tests) & binary(architecture)'
 
 step "end to end"
-cargo nextest run --workspace --locked -E 'package(sentinel-tests) - binary(architecture)'
+cargo nextest run --workspace --locked -E 'package(sentinel-tests) - binary(architecture) - binary(aws) - binary(local_loop)'
+
+step "install what the tests on AWS need"
+bash tests/setup.sh aws
+
+step "build the functions as they are deployed"
+bash tests/aws/build.sh
+
+step "end to end on a local AWS"
+cargo nextest run --workspace --locked -E 'package(sentinel-tests) & (binary(aws) + binary(local_loop))'
 
 step "all checks passed"
