@@ -172,7 +172,12 @@ async fn one(
         Ok(job) => job,
         Err(error) => {
             // It comes back until the queue gives it up: in the dead-letter queue somebody can look at it.
-            tracing::error!(message = id, line = error.line(), column = error.column(), "message is no job");
+            tracing::error!(
+                message_id = id,
+                line = error.line(),
+                column = error.column(),
+                "message is no job"
+            );
             return failed();
         }
     };
