@@ -48,6 +48,8 @@ const MAY_IMPORT: &[(&str, Ours)] = &[
     ("testkit", Any),
     // It has no product code: its library is what the tests share.
     ("tests", Any),
+    // It measures programs from outside.
+    ("bench", Only(&[])),
 ];
 
 /// Dependencies of others (a name, or its beginning with `*`), and the only packages that may name them, be it for
@@ -58,7 +60,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("serde_dynamo", &["aws"]),
     ("dynoxide*", &["aws", "local", "testkit"]),
     ("async-openai*", &["model"]),
-    ("lambda_*", &["ingest", "worker", "sweeper", "watcher", "testkit"]),
+    ("lambda_*", &["ingest", "worker", "sweeper", "watcher", "testkit", "bench"]),
     ("aws_lambda_events", &["ingest", "worker", "sweeper", "watcher", "testkit"]),
     ("anyhow", &["cli", "ingest", "worker", "sweeper", "watcher"]),
 ];

@@ -1,0 +1,363 @@
+"""The benchmark of the Lambdas; `lambda.sh` builds what it runs. README.md beside it says what is measured, and how."""
+
+import json
+import os
+import platform
+import select
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RELEASE = ROOT / "target/release"
+PYTHON = Path(__file__).resolve().parent / "python"
+QUICK = bool(os.environ.get("SENTINEL_BENCH_QUICK"))
+STARTS = 5 if QUICK else 41
+PYTHON_STARTS = 1 if QUICK else 7
+ROUNDS = 2 if QUICK else 12
+ALERTS = 10 if QUICK else 50
+STORMS = 1 if QUICK else 5
+KEYS = 500
+# The template sets it: one file loads several times faster than the folders that are searched without it.
+CERTIFICATES = ssl.get_default_verify_paths().openssl_cafile
+# Lambda gives a function nothing of this machine's environment.
+LAMBDA = {
+    "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test", "AWS_SESSION_TOKEN": "test", "AWS_LAMBDA_FUNCTION_NAME": "bench",
+    "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "LANG": "en_US.UTF-8",
+    "TZ": ":UTC", "PATH": "/usr/local/bin:/usr/bin:/bin", "SSL_CERT_FILE": CERTIFICATES,
+}
+
+
+def cpu_ms(pid):
+    """The CPU time of a process up to now, of all its threads: its CPU clock (clock_getcpuclockid(3))."""
+    return time.clock_gettime_ns((~pid << 3) | 2) / 1e6
+
+
+def peak_mb(pid):
+    """The most memory that was ever resident. Not getrusage's: that counts what the process was before exec."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    sys.exit(f"process {pid} has no VmHWM")
+
+
+class Stub:
+    def __init__(self):
+        self.process = subprocess.Popen([RELEASE / "stub"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        told = json.loads(self.process.stdout.readline())
+        self.aws, self.runtimes = told["aws"], told["runtimes"]
+
+    def control(self, path, data=None, method=None):
+        request = urllib.request.Request(f"http://{self.aws}/control/{path}", data=data, method=method)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            body = answer.read()
+        return json.loads(body) if body else None
+
+    def counts(self):
+        return self.control("counts")
+
+
+class Function:
+    """One Lambda's process. `started`: ms from exec to its first /next; `cpu`: the CPU ms that this took."""
+
+    def __init__(self, stub, slot, command, folder, env):
+        self.stub, self.slot = stub, slot
+        stub.control(f"reset/{slot}", method="POST")
+        self.log = tempfile.TemporaryFile()
+        began = time.monotonic_ns()
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=LAMBDA | env | {"AWS_LAMBDA_RUNTIME_API": stub.runtimes[slot]},
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        self.pid = self.process.pid
+        try:
+            ready = stub.control(f"ready/{slot}")
+        except OSError as error:
+            self.fail(error)
+        self.started = (ready["first_next_ns"] - began) / 1e6
+        self.cpu, self.memory = cpu_ms(self.pid), peak_mb(self.pid)
+
+    def invoke(self, events, wanted):
+        """Hands the events out one by one; gives the ms of each, and the CPU ms of all."""
+        before = cpu_ms(self.pid)
+        try:
+            outcomes = self.stub.control(f"invoke/{self.slot}", json.dumps(events).encode())
+        except OSError as error:
+            self.fail(error)
+        used = cpu_ms(self.pid) - before
+        for outcome in outcomes:
+            answer = json.loads(outcome["answer"])
+            if answer.get("statusCode") != 200 or not wanted.items() <= json.loads(answer["body"]).items():
+                self.fail(f"not {wanted}: {outcome['answer'][:2000]}")
+        return [outcome["ms"] for outcome in outcomes], used
+
+    def fail(self, why):
+        self.log.seek(0)
+        log = self.log.read().decode(errors="replace")[-4000:]
+        self.end()
+        sys.exit(f"{self.process.args}: {why}\n{log}")
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Floor:
+    """The bare client of `floor.rs`."""
+
+    def __init__(self, stub):
+        self.process = subprocess.Popen([RELEASE / "floor", stub.aws], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True, bufsize=1)
+
+    def times(self, what, n):
+        self.process.stdin.write(f"{what} {n}\n")
+        if not select.select([self.process.stdout], [], [], 60)[0]:
+            sys.exit("the floor's client does not answer")
+        return json.loads(self.process.stdout.readline())
+
+
+def webhook(names):
+    """Alertmanager's message, as API Gateway hands it on (payload version 2). A name is an incident of its own."""
+    alerts = [{
+        "status": "firing",
+        "labels": {"alertname": name, "namespace": "shop", "pod": "cart-6d4cf56db6-x2v7q", "severity": "warning",
+                   "prometheus": "monitoring/k8s"},
+        "annotations": {"summary": "Pod is not ready", "runbook_url": "https://runbooks.example/pod-not-ready",
+                        "description": "Pod shop/cart-6d4cf56db6-x2v7q has been in a non-ready state for 15 minutes."},
+        "startsAt": "2026-11-22T12:00:00Z", "endsAt": "0001-01-01T00:00:00Z",
+        "generatorURL": "http://prometheus.example/graph?g0.expr=up", "fingerprint": "c0c97f55bd8a9c6e",
+    } for name in names]
+    body = {"version": "4", "groupKey": "{}:{}", "truncatedAlerts": 0, "status": "firing", "receiver": "sentinel",
+            "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {},
+            "externalURL": "http://alertmanager.example", "alerts": alerts}
+    return {
+        "version": "2.0", "routeKey": "POST /webhook/alertmanager", "rawPath": "/webhook/alertmanager",
+        "rawQueryString": "",
+        "headers": {"host": "abc.execute-api.us-east-1.amazonaws.com", "content-type": "application/json",
+                    "authorization": "Bearer bench", "user-agent": "Alertmanager/0.28", "x-forwarded-proto": "https"},
+        "requestContext": {
+            "accountId": "000000000000", "apiId": "abc", "domainName": "abc.execute-api.us-east-1.amazonaws.com",
+            "domainPrefix": "abc", "requestId": "r", "routeKey": "POST /webhook/alertmanager", "stage": "$default",
+            "time": "22/Nov/2026:12:00:00 +0000", "timeEpoch": 1795348800000,
+            "http": {"method": "POST", "path": "/webhook/alertmanager", "protocol": "HTTP/1.1",
+                     "sourceIp": "192.0.2.1", "userAgent": "Alertmanager/0.28"}},
+        "body": json.dumps(body), "isBase64Encoded": False,
+    }
+
+
+class Bench:
+    def __init__(self, stub, folder):
+        self.stub, self.made = stub, 0
+        self.rows = []
+        # What the zips hold beside the program, and the one thing that the built-in configuration leaves to its user:
+        # who may post.
+        (folder / "infra").mkdir()
+        config = (ROOT / "infra/sentinel.yaml").read_text()
+        (folder / "infra/sentinel.yaml").write_text(config + "\ningest: {bearer: [bench]}\n")
+        (folder / "prompts").symlink_to(ROOT / "prompts")
+        self.folder = folder
+        self.aws = {"AWS_ENDPOINT_URL": f"http://{stub.aws}"}
+
+    def ours(self, slot, name):
+        env = {"SENTINEL_TABLE": "bench", "SENTINEL_QUEUE_URL": f"http://{self.stub.aws}/000000000000/bench",
+               "SENTINEL_CONFIG": "infra/sentinel.yaml"}
+        return Function(self.stub, slot, [RELEASE / f"sentinel-{name}"], self.folder, self.aws | env)
+
+    def bare(self, slot):
+        return Function(self.stub, slot, [RELEASE / "bare"], self.folder, {})
+
+    def python(self, slot, threads=1):
+        env = {"TABLE": "bench", "QUEUE_URL": f"http://{self.stub.aws}/000000000000/bench", "THREADS": str(threads),
+               "POWERTOOLS_SERVICE_NAME": "bench", "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "awslambdaric", "handler.handler"]
+        return Function(self.stub, slot, command, PYTHON, self.aws | env)
+
+    def names(self, n):
+        self.made += n
+        return [f"Bench{m}" for m in range(self.made - n, self.made)]
+
+    def events(self, n):
+        return [webhook([name]) for name in self.names(n)]
+
+    def row(self, what, figure, target=None, met=None):
+        verdict = "" if target is None else ("met" if met else "not met")
+        self.rows.append((what, figure, target or "", verdict))
+
+    def ratio(self, what, ratio, target, at_most, detail):
+        sign = "≤" if at_most else "≥"
+        met = ratio <= target if at_most else ratio >= target
+        self.row(what, f"{ratio:.2f} ×  ({detail})", f"{sign} {target:g} ×", met)
+
+    # --- What is measured ------------------------------------------------------------------------------------------
+
+    def starts(self):
+        kinds = {"bare": lambda: self.bare(0), "ingest": lambda: self.ours(0, "ingest"),
+                 "worker": lambda: self.ours(0, "worker"), "sweeper": lambda: self.ours(0, "sweeper")}
+        seen = {kind: [] for kind in kinds}
+        for turn in range(STARTS + 1):
+            for kind, start in kinds.items():
+                function = start()
+                function.end()
+                if turn:  # The first reads the files from the disk.
+                    seen[kind].append((function.started, function.cpu, function.memory))
+        middle = {kind: [statistics.median(column) for column in zip(*rows)] for kind, rows in seen.items()}
+        bare = middle["bare"]
+        self.row("start, bare lambda_runtime", f"{bare[0]:.1f} ms, {bare[1]:.1f} ms CPU, {bare[2]:.1f} MB")
+        for kind, target in (("ingest", 2), ("worker", 3), ("sweeper", None)):
+            wall, cpu, memory = middle[kind]
+            if target is None:
+                self.row(f"start, {kind}", f"{wall:.1f} ms, {cpu:.1f} ms CPU, {memory:.1f} MB")
+                continue
+            self.ratio(f"start, {kind} / bare", wall / bare[0], target, True, f"{wall:.1f} ms")
+            self.row("  in CPU time", f"{cpu / bare[1]:.2f} ×  ({cpu:.1f} ms)")
+            self.row("  memory at the first event", f"{memory:.1f} MB", "≤ 16 MB", memory <= 16)
+        return middle["ingest"]
+
+    def zips(self):
+        for kind, target in (("ingest", 5), ("worker", 8)):
+            with tempfile.TemporaryFile() as file:
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+                    packed.write(RELEASE / f"sentinel-{kind}", "bootstrap")
+                    packed.write(ROOT / "infra/sentinel.yaml", "infra/sentinel.yaml")
+                    for prompt in sorted((ROOT / "prompts").glob("*.j2")):
+                        packed.write(prompt, f"prompts/{prompt.name}")
+                size = file.tell() / 1e6
+            self.row(f"zip, {kind}", f"{size:.2f} MB", f"≤ {target} MB", size <= target)
+
+    def warm(self):
+        """One alert at a time, in turns with the floor and with Python."""
+        ours, python, floor = self.ours(0, "ingest"), self.python(1), Floor(self.stub)
+        accepted = {"accepted": 1}
+        # Connections are opened and caches filled before anything counts.
+        ours.invoke(self.events(ALERTS), accepted)
+        python.invoke(self.events(ALERTS), {"taken": 1})
+        floor.times("new", ALERTS)
+        new = {kind: [] for kind in ("ours", "floor", "python")}
+        cpu = {kind: [] for kind in ("ours", "python", "ours again", "python again")}
+        again = {kind: [] for kind in ("ours", "floor", "python")}
+        for _ in range(ROUNDS):
+            new["floor"] += floor.times("new", ALERTS)
+            events = self.events(ALERTS)
+            before = self.stub.counts()
+            times, used = ours.invoke(events, accepted)
+            after = self.stub.counts()
+            if (after["PutItem"] - before["PutItem"], after["SendMessage"] - before["SendMessage"]) != (2 * ALERTS, ALERTS):
+                sys.exit(f"not two items and a message an alert: {before} {after}")
+            new["ours"] += times
+            cpu["ours"].append(used / ALERTS)
+            few = events[:max(1, ALERTS // 5)]
+            times, used = python.invoke(few, {"taken": 1})
+            new["python"] += times
+            cpu["python"].append(used / len(few))
+
+            self.stub.control("started", method="POST")
+            again["floor"] += floor.times("duplicate", ALERTS)
+            times, used = ours.invoke(events, {"duplicates": 1})
+            again["ours"] += times
+            cpu["ours again"].append(used / ALERTS)
+            times, used = python.invoke(few, {"taken": 1})
+            again["python"] += times
+            cpu["python again"].append(used / len(few))
+        one = {kind: statistics.median(times) for kind, times in new.items()}
+        two = {kind: statistics.median(times) for kind, times in again.items()}
+        used = {kind: statistics.median(times) for kind, times in cpu.items()}
+        self.row("floor: create, send", f"{one['floor']:.2f} ms")
+        self.ratio("new alert / floor", one["ours"] / one["floor"], 1.15, True, f"{one['ours']:.2f} ms")
+        self.row("floor: one round trip", f"{two['floor']:.2f} ms")
+        self.ratio("duplicate / floor", two["ours"] / two["floor"], 1.15, True, f"{two['ours']:.2f} ms")
+        ours.end()
+        python.end()
+        floor.process.stdin.close()
+        floor.process.wait()
+        return one, two, used
+
+    def storm(self, single):
+        """A webhook of 500 keys, in turns with Python, one after the other and in 32 threads."""
+        ours, python, threads = self.ours(0, "ingest"), self.python(1), self.python(2, threads=32)
+        ours.invoke(self.events(3), {"accepted": 1})
+        for other in (python, threads):
+            other.invoke(self.events(3), {"taken": 1})
+        took = {kind: [] for kind in ("ours", "python", "threads")}
+        cpu = {kind: [] for kind in took}
+        batches = self.stub.counts().get("SendMessageBatch", 0)
+        for turn in range(STORMS):
+            for kind, function, wanted in (("ours", ours, {"accepted": KEYS}), ("python", python, {"taken": KEYS}),
+                                           ("threads", threads, {"taken": KEYS})):
+                if kind == "python" and turn >= 3:
+                    continue
+                times, used = function.invoke([webhook(self.names(KEYS))], wanted)
+                took[kind] += times
+                cpu[kind].append(used)
+        batches = (self.stub.counts().get("SendMessageBatch", 0) - batches) / STORMS
+        time_of = {kind: statistics.median(times) for kind, times in took.items()}
+        used = {kind: statistics.median(times) for kind, times in cpu.items()}
+        self.ratio("500 keys / new alert", time_of["ours"] / single, 60, True,
+                   f"{time_of['ours']:.0f} ms, {batches:.0f} batch sends")
+        self.row("  memory after 500 keys", f"{peak_mb(ours.pid):.1f} MB")
+        memory = peak_mb(python.pid)
+        for function in (ours, python, threads):
+            function.end()
+        return time_of, used, memory
+
+    def python_starts(self):
+        python, ingest = [], []
+        for turn in range(PYTHON_STARTS + 1):
+            for into, start in ((python, lambda: self.python(1)), (ingest, lambda: self.ours(0, "ingest"))):
+                function = start()
+                function.end()
+                if turn:
+                    into.append((function.started, function.cpu, function.memory))
+        return tuple([statistics.median(column) for column in zip(*rows)] for rows in (python, ingest))
+
+    def run(self):
+        self.starts()
+        self.zips()
+        one, two, cpu = self.warm()
+        time_of, used, memory = self.storm(one["ours"])
+        python, ingest = self.python_starts()
+        self.row("", "")
+        self.row("Python: start", f"{python[0]:.0f} ms, {python[1]:.0f} ms CPU, {python[2]:.0f} MB")
+        self.ratio("  start, Python / ingest", python[0] / ingest[0], 40, False, f"{ingest[0]:.1f} ms")
+        self.row("  in CPU time", f"{python[1] / ingest[1]:.0f} ×  ({ingest[1]:.1f} ms)")
+        self.row("Python: new alert", f"{one['python']:.1f} ms, {cpu['python']:.2f} ms CPU")
+        self.ratio("  CPU, Python / ingest", cpu["python"] / cpu["ours"], 10, False, f"{cpu['ours']:.2f} ms")
+        self.row("Python: duplicate", f"{two['python']:.1f} ms, {cpu['python again']:.2f} ms CPU")
+        self.ratio("  CPU, Python / ingest", cpu["python again"] / cpu["ours again"], 6, False,
+                   f"{cpu['ours again']:.2f} ms")
+        self.row("Python: 500 keys", f"{time_of['python'] / 1e3:.2f} s, {used['python'] / 1e3:.2f} s CPU, {memory:.0f} MB")
+        self.ratio("  time, Python / ingest", time_of["python"] / time_of["ours"], 20, False,
+                   f"{time_of['ours']:.0f} ms")
+        self.row("  in CPU time", f"{used['python'] / used['ours']:.1f} ×  ({used['ours']:.0f} ms)")
+        self.row("Python, 32 threads: 500 keys", f"{time_of['threads'] / 1e3:.2f} s, {used['threads'] / 1e3:.2f} s CPU")
+        self.row("  time, Python / ingest", f"{time_of['threads'] / time_of['ours']:.1f} ×")
+
+
+def main():
+    for name in ("stub", "floor", "bare", "sentinel-ingest", "sentinel-worker", "sentinel-sweeper"):
+        if not (RELEASE / name).is_file():
+            sys.exit(f"target/release/{name} is not there: run tests/bench/lambda.sh without SENTINEL_BENCH_NO_BUILD")
+    stub = Stub()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(stub, Path(folder))
+            bench.run()
+    finally:
+        stub.process.stdin.close()
+        stub.process.wait(timeout=10)
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
+          f"Powertools {version('aws-lambda-powertools')}, boto3 {version('boto3')}; medians of {STARTS} starts, "
+          f"{ROUNDS * ALERTS} alerts, {STORMS} notifications of {KEYS}{' (quick: no figures to keep)' if QUICK else ''}\n")
+    widths = [max(len(row[column]) for row in bench.rows) for column in range(3)]
+    for row in bench.rows:
+        print("  ".join([text.ljust(width) for text, width in zip(row, widths)] + [row[3]]).rstrip())
+
+
+if __name__ == "__main__":
+    main()
