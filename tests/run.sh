@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every check of the project, installing first what the tests need: formatting, lints, documentation, unit and
-# contract tests, documentation tests, the architecture test, and the end-to-end tests against real programs.
+# contract tests, documentation tests, the architecture test, and the end-to-end tests against real programs. With
+# `--aws` also the functions as they are deployed, on a local AWS: that builds them with optimisation, which takes long.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -42,13 +43,15 @@ cargo nextest run --workspace --locked -E 'package(sentinel-tests) & binary(arch
 step "end to end"
 cargo nextest run --workspace --locked -E 'package(sentinel-tests) - binary(architecture) - binary(aws) - binary(local_loop)'
 
-step "install what the tests on AWS need"
-bash tests/setup.sh aws
+if [ "${1-}" = --aws ]; then
+  step "install what the tests on AWS need"
+  bash tests/setup.sh aws
 
-step "build the functions as they are deployed"
-bash tests/aws/build.sh
+  step "build the functions as they are deployed"
+  bash tests/aws/build.sh
 
-step "end to end on a local AWS"
-cargo nextest run --workspace --locked -E 'package(sentinel-tests) & (binary(aws) + binary(local_loop))'
+  step "end to end on a local AWS"
+  cargo nextest run --workspace --locked -E 'package(sentinel-tests) & (binary(aws) + binary(local_loop))'
+fi
 
 step "all checks passed"
