@@ -1,5 +1,5 @@
 //! The real binary under a simulated Lambda, with a `DynamoDB` in memory and a fake SQS and Secrets Manager.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use std::path::Path;
 use std::time::Duration;
