@@ -54,6 +54,7 @@ pub(crate) fn largest_head() -> Head {
         remote: Some("C0123456789/1800000000.000000".into()),
         rearmed: true,
         for_seen: (event == Event::Resolved).then_some(now),
+        error: None,
     };
     let events =
         [Event::Findings, Event::Failed, Event::Aborted, Event::Suppressed, Event::Updated, Event::Resolved];

@@ -123,6 +123,12 @@ pub struct Told {
     pub tries: u32,
     /// The destination's own id.
     pub remote: Option<String>,
+    /// When it is tried next, RFC 3339, where it is still to be made. While one is made: when another may take over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try_at: Option<String>,
+    /// Why its last try failed. Of each sink only the latest is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 impl Told {
@@ -133,6 +139,8 @@ impl Told {
             state: d.state,
             tries: d.tries,
             remote: d.remote.clone(),
+            next_try_at: (!d.is_settled()).then(|| d.at.to_string()),
+            error: d.error.clone(),
         }
     }
 }

@@ -60,10 +60,10 @@ pub(crate) fn incident(d: &Detail) -> String {
         for t in &d.deliveries {
             let remote = t.remote.as_deref().map(|r| format!(" as {}", inert(r))).unwrap_or_default();
             let state = format!("{:?}", t.state).to_lowercase();
-            line(
-                &mut out,
-                &format!("  {} to {}: {state} after {} tries{remote}", t.event, inert(&t.sink), t.tries),
-            );
+            let next = t.next_try_at.as_deref().map(|at| format!(", next at {at}")).unwrap_or_default();
+            let error = t.error.as_deref().map(|e| format!(": {}", inert(e))).unwrap_or_default();
+            let (event, sink, tries) = (t.event, inert(&t.sink), t.tries);
+            line(&mut out, &format!("  {event} to {sink}: {state} after {tries} tries{remote}{next}{error}"));
         }
     }
     out

@@ -55,7 +55,7 @@ impl Resolved {
             },
             model: card.model.clone(),
             tools: card.tools.iter().map(ToString::to_string).collect(),
-            sinks: card.sinks.clone(),
+            sinks: card.sinks.iter().map(|s| s.sink.clone()).collect(),
             max_iterations: card.max_iterations,
             timeout_seconds: card.timeout.as_secs(),
             attempts: card.attempts,

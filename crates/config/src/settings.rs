@@ -1,11 +1,12 @@
 //! Validated settings: what the rest of Sentinel works from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use sentinel_core::card::Card;
+use sentinel_core::incident::Event;
 use url::Url;
 
 use crate::diagnostic::{Diagnostic, Problems, Severity};
@@ -283,6 +284,8 @@ pub struct SinkSettings {
     pub name: String,
     /// What it is.
     pub kind: SinkKind,
+    /// What it is told.
+    pub events: BTreeSet<Event>,
 }
 
 /// What a sink is.

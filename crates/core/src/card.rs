@@ -8,6 +8,7 @@ use std::time::Duration;
 use regex::Regex;
 
 use crate::alert::Labels;
+use crate::incident::Event;
 
 /// How a matcher compares, in Alertmanager's words.
 #[derive(Clone, Debug)]
@@ -159,6 +160,23 @@ pub struct CheckRule {
     pub otherwise: Otherwise,
 }
 
+/// A sink that a card names, and what it is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subscription {
+    /// The entry in the card's `sinks`: `name`, or `name:route`.
+    pub sink: String,
+    /// The events that it wants; nothing else is owed to it.
+    pub events: BTreeSet<Event>,
+}
+
+/// Of everything but that an investigation has started, as the log is.
+impl From<&str> for Subscription {
+    fn from(sink: &str) -> Self {
+        let events = Event::ALL.into_iter().filter(|e| *e != Event::Started).collect();
+        Self { sink: sink.to_owned(), events }
+    }
+}
+
 /// How incidents of one resource are handled.
 #[derive(Clone, Debug)]
 pub struct Card {
@@ -174,8 +192,8 @@ pub struct Card {
     pub fallback_models: Vec<String>,
     /// The only tools that may be called, wildcards resolved. Empty: none.
     pub tools: BTreeSet<ToolId>,
-    /// Names of the sinks that are told.
-    pub sinks: Vec<String>,
+    /// The sinks that are told, and what.
+    pub sinks: Vec<Subscription>,
     /// The most model turns of one investigation, 1 to 20.
     pub max_iterations: u32,
     /// The longest one investigation may take, over all its attempts.

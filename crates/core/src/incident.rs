@@ -81,10 +81,12 @@ impl fmt::Display for State {
     }
 }
 
-/// What a sink is told.
+/// What a sink is told, in the order in which one sink is told it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
+    /// A worker has begun to investigate.
+    Started,
     /// The report is there.
     Findings,
     /// The investigation failed, with its reason.
@@ -99,9 +101,28 @@ pub enum Event {
     Resolved,
 }
 
+impl Event {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Started,
+        Self::Findings,
+        Self::Failed,
+        Self::Aborted,
+        Self::Suppressed,
+        Self::Updated,
+        Self::Resolved,
+    ];
+
+    /// Whether it says how a generation ended. There is one such event a generation.
+    pub const fn is_ending(self) -> bool {
+        matches!(self, Self::Findings | Self::Failed | Self::Aborted | Self::Suppressed)
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Started => "started",
             Self::Findings => "findings",
             Self::Failed => "failed",
             Self::Aborted => "aborted",
@@ -137,7 +158,7 @@ pub enum DeliveryState {
     Failed,
 }
 
-/// One delivery of the current generation. Its stored names are short, because a head holds up to three a sink.
+/// One delivery of the current generation. Its stored names are short, because a head holds up to four a sink.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Delivery {
     /// What is told, and to whom.
@@ -164,6 +185,9 @@ pub struct Delivery {
     /// The `seen` for which a `resolved` was armed: each is told once.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub for_seen: Option<UnixMs>,
+    /// Why its last try failed, cut. Of each sink only the latest is kept.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 impl Delivery {
@@ -265,13 +289,46 @@ impl Head {
         self.deliveries.iter().all(Delivery::is_settled)
     }
 
-    /// The deliveries that may be claimed at `now`; none while the incident is not terminal.
-    pub fn due_deliveries(&self, now: UnixMs) -> Vec<DeliveryKey> {
-        if !self.state.is_terminal() {
-            return Vec::new();
-        }
-        self.deliveries.iter().filter(|d| d.is_due(now)).map(|d| d.key.clone()).collect()
+    /// Whether this can be told in the state that the incident is in: while it runs that it has started, and the rest
+    /// once it has ended.
+    fn may_tell(&self, event: Event) -> bool {
+        self.state.is_terminal() || (self.state == State::Running && event == Event::Started)
     }
+
+    /// What each sink is to be told next. A sink is told one thing at a time, in the order of [`Event`]: whatever is
+    /// behind waits until what is before it is told or given up.
+    pub fn next_deliveries(&self) -> impl Iterator<Item = &Delivery> {
+        self.deliveries.iter().filter(|d| !d.is_settled() && self.may_tell(d.key.event)).filter(|d| {
+            let of_sink = |other: &&Delivery| other.key.sink == d.key.sink && !other.is_settled();
+            self.deliveries.iter().filter(of_sink).all(|other| in_turn(d) <= in_turn(other))
+        })
+    }
+
+    /// The deliveries that may be claimed at `now`, in the order in which they can be: the next of each sink where it
+    /// is due, and what is due behind it.
+    pub fn due_deliveries(&self, now: UnixMs) -> Vec<DeliveryKey> {
+        let open: Vec<&str> =
+            self.next_deliveries().filter(|d| d.is_due(now)).map(|d| d.key.sink.as_str()).collect();
+        let mut due: Vec<&Delivery> = self
+            .deliveries
+            .iter()
+            .filter(|d| d.is_due(now) && self.may_tell(d.key.event) && open.contains(&d.key.sink.as_str()))
+            .collect();
+        due.sort_by_key(|d| in_turn(d));
+        due.into_iter().map(|d| d.key.clone()).collect()
+    }
+
+    /// The destination's id of the first thing that a sink was told in this generation, where it gave one: what its
+    /// later events belong to.
+    pub fn first_remote(&self, sink: &str) -> Option<&str> {
+        let told = self.deliveries.iter().filter(|d| d.key.sink == sink);
+        told.filter_map(|d| Some((d.key.event, d.remote.as_deref()?))).min().map(|(_, remote)| remote)
+    }
+}
+
+/// The order in which a sink's deliveries come: one that is being made, or was when its teller was lost, is first.
+fn in_turn(d: &Delivery) -> (bool, Event) {
+    (d.state != DeliveryState::Claimed, d.key.event)
 }
 
 /// One lease of one generation: what a writer must still hold for its write to count.

@@ -153,14 +153,18 @@ pub struct Telling {
     pub report: Option<Report>,
     /// The same for every try of one delivery, different for every other.
     pub idempotency_key: String,
-    /// The destination's id of an earlier delivery of this event, where there was one.
+    /// The destination's id of an earlier delivery of this event, or of a part of it, where there was one.
     pub remote: Option<String>,
+    /// The destination's id of the first thing that this sink was told of this generation, where it gave one: what
+    /// belongs together can be put together.
+    pub parent: Option<String>,
 }
 
 /// A place where people look.
 #[async_trait]
 pub trait Sink: Send + Sync + fmt::Debug {
-    /// Tells it, and gives the destination's id of what was told, where it has one.
+    /// Tells it, and gives the destination's id of what was told, where it has one of at most
+    /// [`MOST_REMOTE`](crate::lifecycle::MOST_REMOTE) bytes.
     async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError>;
 }
 
@@ -178,12 +182,37 @@ pub enum SinkError {
     /// It will never work.
     #[error("{0}")]
     Refused(String),
+    /// A part of it is told; the next try has its id and tells the rest.
+    #[error("{because}")]
+    Partly {
+        /// The destination's id of the part.
+        remote: String,
+        /// What happened to the rest.
+        because: Box<Self>,
+    },
 }
 
 impl SinkError {
     /// Whether the same call may work later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Retry { .. })
+        self.retry_after().is_some()
+    }
+
+    /// How long to wait at least before the same call may work; `None`: it never will.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Retry { after, .. } => Some(after.unwrap_or_default()),
+            Self::Refused(_) => None,
+            Self::Partly { because, .. } => because.retry_after(),
+        }
+    }
+
+    /// The destination's id of what was told all the same.
+    pub fn remote(&self) -> Option<&str> {
+        match self {
+            Self::Partly { remote, .. } => Some(remote),
+            Self::Retry { .. } | Self::Refused(_) => None,
+        }
     }
 }
 

@@ -69,6 +69,7 @@ impl Sink for LogSink {
 /// Constant, so that it can be searched for.
 const fn message(event: Event) -> &'static str {
     match event {
+        Event::Started => "incident started",
         Event::Findings => "incident findings",
         Event::Failed => "incident failed",
         Event::Aborted => "incident aborted",
@@ -184,7 +185,15 @@ mod tests {
     }
 
     fn telling(event: Event, head: Head, report: Option<Report>) -> Telling {
-        Telling { event, head, notification: None, report, idempotency_key: "k".into(), remote: None }
+        Telling {
+            event,
+            head,
+            notification: None,
+            report,
+            idempotency_key: "k".into(),
+            remote: None,
+            parent: None,
+        }
     }
 
     #[derive(Clone, Default)]
@@ -256,17 +265,9 @@ mod tests {
 
     #[test]
     fn every_event_has_a_message_of_its_own() {
-        let events = [
-            Event::Findings,
-            Event::Failed,
-            Event::Aborted,
-            Event::Suppressed,
-            Event::Updated,
-            Event::Resolved,
-        ];
-        let messages: std::collections::BTreeSet<_> = events.map(message).into();
-        assert_eq!(messages.len(), events.len());
-        for event in events {
+        let messages: std::collections::BTreeSet<_> = Event::ALL.map(message).into();
+        assert_eq!(messages.len(), Event::ALL.len());
+        for event in Event::ALL {
             assert!(message(event).ends_with(&event.to_string()));
         }
     }

@@ -190,7 +190,7 @@ impl CardBuilder {
     /// Tells a sink.
     #[must_use]
     pub fn sink(mut self, name: &str) -> Self {
-        self.0.sinks.push(name.to_owned());
+        self.0.sinks.push(name.into());
         self
     }
 

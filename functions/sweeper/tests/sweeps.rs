@@ -188,6 +188,7 @@ fn delivering(id: &str, state: DeliveryState, at: UnixMs) -> Head {
         remote: None,
         rearmed: false,
         for_seen: None,
+        error: None,
     };
     Head { deliveries: vec![delivery], ..head(id, State::Done) }
 }

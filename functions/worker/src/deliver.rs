@@ -43,6 +43,7 @@ pub(crate) async fn tell_all(
             report: report.clone(),
             idempotency_key: idempotency_key(&head, key),
             remote,
+            parent: head.first_remote(&key.sink).map(str::to_owned),
             head: head.clone(),
         };
         let told = tell(worker, key, &telling).await;
@@ -54,12 +55,10 @@ pub(crate) async fn tell_all(
                 drive(&worker.ports, &id, &input, rules, start, None).await?
             }
             Err(error) => {
-                tracing::warn!(sink = key.sink, event = %key.event, %error, "sink was not told");
-                let retry = match error {
-                    SinkError::Retry { after, .. } => Some(after.unwrap_or_default()),
-                    SinkError::Refused(_) => None,
-                };
-                let input = Missed { generation, key: key.clone(), claimer, retry };
+                let (retry, remote) = (error.retry_after(), error.remote().map(str::to_owned));
+                let error = worker.redactor.redact(&error.to_string()).into_owned();
+                tracing::warn!(sink = key.sink, event = %key.event, error, "sink was not told");
+                let input = Missed { generation, key: key.clone(), claimer, retry, error, remote };
                 drive(&worker.ports, &id, &input, rules, start, None).await?
             }
         };
@@ -90,7 +89,9 @@ fn idempotency_key(head: &Head, key: &DeliveryKey) -> String {
     let about = match key.event {
         Event::Updated => head.digest.clone(),
         Event::Resolved => head.seen.map_or_else(String::new, |seen| seen.get().to_string()),
-        Event::Findings | Event::Failed | Event::Aborted | Event::Suppressed => String::new(),
+        Event::Started | Event::Findings | Event::Failed | Event::Aborted | Event::Suppressed => {
+            String::new()
+        }
     };
     format!("{}-{}-{}-{}-{about}", head.id, head.generation, key.event, key.sink)
 }

@@ -146,9 +146,40 @@ impl Worker {
             }
             Claimed::Investigate(fence) => {
                 metrics::claimed(self, &head, now);
-                self.investigate(head, fence, &rules, deadline, now).await
+                self.begin(head, fence, &rules, deadline, now).await
             }
         }
+    }
+
+    /// Investigates, and beside it tells who wants to know that this has started: neither waits for the other.
+    async fn begin(
+        &self,
+        head: Head,
+        fence: Fence,
+        rules: &Rules,
+        deadline: UnixMs,
+        claimed: UnixMs,
+    ) -> Result<Handled, WorkError> {
+        let due = head.due_deliveries(claimed);
+        if due.is_empty() {
+            return self.investigate(head, fence, rules, deadline, claimed).await;
+        }
+        let id = head.id.clone();
+        let investigation = Box::pin(self.investigate(head.clone(), fence, rules, deadline, claimed));
+        let (handled, told) = futures::join!(investigation, self.tell_all(head, &due, rules));
+        if let Err(error) = told {
+            // The delivery stays on the record: the next to come by, or the sweeper, goes on with it.
+            tracing::warn!(%error, "the start was not told");
+        }
+        let handled = handled?;
+        // What ended before its start was told had to wait for that.
+        if let Some(head) = self.ports.store.load(&id).await? {
+            let due = head.due_deliveries(self.ports.clock.now());
+            if head.generation == fence.generation {
+                self.tell_all(head, &due, rules).await?;
+            }
+        }
+        Ok(handled)
     }
 
     /// The same worker with another model and other tools: for incidents that replay a recorded run.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use sentinel_config::{Diagnostic, Level, Loaded, Problems, Settings, SinkKind};
+use sentinel_core::card::Subscription;
 use sentinel_core::ports::{Ports, Sink};
 use sentinel_core::redact::Redactor;
 use sentinel_http::{AddressPolicy, HttpClient};
@@ -155,7 +156,7 @@ fn servers(settings: &Settings) -> Vec<ServerSpec> {
 /// The sinks, by the names that cards use. A kind that is not built yet has none: its deliveries fail, and say so.
 fn sinks(settings: &Settings) -> BTreeMap<String, Arc<dyn Sink>> {
     let mut sinks: BTreeMap<String, Arc<dyn Sink>> = BTreeMap::new();
-    for entry in settings.cards.iter().flat_map(|card| &card.sinks) {
+    for Subscription { sink: entry, .. } in settings.cards.iter().flat_map(|card| &card.sinks) {
         if let Some(sink) = settings.sink(entry)
             && let SinkKind::Log { level } = &sink.kind
         {

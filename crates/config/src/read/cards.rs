@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use sentinel_core::card::{
-    Card, CheckRule, DedupeBy, EvidenceCall, Matcher, Otherwise, Prompt, PromptSource, Resource, ToolId,
+    Card, CheckRule, DedupeBy, EvidenceCall, Matcher, Otherwise, Prompt, PromptSource, Resource,
+    Subscription, ToolId,
 };
 
 use super::general::Defaults;
@@ -272,25 +273,31 @@ fn tools(r: &mut Reader<'_>, card: &Field<'_>, s: &Section<'_>, servers: &[Serve
     all
 }
 
-fn sinks(r: &mut Reader<'_>, s: &Section<'_>, known: &[SinkSettings]) -> Vec<String> {
+fn sinks(r: &mut Reader<'_>, s: &Section<'_>, known: &[SinkSettings]) -> Vec<Subscription> {
     if s.get("sinks").is_none() {
-        return vec!["log".into()];
+        let log = known.iter().find(|sink| sink.name == "log");
+        return log
+            .map(|log| Subscription { sink: log.name.clone(), events: log.events.clone() })
+            .into_iter()
+            .collect();
     }
     let items = r.items(s, "sinks");
-    let mut all: Vec<String> = vec![];
+    let mut all: Vec<Subscription> = vec![];
     for f in &items {
         let Some(entry) = r.text(f) else { continue };
         let name = entry.split_once(':').map_or(entry.as_str(), |(name, _)| name);
-        if !known.iter().any(|sink| sink.name == name) {
+        let Some(sink) = known.iter().find(|sink| sink.name == name) else {
             let help = match nearest(name, known.iter().map(|sink| sink.name.as_str())) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "define it in `sinks`".into(),
             };
             r.error(f, format!("no sink is named {}", shown(f, name)), help);
-        } else if all.contains(&entry) {
+            continue;
+        };
+        if all.iter().any(|s| s.sink == entry) {
             r.warn(f, format!("names {} a second time", shown(f, &entry)), "each is told once");
         } else {
-            all.push(entry);
+            all.push(Subscription { sink: entry, events: sink.events.clone() });
         }
     }
     all

@@ -1,9 +1,10 @@
 //! `sinks` and `watchers`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sentinel_core::card::Resource;
+use sentinel_core::incident::Event;
 
 use super::general::warn_refused;
 use super::{LEVELS, unique};
@@ -30,7 +31,15 @@ const SINK_TYPES: &[(&str, &str)] = &[
     ("email", "email"),
     ("log", "logger"),
 ];
-const EVENTS: &[(&str, ())] = &[("started", ()), ("findings", ()), ("updated", ()), ("resolved", ())];
+const EVENTS: &[(&str, Event)] = &[
+    ("started", Event::Started),
+    ("findings", Event::Findings),
+    ("failed", Event::Failed),
+    ("aborted", Event::Aborted),
+    ("suppressed", Event::Suppressed),
+    ("updated", Event::Updated),
+    ("resolved", Event::Resolved),
+];
 const WATCHER_TYPES: &[(&str, WatcherKind)] =
     &[("prometheus", WatcherKind::Prometheus), ("alertmanager", WatcherKind::Alertmanager)];
 const WATCHER: Keys = &[
@@ -60,9 +69,7 @@ pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>) -> Vec<SinkSettings> 
         r.optional_secret(&s, "token");
         r.optional_secret(&s, "secret");
         r.optional_text(&s, "channel");
-        for event in r.items(&s, "events") {
-            r.choice(&event, EVENTS);
-        }
+        let wanted = events(r, &s);
         let url = s.get("url").map(|f| r.url(&f));
         let kind = r.required(&s, "type", "write `type: logger`, or the destination's type").and_then(|f| {
             let kind = r.choice(&f, SINK_TYPES)?;
@@ -79,13 +86,38 @@ pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>) -> Vec<SinkSettings> 
             && unique(r, &mut names, &s, &name, "sink")
         {
             // A sink without a readable type is told once, not again by each card that names it.
-            all.push(SinkSettings { name, kind: kind.unwrap_or(SinkKind::Unbuilt(String::new())) });
+            let kind = kind.unwrap_or(SinkKind::Unbuilt(String::new()));
+            let events = wanted.unwrap_or_else(|| default_events(&kind));
+            all.push(SinkSettings { name, kind, events });
         }
     }
     if !all.iter().any(|s| s.name == "log") {
-        all.push(SinkSettings { name: "log".into(), kind: SinkKind::Log { level: Level::Info } });
+        let kind = SinkKind::Log { level: Level::Info };
+        all.push(SinkSettings { name: "log".into(), events: default_events(&kind), kind });
     }
     all
+}
+
+/// What a sink is told that does not say what it wants: everything, and the log no starts.
+fn default_events(kind: &SinkKind) -> BTreeSet<Event> {
+    let log = matches!(kind, SinkKind::Log { .. });
+    Event::ALL.into_iter().filter(|event| !(log && *event == Event::Started)).collect()
+}
+
+/// The events that a sink asks for. `findings` brings the other ends with it (failed, aborted, suppressed): nobody
+/// should miss by oversight how an investigation ended. A list that names one of these means what it says.
+fn events(r: &mut Reader<'_>, s: &Section<'_>) -> Option<BTreeSet<Event>> {
+    let field = s.get("events")?;
+    let mut wanted: BTreeSet<Event> =
+        r.list(&field).iter().filter_map(|event| r.choice(event, EVENTS)).collect();
+    if wanted.is_empty() {
+        r.warn(&field, "names no event, so nothing is ever told there", "remove the key for the usual ones");
+    }
+    let ends = wanted.iter().filter(|event| event.is_ending()).count();
+    if wanted.contains(&Event::Findings) && ends == 1 {
+        wanted.extend(Event::ALL.into_iter().filter(|event| event.is_ending()));
+    }
+    Some(wanted)
 }
 
 pub(super) fn watchers(

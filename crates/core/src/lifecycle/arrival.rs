@@ -330,7 +330,7 @@ fn resolve(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Tak
 /// whatever an alert carries. The whole labels are in the snapshot.
 fn displayed(labels: &Labels) -> Labels {
     /// Bytes of names and values together.
-    const BUDGET: usize = 800;
+    const BUDGET: usize = 400;
     let mut left = BUDGET;
     let mut shown = Labels::new();
     for (name, value) in labels.iter().take(16) {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{DELIVERY_LEASE, Decision, Input, Rules};
+use super::{DELIVERY_LEASE, Decision, Input, MOST_ERROR, MOST_REMOTE, Rules, clip};
 use crate::UnixMs;
-use crate::incident::{Delivery, DeliveryKey, DeliveryState, Gen, Head};
+use crate::incident::{Delivery, DeliveryKey, DeliveryState, Event, Gen, Head};
 
 /// A worker is about to tell a sink.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,43 +26,59 @@ pub enum DeliveryClaimed {
         /// The destination's own id.
         remote: Option<String>,
     },
-    /// Not due, not of this generation, or someone else's.
+    /// Not due, not next, not of this generation, or someone else's.
     NotDue,
 }
 
-fn mine<'a>(head: &'a Head, generation: Gen, key: &DeliveryKey) -> Option<(usize, &'a Delivery)> {
-    if head.generation != generation || !head.state.is_terminal() {
-        return None;
-    }
-    head.deliveries.iter().enumerate().find(|(_, d)| d.key == *key)
+fn find<'a>(head: Option<&'a Head>, generation: Gen, key: &DeliveryKey) -> Option<(&'a Head, &'a Delivery)> {
+    let head = head.filter(|h| h.generation == generation)?;
+    Some((head, head.deliveries.iter().find(|d| d.key == *key)?))
 }
 
-/// `head` with its `at`-th delivery replaced.
-fn with(head: &Head, at: usize, delivery: Delivery) -> Head {
+/// `head` with the delivery of this key replaced, or taken out.
+fn with(head: &Head, key: &DeliveryKey, delivery: Option<Delivery>) -> Head {
     let mut next = head.clone();
-    if let Some(slot) = next.deliveries.get_mut(at) {
-        *slot = delivery;
+    if let Some(delivery) = delivery {
+        if delivery.error.is_some() {
+            let others = next.deliveries.iter_mut().filter(|d| d.key.sink == key.sink);
+            others.for_each(|d| d.error = None);
+        }
+        next.deliveries.iter_mut().filter(|d| d.key == *key).for_each(|d| *d = delivery.clone());
+    } else {
+        next.deliveries.retain(|d| d.key != *key);
     }
     next
+}
+
+/// Whether this tells of a start whose end the same sink is owed, or was told.
+fn is_overtaken(head: &Head, key: &DeliveryKey) -> bool {
+    let ending = |d: &Delivery| d.key.event.is_ending() && d.key.sink == key.sink;
+    key.event == Event::Started && head.deliveries.iter().any(ending)
 }
 
 impl Input for ClaimDelivery {
     type Outcome = DeliveryClaimed;
 
     fn rows(&self, head: Option<&Head>, rules: &Rules, now: UnixMs) -> Decision<DeliveryClaimed> {
-        let Some((head, (at, d))) = head.and_then(|h| Some((h, mine(h, self.generation, &self.key)?))) else {
+        let Some((head, d)) = find(head, self.generation, &self.key) else {
             return Decision::keep(DeliveryClaimed::NotDue);
         };
         if d.state == DeliveryState::Claimed && d.claimer.as_ref() == Some(&self.claimer) {
             return Decision::keep(DeliveryClaimed::Tell { remote: d.remote.clone() });
         }
-        if !d.is_due(now) {
+        if !d.is_due(now) || !head.next_deliveries().any(|next| next.key == d.key) {
             return Decision::keep(DeliveryClaimed::NotDue);
+        }
+        if is_overtaken(head, &d.key) {
+            // Whoever was telling it never came back. What waits behind it says more.
+            return Decision::write(with(head, &d.key, None), DeliveryClaimed::NotDue);
         }
         if d.tries >= rules.max_tries && !d.rearmed {
             // Its tellers never came back to say how it went. Owed for ever, it would keep the head from settling, and
             // so every later episode from being investigated.
-            return Decision::write(with(head, at, given_up(d, now)), DeliveryClaimed::NotDue);
+            let error = d.error.clone().or_else(|| Some("its tellers did not come back".to_owned()));
+            let failed = Delivery { error, ..given_up(d, now) };
+            return Decision::write(with(head, &d.key, Some(failed)), DeliveryClaimed::NotDue);
         }
         // What came up while somebody else held it is told now.
         let tries = if d.rearmed { 0 } else { d.tries };
@@ -75,7 +91,7 @@ impl Input for ClaimDelivery {
             ..d.clone()
         };
         let remote = d.remote.clone();
-        Decision::write(with(head, at, claimed), DeliveryClaimed::Tell { remote })
+        Decision::write(with(head, &d.key, Some(claimed)), DeliveryClaimed::Tell { remote })
     }
 }
 
@@ -98,7 +114,7 @@ pub struct Delivered {
     pub key: DeliveryKey,
     /// The claim's id.
     pub claimer: String,
-    /// The destination's id of what was told.
+    /// The destination's id of what was told. One longer than [`MOST_REMOTE`] is not kept.
     pub remote: Option<String>,
 }
 
@@ -106,17 +122,18 @@ impl Input for Delivered {
     type Outcome = DeliveryRecorded;
 
     fn rows(&self, head: Option<&Head>, _: &Rules, now: UnixMs) -> Decision<DeliveryRecorded> {
-        record(head, self.generation, &self.key, &self.claimer, |d| {
-            let remote = self.remote.clone().or_else(|| d.remote.clone());
-            if d.rearmed {
-                return again(d, now, remote);
-            }
-            Delivery { state: DeliveryState::Sent, at: now, claimer: None, remote, ..d.clone() }
+        record(head, self.generation, &self.key, &self.claimer, |_, d| {
+            let d = &Delivery { remote: kept(self.remote.as_ref(), d), error: None, ..d.clone() };
+            Some(if d.rearmed {
+                again(d, now)
+            } else {
+                Delivery { state: DeliveryState::Sent, at: now, claimer: None, ..d.clone() }
+            })
         })
     }
 }
 
-/// The sink was not told.
+/// The sink was not told, or not all of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Missed {
     /// The generation that it belongs to.
@@ -127,25 +144,40 @@ pub struct Missed {
     pub claimer: String,
     /// Whether trying again is worth it, and not before how long; `None`: it is not.
     pub retry: Option<Duration>,
+    /// Why, for people.
+    pub error: String,
+    /// The destination's id of what was told in part.
+    pub remote: Option<String>,
 }
 
 impl Input for Missed {
     type Outcome = DeliveryRecorded;
 
     fn rows(&self, head: Option<&Head>, rules: &Rules, now: UnixMs) -> Decision<DeliveryRecorded> {
-        record(head, self.generation, &self.key, &self.claimer, |d| match self.retry {
-            Some(after) if d.tries < rules.max_tries => Delivery {
-                state: DeliveryState::Due,
-                at: now.plus(after.max(Rules::delivery_backoff(d.tries))),
-                claimer: None,
-                rearmed: false,
-                ..d.clone()
-            },
-            // Given up, but more came up meanwhile: that has its own tries.
-            _ if d.rearmed => again(d, now, d.remote.clone()),
-            _ => given_up(d, now),
+        record(head, self.generation, &self.key, &self.claimer, |head, d| {
+            let error = Some(clip(&self.error, MOST_ERROR));
+            let d = &Delivery { remote: kept(self.remote.as_ref(), d), error, ..d.clone() };
+            match self.retry {
+                // The end is told instead.
+                Some(_) if is_overtaken(head, &d.key) => None,
+                Some(after) if d.tries < rules.max_tries => Some(Delivery {
+                    state: DeliveryState::Due,
+                    at: now.plus(after.max(Rules::delivery_backoff(d.tries))),
+                    claimer: None,
+                    rearmed: false,
+                    ..d.clone()
+                }),
+                // Given up, but more came up meanwhile: that has its own tries.
+                _ if d.rearmed => Some(again(d, now)),
+                _ => Some(given_up(d, now)),
+            }
         })
     }
+}
+
+/// The destination's id as it is now known: the new one, or that of an earlier telling.
+fn kept(remote: Option<&String>, d: &Delivery) -> Option<String> {
+    remote.filter(|r| r.len() <= MOST_REMOTE).or(d.remote.as_ref()).cloned()
 }
 
 /// The same delivery, never to be tried again.
@@ -154,16 +186,8 @@ fn given_up(d: &Delivery, now: UnixMs) -> Delivery {
 }
 
 /// The same delivery, due at once with all its tries.
-fn again(d: &Delivery, now: UnixMs, remote: Option<String>) -> Delivery {
-    Delivery {
-        state: DeliveryState::Due,
-        at: now,
-        tries: 0,
-        claimer: None,
-        rearmed: false,
-        remote,
-        ..d.clone()
-    }
+fn again(d: &Delivery, now: UnixMs) -> Delivery {
+    Delivery { state: DeliveryState::Due, at: now, tries: 0, claimer: None, rearmed: false, ..d.clone() }
 }
 
 fn record(
@@ -171,14 +195,11 @@ fn record(
     generation: Gen,
     key: &DeliveryKey,
     claimer: &str,
-    change: impl FnOnce(&Delivery) -> Delivery,
+    change: impl FnOnce(&Head, &Delivery) -> Option<Delivery>,
 ) -> Decision<DeliveryRecorded> {
-    let delivery = head.and_then(|h| Some((h, mine(h, generation, key)?)));
-    match delivery {
-        Some((head, (at, d)))
-            if d.state == DeliveryState::Claimed && d.claimer.as_deref() == Some(claimer) =>
-        {
-            Decision::write(with(head, at, change(d)), DeliveryRecorded::Recorded)
+    match find(head, generation, key) {
+        Some((head, d)) if d.state == DeliveryState::Claimed && d.claimer.as_deref() == Some(claimer) => {
+            Decision::write(with(head, key, change(head, d)), DeliveryRecorded::Recorded)
         }
         _ => Decision::keep(DeliveryRecorded::NotMine),
     }

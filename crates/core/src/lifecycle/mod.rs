@@ -22,7 +22,7 @@ pub use run::{Abort, Aborted, Claim, Claimed, Commit, Ended, Fail, Paid, PaidOut
 pub use sweep::{Restart, Sweep, Swept};
 
 use crate::UnixMs;
-use crate::card::Card;
+use crate::card::{Card, Subscription};
 use crate::incident::{Delivery, DeliveryKey, DeliveryState, Event, Fence, Head, State};
 
 /// The longest a fresh claim may be silent before it grants its first call.
@@ -33,6 +33,10 @@ pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
 pub const DELIVERY_LEASE: Duration = Duration::from_mins(2);
 /// The most bytes of a reason on the head.
 const MOST_REASON: usize = 200;
+/// The most bytes of a sink's last error on the head.
+const MOST_ERROR: usize = 80;
+/// The longest id of a destination that the head keeps, in bytes; of a longer one nothing is kept.
+pub const MOST_REMOTE: usize = 32;
 
 /// What the card says about an incident's life.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,8 +55,8 @@ pub struct Rules {
     pub max_tries: u32,
     /// How long a settled head is kept.
     pub retention: Duration,
-    /// Who is told.
-    pub sinks: Vec<String>,
+    /// Who is told, and what.
+    pub sinks: Vec<Subscription>,
 }
 
 impl Rules {
@@ -162,8 +166,8 @@ pub fn decide<I: Input>(head: Option<&Head>, input: &I, rules: &Rules, now: Unix
 
 /// When the sweeper has to look at a head again; `None`: never.
 ///
-/// A pending one 2, 4, 8 … 15 minutes after it was last sent or may start; a running one when its lease ends; a
-/// terminal one when a delivery is due or its claim over.
+/// A pending one 2, 4, 8 … 15 minutes after it was last sent or may start; a running one when its lease ends, or when
+/// somebody is to be told that it started; a terminal one when the next delivery of a sink is due or its claim over.
 pub fn due_at(head: &Head) -> Option<UnixMs> {
     match head.state {
         State::Pending => {
@@ -171,11 +175,17 @@ pub fn due_at(head: &Head) -> Option<UnixMs> {
             let minutes = 2u64.saturating_pow(head.sends.saturating_add(1)).min(15);
             Some(sent.plus(Duration::from_mins(minutes)))
         }
-        State::Running => Some(head.lease_until.unwrap_or(head.not_before)),
-        State::Done | State::Failed | State::Suppressed | State::Aborted => {
-            head.deliveries.iter().filter(|d| !d.is_settled()).map(|d| d.at).min()
+        State::Running => {
+            let lease = head.lease_until.unwrap_or(head.not_before);
+            Some(next_telling(head).map_or(lease, |at| at.min(lease)))
         }
+        State::Done | State::Failed | State::Suppressed | State::Aborted => next_telling(head),
     }
+}
+
+/// When the next delivery of any sink is due, or its claim over.
+fn next_telling(head: &Head) -> Option<UnixMs> {
+    head.next_deliveries().map(|d| d.at).min()
 }
 
 /// Whether `fence` still is the incident's lease.
@@ -189,9 +199,14 @@ fn release(head: &mut Head) {
     head.lease_until = None;
 }
 
-/// Makes `event` due to every sink of the card.
+/// Makes `event` due to every sink of the card that wants it.
 fn arm(head: &mut Head, event: Event, rules: &Rules, now: UnixMs) {
-    for sink in &rules.sinks {
+    for subscription in rules.sinks.iter().filter(|s| s.events.contains(&event)) {
+        let sink = &subscription.sink;
+        if event.is_ending() {
+            // What was not told of the start by now is not worth telling beside the end.
+            head.deliveries.retain(|d| !(is_start_of(d, sink) && d.state == DeliveryState::Due));
+        }
         let key = DeliveryKey { event, sink: sink.clone() };
         let for_seen = (event == Event::Resolved).then_some(head.seen).flatten();
         let due = Delivery {
@@ -203,6 +218,7 @@ fn arm(head: &mut Head, event: Event, rules: &Rules, now: UnixMs) {
             remote: None,
             rearmed: false,
             for_seen,
+            error: None,
         };
         match head.deliveries.iter_mut().find(|d| d.key == key) {
             None => head.deliveries.push(due),
@@ -216,6 +232,11 @@ fn arm(head: &mut Head, event: Event, rules: &Rules, now: UnixMs) {
             Some(d) => *d = Delivery { remote: d.remote.take(), ..due },
         }
     }
+}
+
+/// Whether this tells the sink that an investigation has started.
+fn is_start_of(d: &Delivery, sink: &str) -> bool {
+    d.key.event == Event::Started && d.key.sink == sink
 }
 
 /// Makes `resolved` due, once for each value of `seen`: two senders may name two ends of one episode.

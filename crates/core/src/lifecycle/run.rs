@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Decision, FIRST_LEASE, Input, LEASE_MARGIN, MOST_REASON, Rules, clip, fail, finish, holds, release,
+    Decision, FIRST_LEASE, Input, LEASE_MARGIN, MOST_REASON, Rules, arm, clip, fail, finish, holds, release,
 };
 use crate::UnixMs;
 use crate::incident::{DeliveryKey, Event, Fence, Gen, Head, State};
@@ -24,7 +24,7 @@ pub struct Claim {
 pub enum Claimed {
     /// The lease is the worker's: investigate.
     Investigate(Fence),
-    /// Nothing to investigate, but these are to be told.
+    /// Nothing to investigate for this worker, but these are to be told.
     Deliver(Vec<DeliveryKey>),
     /// Nothing to do: it is over, newer than the job, or someone else's.
     Acknowledge,
@@ -41,8 +41,7 @@ impl Input for Claim {
         };
         match head.state {
             State::Done | State::Failed | State::Suppressed | State::Aborted => {
-                let due = head.due_deliveries(now);
-                Decision::keep(if due.is_empty() { Claimed::Acknowledge } else { Claimed::Deliver(due) })
+                Decision::keep(deliver(head, now))
             }
             State::Pending if head.not_before > now => {
                 Decision::keep(Claimed::Deferred).and_send(super::arrival::until(head.not_before, now))
@@ -51,12 +50,18 @@ impl Input for Claim {
                 let fence = Fence { generation: head.generation, epoch: head.epoch };
                 Decision::keep(Claimed::Investigate(fence))
             }
+            // Its holder goes on; whoever was not told of its start is told meanwhile.
             State::Running if head.lease_until.is_some_and(|until| until > now) => {
-                Decision::keep(Claimed::Acknowledge)
+                Decision::keep(deliver(head, now))
             }
             State::Pending | State::Running => take(head, &self.owner, rules, now),
         }
     }
+}
+
+fn deliver(head: &Head, now: UnixMs) -> Claimed {
+    let due = head.due_deliveries(now);
+    if due.is_empty() { Claimed::Acknowledge } else { Claimed::Deliver(due) }
 }
 
 fn take(head: &Head, owner: &str, rules: &Rules, now: UnixMs) -> Decision<Claimed> {
@@ -64,11 +69,12 @@ fn take(head: &Head, owner: &str, rules: &Rules, now: UnixMs) -> Decision<Claime
     if head.attempts >= rules.max_attempts {
         let last = head.reason.as_deref().unwrap_or("the worker did not come back");
         fail(&mut next, &format!("gave up after {} attempts: {last}", head.attempts), rules, now);
-        let due = next.due_deliveries(now);
-        return Decision::write(
-            next,
-            if due.is_empty() { Claimed::Acknowledge } else { Claimed::Deliver(due) },
-        );
+        let claimed = deliver(&next, now);
+        return Decision::write(next, claimed);
+    }
+    // Neither begun nor put off: the first claim of the generation.
+    if head.attempts == 0 && head.slices == 0 {
+        arm(&mut next, Event::Started, rules, now);
     }
     next.state = State::Running;
     next.epoch = head.epoch.saturating_add(1);

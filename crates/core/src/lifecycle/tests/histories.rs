@@ -168,7 +168,7 @@ fn an_episode_that_begins_after_the_window_while_the_run_goes_on() {
     let _ = s.pay(fence, 1, 900);
     assert_eq!(s.at(700).tell(&[fires(1, 650)]), Taken::Joined);
     let _ = s.at(800).commit(fence);
-    assert_eq!(s.deliver_all(), [Event::Updated, Event::Findings]);
+    assert_eq!(s.deliver_all(), [Event::Findings, Event::Updated]);
     assert_eq!(s.at(900).tell(&[fires(1, 650)]), Taken::Accepted, "its next repeat is investigated");
 }
 

@@ -9,6 +9,7 @@ mod notify;
 mod properties;
 mod resolve;
 mod size;
+mod starting;
 mod worker;
 
 use std::time::Duration;
@@ -193,7 +194,15 @@ impl Story {
 
     fn missed(&mut self, event: Event, claimer: &str, retry: Option<Duration>) -> DeliveryRecorded {
         let generation = self.head().generation;
-        self.take(&Missed { generation, key: key(event), claimer: claimer.into(), retry })
+        let error = "the destination is down".into();
+        self.take(&Missed {
+            generation,
+            key: key(event),
+            claimer: claimer.into(),
+            retry,
+            error,
+            remote: None,
+        })
     }
 
     /// Tells everything that is due, and gives what it was.
@@ -216,6 +225,11 @@ impl Story {
     fn delivery(&self, event: Event) -> &Delivery {
         self.head().deliveries.iter().find(|d| d.key.event == event).expect("such a delivery")
     }
+}
+
+/// A sink that is told of everything.
+fn of_all(sink: &str) -> Subscription {
+    Subscription { sink: sink.into(), events: Event::ALL.into() }
 }
 
 fn key(event: Event) -> DeliveryKey {

@@ -284,7 +284,7 @@ fn news_during_a_run_is_told_once_it_has_ended() {
     assert_eq!(s.owed(), [Event::Updated]);
     assert_eq!(s.head().due_deliveries(at(9999)), [], "not while it runs");
     let _ = s.commit(fence);
-    assert_eq!(s.deliver_all(), [Event::Updated, Event::Findings]);
+    assert_eq!(s.deliver_all(), [Event::Findings, Event::Updated]);
 }
 
 #[test]

@@ -29,11 +29,12 @@ fn stored(head: &Head) -> usize {
 }
 
 fn of_four_sinks() -> Rules {
-    Rules { sinks: (0..4).map(|n| format!("sink-{n}")).collect(), ..rules() }
+    Rules { sinks: (0..4).map(|n| of_all(&format!("sink-{n}"))).collect(), ..rules() }
 }
 
 /// As much as the rules ever put into a head: the lease and the end of an aborted run, all labels, members and
-/// deliveries. One generation tells at most three events a sink: how it ended, `updated`, `resolved`.
+/// deliveries. One generation tells at most four events a sink: `started`, how it ended, `updated`, `resolved`; one of
+/// them at a time is claimed, and one holds the sink's last error.
 fn fullest() -> Head {
     let mut s = Story::with(of_four_sinks());
     let mut a = arrival(&(0..65).map(|n| fires(u64::MAX - n * 7_919, 0)).collect::<Vec<_>>());
@@ -41,6 +42,7 @@ fn fullest() -> Head {
     a.truncated = true;
     let _ = s.take(&a);
     let _ = s.begin(&"o".repeat(36));
+    s.edit().deliveries.iter_mut().for_each(|d| d.state = DeliveryState::Sent);
     let _ = s.tell(&[fires(1, WINDOW + 1)]);
     let _ = s.take(&Abort { who: "r".repeat(1000) });
     let head = s.edit();
@@ -48,11 +50,15 @@ fn fullest() -> Head {
     head.resolved_at = Some(at(1));
     arm(head, Event::Resolved, &of_four_sinks(), at(0));
     for d in &mut head.deliveries {
-        d.state = DeliveryState::Claimed;
+        d.state = DeliveryState::Failed;
         d.tries = 8;
-        d.claimer = Some("c".repeat(36));
-        d.remote = Some("r".repeat(30));
-        d.rearmed = d.key.event != Event::Aborted;
+        d.remote = Some("r".repeat(MOST_REMOTE));
+        if d.key.event == Event::Updated {
+            d.state = DeliveryState::Claimed;
+            d.claimer = Some("c".repeat(36));
+            d.rearmed = true;
+        }
+        d.error = (d.key.event == Event::Resolved).then(|| clip(&"x".repeat(MOST_ERROR + 1), MOST_ERROR));
     }
     head.version = 1_000_000;
     head.writer = "w".repeat(36);
@@ -63,7 +69,7 @@ fn fullest() -> Head {
 #[test]
 fn the_fullest_head_fits_into_four_kilobytes() {
     let head = fullest();
-    assert_eq!((head.deliveries.len(), head.known.is_many(), head.firing.is_many()), (12, true, true));
+    assert_eq!((head.deliveries.len(), head.known.is_many(), head.firing.is_many()), (16, true, true));
     assert!(head.owner.is_some() && head.lease_until.is_some() && head.reason.is_some());
     let stored = stored(&head);
     assert!(stored <= 4096, "{stored} bytes");
