@@ -77,6 +77,13 @@ macro_rules! prompts {
 
 prompts![
     "any-alert.md.j2",
+    "ceph-osd-down.md.j2",
+    "certificate-expiry.md.j2",
+    "cpu-throttling-high.md.j2",
+    "etcd.md.j2",
+    "kube-job-failed.md.j2",
+    "kube-node-not-ready.md.j2",
+    "kube-persistent-volume-filling-up.md.j2",
     "kube-pod-crash-looping.md.j2",
     "kube-pod-not-ready.md.j2",
     "node-filesystem-almost-out-of-space.md.j2",

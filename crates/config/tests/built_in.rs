@@ -24,6 +24,13 @@ fn its_cards_have_prompts_tools_evidence_and_a_checklist() {
             "kube-pod-crash-looping",
             "node-filesystem-space",
             "target-down",
+            "kube-job-failed",
+            "kube-node-not-ready",
+            "cpu-throttling-high",
+            "persistent-volume-filling-up",
+            "ceph-osd-down",
+            "etcd",
+            "certificate-expiry",
             "watchdog",
             "any-alert"
         ]
@@ -73,4 +80,48 @@ fn a_label_cannot_become_a_part_of_a_query() {
     let query = card.evidence.iter().find_map(|c| c.arguments.get("query")).and_then(|q| q.as_str()).unwrap();
     let rendered = minijinja::Environment::new().render_str(query, Serde(alert)).unwrap();
     assert_eq!(rendered, r#"kube_pod_status_phase{namespace="web\"} or vector(1) #", pod="a\\b" } == 1"#);
+}
+
+#[test]
+fn its_prompts_and_arguments_use_only_filters_that_neither_fail_nor_run_for_long() {
+    const FILTERS: [&str; 4] = ["default", "items", "length", "tojson"];
+    let settings = load(&built_in(), &|_| None).unwrap().settings;
+    for card in &settings.cards {
+        let arguments = card.evidence.iter().flat_map(|c| c.arguments.values()).filter_map(|v| v.as_str());
+        for text in arguments.chain([card.prompt.text.as_str()]) {
+            let inside =
+                text.split("{{").chain(text.split("{%")).skip(1).filter_map(|t| t.split(['}', '%']).next());
+            for filter in inside.flat_map(|t| t.split('|').skip(1)) {
+                let name: String = filter.trim().chars().take_while(|c| c.is_alphanumeric()).collect();
+                assert!(FILTERS.contains(&name.as_str()), "{}: {name}", card.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_usual_alerts_have_cards_of_their_own() {
+    let settings = load(&built_in(), &|_| None).unwrap().settings;
+    for (alert, card) in [
+        ("KubePodNotReady", "kube-pod-not-ready"),
+        ("KubePodCrashLooping", "kube-pod-crash-looping"),
+        ("KubeJobFailed", "kube-job-failed"),
+        ("KubeNodeNotReady", "kube-node-not-ready"),
+        ("KubeNodeUnreachable", "kube-node-not-ready"),
+        ("CPUThrottlingHigh", "cpu-throttling-high"),
+        ("NodeFilesystemAlmostOutOfSpace", "node-filesystem-space"),
+        ("TargetDown", "target-down"),
+        ("KubePersistentVolumeFillingUp", "persistent-volume-filling-up"),
+        ("CephOSDDownHigh", "ceph-osd-down"),
+        ("etcdMembersDown", "etcd"),
+        ("etcdNoLeader", "etcd"),
+        ("KubeletClientCertificateExpiration", "certificate-expiry"),
+        ("CertManagerCertExpirySoon", "certificate-expiry"),
+        ("Watchdog", "watchdog"),
+        ("SomethingElse", "any-alert"),
+    ] {
+        let labels = [("alertname".to_owned(), alert.to_owned())].into();
+        let first = settings.cards.iter().find(|c| c.resource.matches(&labels)).unwrap();
+        assert_eq!(first.name, card, "{alert}");
+    }
 }
