@@ -281,3 +281,38 @@ async fn a_second_ctrl_c_stops_at_once_and_the_next_up_goes_on() {
     assert_eq!((&ended["state"], &ended["attempts"]), (&json!("done"), &json!(2)), "{ended:#}");
     assert_eq!(mcp.calls().len(), 2);
 }
+
+#[tokio::test]
+async fn a_running_investigation_is_aborted_in_the_middle_of_a_call_and_calls_nothing_more() {
+    let (home, mcp, gate, up, id) = busy().await;
+    let mut events = client().get(format!("{}/api/incidents/{id}/events", up.url)).send().await.unwrap();
+    assert_eq!(events.headers()["content-type"], "text/event-stream");
+    home.run(&["incidents", "abort", &id[..12], "--who", "the on-call"], 0);
+    // The stream ends with the incident, although the call's gate is still shut.
+    let mut told = String::new();
+    while let Some(chunk) = events.chunk().await.unwrap() {
+        told.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    let last = told.lines().rfind(|line| line.starts_with("data: ")).unwrap();
+    let last: Value = serde_json::from_str(&last["data: ".len()..]).unwrap();
+    assert_eq!((&last["event"], &last["state"]), (&json!("ended"), &json!("aborted")), "{told}");
+    assert!(last["reason"].as_str().unwrap().contains("the on-call"), "{told}");
+    let aborted = up.ended(&id).await;
+    assert_eq!((&aborted["state"], &aborted["report"]), (&json!("aborted"), &Value::Null));
+    assert_eq!(Sentinel::told(&aborted), ["aborted to log: sent"]);
+    gate.open();
+    assert_eq!(mcp.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn the_events_of_an_incident_that_has_ended_are_told_from_the_store() {
+    let home = Home::with(CONFIG);
+    let up = home.up().await;
+    let id = up.open(&trouble("one")).await;
+    up.ended(&id).await;
+    let events = |id: &str| client().get(format!("{}/api/incidents/{id}/events", up.url)).send();
+    let told = events(&id).await.unwrap().text().await.unwrap();
+    let names: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!(names, ["concluded", "ended"], "{told}");
+    assert_eq!(events("gone").await.unwrap().status(), StatusCode::NOT_FOUND);
+}

@@ -22,6 +22,8 @@ pub enum Command {
     Up(Up),
     /// Put sample webhooks through the pipeline and print the reports.
     Replay(Replay),
+    /// Show what the model would be sent first for an event. Nothing is called
+    Render(Render),
     /// Check a configuration, its prompts and its rules.
     Validate(Validate),
     /// Look at incidents.
@@ -70,6 +72,26 @@ pub struct Replay {
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// The incidents as JSON on stdout, progress as JSON lines on stderr
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `render`.
+#[derive(Args, Debug)]
+pub struct Render {
+    /// A webhook body
+    #[arg(value_name = "EVENT")]
+    pub event: PathBuf,
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigFlag,
+    /// Only this card, as if it were the only one [default: those that take the event's alerts]
+    #[arg(long, value_name = "NAME")]
+    pub card: Option<String>,
+    /// Take the tools' descriptions and outputs from this file instead of placeholders
+    #[arg(long, value_name = "RUN")]
+    pub recorded: Option<PathBuf>,
+    /// The requests as JSON
     #[arg(long)]
     pub json: bool,
 }

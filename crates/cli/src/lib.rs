@@ -6,12 +6,15 @@
 pub mod api;
 pub mod args;
 pub mod environment;
+mod events;
 mod incidents;
+mod preview;
 mod progress;
 mod render;
 mod replay;
 mod server;
 mod setup;
+mod stage;
 mod up;
 mod validate;
 mod watch;
@@ -50,6 +53,7 @@ pub async fn run(cli: Cli, env: Environment) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Up(args) => Box::pin(up::run(args, &env)).await,
         Command::Replay(args) => Box::pin(replay::run(args, &env)).await,
+        Command::Render(args) => Box::pin(preview::run(args, &env)).await,
         Command::Validate(args) => validate::run(&args, &env),
         Command::Incidents(args) => incidents::run(args, &env).await,
     }

@@ -6,9 +6,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use sentinel_core::incident::IncidentId;
-use sentinel_investigation::{EventSender, Progress};
-use tokio::sync::mpsc;
+use sentinel_core::incident::{IncidentId, State};
+use sentinel_investigation::{EventSender, Progress, events};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
 use crate::render::inert;
@@ -26,7 +27,8 @@ impl Printer {
 
 /// Starts the printer.
 pub(crate) fn start(json: bool, terminal: bool) -> (EventSender, Printer) {
-    let (sender, receiver) = mpsc::unbounded_channel();
+    let sender = events();
+    let receiver = sender.subscribe();
     let printer = tokio::spawn(async move {
         if json {
             print_json(receiver).await;
@@ -37,22 +39,35 @@ pub(crate) fn start(json: bool, terminal: bool) -> (EventSender, Printer) {
     (sender, Printer(printer))
 }
 
-async fn print_json(mut events: mpsc::UnboundedReceiver<Progress>) {
-    while let Some(event) = events.recv().await {
+/// The next step; `None` once every sender is gone. Steps that a slow terminal has missed are counted, not kept.
+async fn next(events: &mut broadcast::Receiver<Progress>) -> Option<Progress> {
+    loop {
+        match events.recv().await {
+            Ok(event) => return Some(event),
+            Err(RecvError::Closed) => return None,
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "progress was told faster than it could be printed");
+            }
+        }
+    }
+}
+
+async fn print_json(mut events: broadcast::Receiver<Progress>) {
+    while let Some(event) = next(&mut events).await {
         if let Ok(line) = serde_json::to_string(&event) {
             let _ = writeln!(anstream::stderr(), "{line}");
         }
     }
 }
 
-async fn print_text(mut events: mpsc::UnboundedReceiver<Progress>, terminal: bool) {
+async fn print_text(mut events: broadcast::Receiver<Progress>, terminal: bool) {
     let waiting = if terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     waiting.set_style(ProgressStyle::default_spinner());
     let mut totals: BTreeMap<IncidentId, Totals> = BTreeMap::new();
-    while let Some(event) = events.recv().await {
-        let totals = totals.entry(incident(&event).clone()).or_default();
+    while let Some(event) = next(&mut events).await {
+        let totals = totals.entry(event.incident().clone()).or_default();
         if let Some(line) = line(&event, totals) {
-            let short: String = incident(&event).as_str().chars().take(8).collect();
+            let short: String = event.incident().as_str().chars().take(8).collect();
             waiting.suspend(|| {
                 let _ = writeln!(anstream::stderr(), "\x1b[2m{short}\x1b[0m  {line}");
             });
@@ -73,21 +88,6 @@ async fn print_text(mut events: mpsc::UnboundedReceiver<Progress>, terminal: boo
 #[derive(Default)]
 struct Totals {
     tokens: u64,
-}
-
-fn incident(event: &Progress) -> &IncidentId {
-    match event {
-        Progress::Started { incident, .. }
-        | Progress::Listed { incident, .. }
-        | Progress::Calling { incident, .. }
-        | Progress::Evidence { incident, .. }
-        | Progress::Called { incident, .. }
-        | Progress::Asking { incident, .. }
-        | Progress::Answered { incident, .. }
-        | Progress::Checked { incident, .. }
-        | Progress::Concluded { incident, .. }
-        | Progress::PutOff { incident, .. } => incident,
-    }
 }
 
 fn waits_for(event: &Progress) -> Option<String> {
@@ -131,6 +131,12 @@ fn line(event: &Progress, totals: &mut Totals) -> Option<String> {
         }
         Progress::Concluded { verdict, .. } => format!("concluded: {verdict}"),
         Progress::PutOff { reason, .. } => format!("put off: {}", inert(reason)),
+        // A report says more than that it is done.
+        Progress::Ended { state: State::Done, .. } => return None,
+        Progress::Ended { state, reason, .. } => {
+            let reason = reason.as_deref().map(|r| format!(": {}", inert(r))).unwrap_or_default();
+            format!("{state}{reason}")
+        }
     })
 }
 

@@ -13,22 +13,24 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::{HeaderMap, StatusCode, header};
 use sentinel_alertmanager::MAX_BODY_BYTES;
-use sentinel_core::drive::{Start, drive};
 use sentinel_core::incident::IncidentId;
-use sentinel_core::lifecycle::{Abort, Aborted};
+use sentinel_core::lifecycle::Aborted;
 use sentinel_core::ports::{Ports, StoreError};
 use sentinel_ingest::{Door, Ingest};
 use sentinel_worker::Worker;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::api;
+use crate::events::Readers;
+use crate::{api, events};
 
 /// What the routes need.
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) worker: Arc<Worker>,
+    /// Who reads events.
+    pub(crate) readers: Readers,
     /// Who may use `/api`; `None`: the listener is on loopback, where whoever reaches it may.
     pub(crate) api_door: Option<Door>,
 }
@@ -45,6 +47,7 @@ pub(crate) fn router(service: Service) -> Router {
         .route("/api/incidents", get(list))
         .route("/api/incidents/{id}", get(show))
         .route("/api/incidents/{id}/abort", post(abort))
+        .route("/api/incidents/{id}/events", get(events::stream))
         .layer(middleware::from_fn_with_state(service.clone(), guard));
     Router::new().merge(api).fallback(webhook).with_state(service)
 }
@@ -135,7 +138,7 @@ async fn abort(
     Path(id): Path<String>,
     Json(request): Json<AbortRequest>,
 ) -> Response {
-    match abort_incident(&service.worker, &IncidentId::new(id), request.who).await {
+    match service.worker.abort(&IncidentId::new(id), request.who).await {
         Ok(Aborted::Aborted) => Json(json!({"outcome": "aborted"})).into_response(),
         Ok(Aborted::AlreadyEnded(state)) => {
             (StatusCode::CONFLICT, Json(json!({"error": format!("it had ended before: {state}")})))
@@ -149,23 +152,12 @@ async fn abort(
     }
 }
 
-/// Stops an incident.
-pub(crate) async fn abort_incident(
-    worker: &Worker,
-    id: &IncidentId,
-    who: String,
-) -> Result<Aborted, sentinel_core::drive::DriveError> {
-    let card = worker.ports.store.load(id).await?.map(|head| head.card).unwrap_or_default();
-    let rules = worker.rules(&card);
-    Ok(drive(&worker.ports, id, &Abort { who }, &rules, Start::Load, None).await?.outcome)
-}
-
-fn store_problem(error: &StoreError) -> Response {
+pub(crate) fn store_problem(error: &StoreError) -> Response {
     tracing::error!(%error, "the API could not read the store");
     problem(StatusCode::SERVICE_UNAVAILABLE, "the store did not answer")
 }
 
-fn problem(status: StatusCode, message: &str) -> Response {
+pub(crate) fn problem(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"error": message}))).into_response()
 }
 

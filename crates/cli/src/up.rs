@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Exit;
 use crate::args::Up;
 use crate::environment::Environment;
+use crate::events::Readers;
 use crate::server::{Service, router};
 use crate::setup::ToRun;
 use crate::{progress, setup, watch};
@@ -77,6 +78,7 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     let service = Service {
         ingest: Arc::new(Ingest::new(ports, settings.cards.clone().into(), door)),
         worker,
+        readers: Readers::new(stop.clone()),
         api_door,
     };
     let closing = stop.clone();

@@ -13,7 +13,7 @@ pub(crate) const MOST_KEPT: usize = 256 * 1024;
 /// The most that a kept text may be as a JSON string: a stored item has to stay under 400 KB.
 const MOST_ENCODED: usize = 336 * 1024;
 /// What a token is taken for, in characters.
-const CHARS_PER_TOKEN: usize = 4;
+pub(crate) const CHARS_PER_TOKEN: usize = 4;
 /// The longest line that a search shows whole.
 const LONGEST_LINE: usize = 400;
 /// What a search shows on both sides of a match in a longer line, in characters.

@@ -44,7 +44,7 @@ pub enum Item {
 }
 
 /// What the model is asked in one turn.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct TurnRequest {
     /// The model's name.
     pub model: String,

@@ -1,14 +1,26 @@
-//! What an investigation tells while it runs, for people who watch.
+//! What an investigation tells while it runs: one stream for everybody who watches, and the same steps again from what
+//! is stored, for who comes late.
 
-use sentinel_core::incident::IncidentId;
+use sentinel_core::incident::{Child, Head, IncidentId, State};
 use sentinel_core::report::Verdict;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// Where progress goes. Unbounded, so that nobody who watches holds an investigation up; one event is small.
-pub type EventSender = tokio::sync::mpsc::UnboundedSender<Progress>;
+use crate::transcript::Stored;
+
+/// Where progress goes: all investigations of a process tell the same stream, and whoever wants it subscribes. Nobody
+/// who watches holds an investigation up: a reader that is more than [`HELD`] steps behind loses them, and is told so.
+pub type EventSender = tokio::sync::broadcast::Sender<Progress>;
+
+/// How many steps are kept for the slowest reader.
+pub const HELD: usize = 1024;
+
+/// A new stream without a reader.
+pub fn events() -> EventSender {
+    EventSender::new(HELD)
+}
 
 /// One step of one investigation.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Progress {
     /// It has begun, or goes on.
@@ -123,4 +135,114 @@ pub enum Progress {
         /// Why.
         reason: String,
     },
+    /// The incident has ended, and its head says so. Nothing follows.
+    Ended {
+        /// Whose.
+        incident: IncidentId,
+        /// How.
+        state: State,
+        /// Why, where it is not done.
+        reason: Option<String>,
+    },
+}
+
+impl Progress {
+    /// Whose step it is.
+    pub fn incident(&self) -> &IncidentId {
+        match self {
+            Self::Started { incident, .. }
+            | Self::Listed { incident, .. }
+            | Self::Calling { incident, .. }
+            | Self::Evidence { incident, .. }
+            | Self::Called { incident, .. }
+            | Self::Asking { incident, .. }
+            | Self::Answered { incident, .. }
+            | Self::Checked { incident, .. }
+            | Self::Concluded { incident, .. }
+            | Self::PutOff { incident, .. }
+            | Self::Ended { incident, .. } => incident,
+        }
+    }
+
+    /// What it is called in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Listed { .. } => "listed",
+            Self::Calling { .. } => "calling",
+            Self::Evidence { .. } => "evidence",
+            Self::Called { .. } => "called",
+            Self::Asking { .. } => "asking",
+            Self::Answered { .. } => "answered",
+            Self::Checked { .. } => "checked",
+            Self::Concluded { .. } => "concluded",
+            Self::PutOff { .. } => "put_off",
+            Self::Ended { .. } => "ended",
+        }
+    }
+
+    /// The step of an incident that has ended; `None` while it has not.
+    pub fn end_of(head: &Head) -> Option<Self> {
+        let ended = Self::Ended { incident: head.id.clone(), state: head.state, reason: head.reason.clone() };
+        head.state.is_terminal().then_some(ended)
+    }
+
+    /// Whether both tell of the same stored thing: one from the store, one as it happened.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Evidence { id, .. } | Self::Called { id, .. }, Self::Evidence { id: other, .. })
+            | (Self::Evidence { id, .. } | Self::Called { id, .. }, Self::Called { id: other, .. }) => {
+                id == other
+            }
+            (Self::Answered { turn, .. }, Self::Answered { turn: other, .. }) => turn == other,
+            (Self::Concluded { .. }, Self::Concluded { .. }) | (Self::Ended { .. }, Self::Ended { .. }) => {
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The steps of a generation as far as they are stored, in their order.
+pub fn told_before(head: &Head, children: &[Child]) -> Vec<Progress> {
+    let stored = Stored::read(children);
+    let incident = || head.id.clone();
+    let mut told = Vec::new();
+    if !stored.turns.is_empty() || !stored.outputs.is_empty() {
+        told.push(Progress::Started {
+            incident: incident(),
+            card: head.card.clone(),
+            alerts: stored.snapshots.iter().map(|(_, n)| n.alerts.len()).max().unwrap_or(0),
+            turns: 0,
+            evidence: 0,
+        });
+    }
+    let outputs = |turn: u32| {
+        stored.outputs.values().filter(move |o| o.turn == turn).map(move |o| {
+            let (incident, id, tool) = (head.id.clone(), o.id.clone(), o.tool.clone());
+            let (ok, bytes, ms) = (o.ok, o.bytes, o.ms);
+            if turn == 0 {
+                Progress::Evidence { incident, id, tool, ok, bytes, ms }
+            } else {
+                Progress::Called { incident, id, tool, ok, bytes, ms }
+            }
+        })
+    };
+    told.extend(outputs(0));
+    for record in &stored.turns {
+        told.push(Progress::Answered {
+            incident: incident(),
+            turn: record.turn,
+            calls: record.response.calls.iter().map(|c| c.name.clone()).collect(),
+            input_tokens: record.response.usage.input_tokens,
+            output_tokens: record.response.usage.output_tokens,
+            ms: record.ms,
+        });
+        told.extend(outputs(record.turn));
+    }
+    told.extend(
+        stored.report.map(|report| Progress::Concluded { incident: incident(), verdict: report.verdict }),
+    );
+    told.extend(Progress::end_of(head));
+    told
 }

@@ -2,7 +2,8 @@
 
 use sentinel_core::report::Usage;
 
-use crate::evidence::EvidenceRecord;
+use crate::evidence::{CHARS_PER_TOKEN, EvidenceRecord};
+use crate::ports::{Item, TurnRequest};
 use crate::transcript::TurnRecord;
 
 /// What a model's tokens cost, in US dollars per million.
@@ -49,4 +50,18 @@ pub(crate) fn sum<'e>(
     }
     usage.usd = if usage.turns == 0 { Some(0.0) } else { price.map(|price| price.of(&usage)) };
     usage
+}
+
+/// About how many tokens a request has. A model counts otherwise; this only has to tell a small one from a large one.
+pub fn estimated_tokens(request: &TurnRequest) -> u64 {
+    let items = request.input.iter().map(|item| match item {
+        Item::User { text } => text.chars().count(),
+        Item::Response { items } => items.iter().map(|item| item.to_string().chars().count()).sum(),
+        Item::CallOutput { output, .. } => output.chars().count(),
+    });
+    let tools = request.tools.iter().map(|tool| {
+        tool.name.len() + tool.description.chars().count() + tool.parameters.to_string().chars().count()
+    });
+    let chars = request.instructions.chars().count() + items.sum::<usize>() + tools.sum::<usize>();
+    u64::try_from(chars.div_ceil(CHARS_PER_TOKEN)).unwrap_or(u64::MAX)
 }

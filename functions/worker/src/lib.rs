@@ -9,6 +9,7 @@
 mod deliver;
 pub mod lambda;
 mod metrics;
+mod running;
 mod wiring;
 
 use std::collections::BTreeMap;
@@ -16,19 +17,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::Abortable;
 use sentinel_core::UnixMs;
 use sentinel_core::drive::{DriveError, Driven, Start, drive};
-use sentinel_core::incident::{Child, ChildName, DeliveryKey, Fence, Head, Job};
-use sentinel_core::lifecycle::{Claim, Claimed, Commit, Ended, Fail, Rules, Yield, Yielded};
+use sentinel_core::incident::{Child, ChildName, DeliveryKey, Fence, Head, IncidentId, Job};
+use sentinel_core::lifecycle::{Abort, Aborted, Claim, Claimed, Commit, Ended, Fail, Rules, Yield, Yielded};
 use sentinel_core::ports::{Appended, Ports, Sink, StoreError};
 use sentinel_core::redact::Redactor;
 use sentinel_core::report::{Report, Verdict};
 use sentinel_investigation::ports::{Model, ToolBox};
-use sentinel_investigation::{EventSender, InvestigateError, Outcome, Playbook, Price, Run};
+use sentinel_investigation::{EventSender, InvestigateError, Outcome, Playbook, Price, Progress, Run};
 use sentinel_telemetry::Metrics;
 use thiserror::Error;
 use tracing::Instrument as _;
 
+pub use running::Running;
 pub use wiring::{AssembleError, Replacement, assemble, compile, redactor};
 
 /// Who concludes.
@@ -64,6 +67,8 @@ pub struct Worker {
     pub model_timeout: Duration,
     /// Where progress is told.
     pub events: Option<EventSender>,
+    /// What runs in this process.
+    pub running: Running,
     /// Where measurements go; [`assemble`] leaves them off.
     pub metrics: Metrics,
 }
@@ -141,6 +146,7 @@ impl Worker {
             Claimed::Acknowledge => Ok(Handled::Acknowledged),
             Claimed::Deferred => Ok(Handled::Deferred),
             Claimed::Deliver(due) => {
+                self.tell_end(&head);
                 self.tell_all(head, &due, &rules).await?;
                 Ok(Handled::Told)
             }
@@ -195,6 +201,30 @@ impl Worker {
         self.playbooks.get(card).map_or_else(Rules::of_no_card, |p| Rules::of(p.card()))
     }
 
+    /// Stops an incident. What runs for it in this process is cut off at once, in the middle of a call if it is in
+    /// one; what runs elsewhere finds out before its next call.
+    ///
+    /// # Errors
+    /// The store or the queue could not be reached.
+    pub async fn abort(&self, id: &IncidentId, who: String) -> Result<Aborted, DriveError> {
+        let card = self.ports.store.load(id).await?.map(|head| head.card).unwrap_or_default();
+        let rules = self.rules(&card);
+        let driven = drive(&self.ports, id, &Abort { who }, &rules, Start::Load, None).await?;
+        if let (Aborted::Aborted, Some(head)) = (&driven.outcome, &driven.head) {
+            self.running.cut_off(id);
+            self.tell_end(head);
+        }
+        Ok(driven.outcome)
+    }
+
+    /// Tells whoever watches that an incident has ended.
+    fn tell_end(&self, head: &Head) {
+        if let (Some(events), Some(end)) = (&self.events, Progress::end_of(head)) {
+            // Nobody watches: nothing to do about it.
+            let _ = events.send(end);
+        }
+    }
+
     async fn investigate(
         &self,
         head: Head,
@@ -227,7 +257,11 @@ impl Worker {
             no_model_reason,
             events: self.events.as_ref(),
         };
-        match Box::pin(metrics::measured(self, run, claimed)).await? {
+        let (_entered, registration) = self.running.enter(&run.head.id, fence);
+        let measured = Box::pin(metrics::measured(self, run, claimed));
+        // An abort has taken the lease away before it cuts off.
+        let outcome = Abortable::new(measured, registration).await.unwrap_or(Ok(Outcome::LeaseLost))?;
+        match outcome {
             Outcome::Report { report, head } => self.commit(*report, head, fence, rules).await,
             Outcome::Fail { reason, head } => self.fail(head, fence, reason, rules).await,
             Outcome::LeaseLost => {
@@ -243,6 +277,7 @@ impl Worker {
                 match (outcome, head) {
                     (Yielded::Yielded, _) => Ok(Handled::PutOff),
                     (Yielded::Failed, Some(head)) => {
+                        self.tell_end(&head);
                         let due = head.due_deliveries(self.ports.clock.now());
                         self.tell_all(head, &due, rules).await?;
                         Ok(Handled::Failed)
@@ -310,6 +345,7 @@ impl Worker {
     ) -> Result<Handled, WorkError> {
         match (outcome, head) {
             (Ended::Ended(due), Some(head)) => {
+                self.tell_end(&head);
                 self.tell_all(head, &due, rules).await?;
                 Ok(handled)
             }

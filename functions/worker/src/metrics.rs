@@ -8,9 +8,9 @@ use sentinel_core::UnixMs;
 use sentinel_core::incident::{DeliveryKey, Head};
 use sentinel_core::ports::SinkError;
 use sentinel_core::report::Usage;
-use sentinel_investigation::{InvestigateError, Outcome, Price, Progress, Run, investigate};
+use sentinel_investigation::{InvestigateError, Outcome, Price, Progress, Run, events, investigate};
 use sentinel_telemetry::{Metric, SinkOutcome};
-use tokio::sync::mpsc;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::Worker;
 
@@ -60,11 +60,18 @@ pub(crate) async fn measured(
         return investigate(run).await;
     }
     let mut heard = Heard { price: run.price, ..Heard::default() };
-    let (events, mut progress) = mpsc::unbounded_channel();
+    let events = events();
+    let mut progress = events.subscribe();
     // The sender is dropped with the run, and that ends the listening.
     let running = async move { investigate(Run { events: Some(&events), ..run }).await };
     let listening = async {
-        while let Some(step) = progress.recv().await {
+        loop {
+            let step = match progress.recv().await {
+                Ok(step) => step,
+                // Both halves run in turns, so this one is never far behind.
+                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => break,
+            };
             heard.listen(&step, worker.ports.clock.now().since(claimed));
             if let Some(events) = &worker.events {
                 // Nobody watches any more: nothing to do about it.

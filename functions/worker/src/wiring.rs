@@ -18,7 +18,7 @@ use sentinel_sinks::LogSink;
 use sentinel_telemetry::Metrics;
 use thiserror::Error;
 
-use crate::{Mind, Worker};
+use crate::{Mind, Running, Worker};
 
 /// Tries of one model turn.
 const MODEL_ATTEMPTS: u32 = 4;
@@ -114,6 +114,7 @@ pub fn assemble(loaded: &Loaded, ports: Ports, events: Option<EventSender>) -> R
         prices: Arc::new(prices),
         model_timeout: settings.openai.timeout,
         events,
+        running: Running::default(),
         metrics: Metrics::off(),
     })
 }

@@ -168,6 +168,7 @@ impl Bench {
             )])),
             model_timeout: Duration::from_secs(30),
             events: None,
+            running: sentinel_worker::Running::default(),
             metrics: Metrics::to(move || out.clone()),
         };
         Self { clock, queue, worker, card, lines }
@@ -266,7 +267,8 @@ async fn a_delivery_that_fails_is_counted_by_its_result_each_time() {
 #[tokio::test]
 async fn whoever_watches_still_hears_every_step() {
     let mut bench = Bench::new(script(), 0).await;
-    let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let events = sentinel_investigation::events();
+    let mut heard = events.subscribe();
     bench.worker.events = Some(events);
     let job = bench.fire().await;
     assert!(matches!(bench.handle(&job).await, Handled::Concluded(_)));
@@ -277,5 +279,5 @@ async fn whoever_watches_still_hears_every_step() {
         };
         steps.push(step["event"].as_str().unwrap().to_owned());
     }
-    assert_eq!((steps.first().unwrap().as_str(), steps.last().unwrap().as_str()), ("started", "concluded"));
+    assert_eq!((steps.first().unwrap().as_str(), steps.last().unwrap().as_str()), ("started", "ended"));
 }

@@ -6,7 +6,7 @@ use sentinel_core::card::Otherwise;
 use sentinel_core::incident::ChildName;
 use sentinel_core::report::{ReportSource, Verdict};
 use sentinel_investigation::ports::ModelError;
-use sentinel_investigation::{Outcome, Progress, evidence_of, turns_of};
+use sentinel_investigation::{Outcome, Progress, evidence_of, told_before, turns_of};
 
 use crate::support::*;
 
@@ -222,14 +222,17 @@ async fn a_recorded_run_says_so() {
 #[tokio::test(start_paused = true)]
 async fn progress_tells_the_steps_in_order() {
     let world = World::new();
-    let (events, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let events = sentinel_investigation::events();
+    let mut told = events.subscribe();
     let model = Script::of(vec![calls(&[pod()]), submits("action_required", &[QUOTE])]);
     let _ = world.run_watched(Some(&model), Some(&events)).await.unwrap();
     drop(events);
     let mut names = Vec::new();
-    while let Some(event) = told.recv().await {
-        let event: Progress = event;
-        names.push(serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned());
+    while let Ok(event) = told.recv().await {
+        let name = event.name();
+        assert_eq!(serde_json::to_value(&event).unwrap()["event"], name);
+        assert_eq!(event.incident(), &id());
+        names.push(name);
     }
     assert_eq!(
         names.join(" "),
@@ -245,4 +248,24 @@ async fn what_is_stored_can_be_shown() {
     assert_eq!(turns_of(&children).len(), 2);
     assert_eq!(evidence_of(&children).len(), 2);
     assert!(turns_of(&children)[0].opening.is_some() && turns_of(&children)[1].opening.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_late_is_told_what_is_stored_and_each_step_of_it_is_the_one_that_was_told() {
+    let world = World::new();
+    let events = sentinel_investigation::events();
+    let mut live = events.subscribe();
+    let model = Script::of(vec![calls(&[pod()]), submits("action_required", &[QUOTE])]);
+    let _ = world.run_watched(Some(&model), Some(&events)).await.unwrap();
+    drop(events);
+    let mut told = Vec::new();
+    while let Ok(event) = live.recv().await {
+        told.push(event);
+    }
+    let stored = told_before(&world.store.head(), &world.store.bodies());
+    let names: Vec<&str> = stored.iter().map(Progress::name).collect();
+    assert_eq!(names, ["started", "evidence", "answered", "called", "answered"]);
+    for step in &stored[1..] {
+        assert_eq!(told.iter().filter(|t| t.is_same_as(step)).collect::<Vec<_>>(), [step]);
+    }
 }

@@ -1,0 +1,202 @@
+//! `sentinel render`: what the model would be sent first, for one event. Nothing leaves this machine.
+//!
+//! The event goes through the whole pipeline, so that what is shown is what the same code would send; only the model
+//! and the tools are others: the model keeps what it is asked and answers nothing, and each tool is as its server would
+//! list it, with a placeholder wherever only that server could speak.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::bail;
+use async_trait::async_trait;
+use sentinel_core::card::ToolId;
+use sentinel_core::intake::Receipt;
+use sentinel_investigation::estimated_tokens;
+use sentinel_investigation::ports::{
+    Item, Model, ModelError, ToolBox, ToolDefinition, ToolError, ToolOutput, TurnRequest, TurnResponse,
+};
+use sentinel_worker::Replacement;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::Exit;
+use crate::args::Render;
+use crate::environment::Environment;
+use crate::render::inert;
+use crate::stage::{Stage, alone};
+use crate::{replay, setup};
+
+/// One request.
+#[derive(Debug, Serialize)]
+struct Rendered {
+    card: String,
+    incident: String,
+    /// Four characters each.
+    estimated_tokens: u64,
+    /// What stands for something that only a server can say.
+    placeholders: bool,
+    request: TurnRequest,
+}
+
+pub(crate) async fn run(args: Render, env: &Environment) -> anyhow::Result<Exit> {
+    let mut loaded = match setup::load(args.config.config.as_deref(), env)? {
+        Ok(loaded) => loaded,
+        Err(exit) => return Ok(exit),
+    };
+    if let Err(problems) = sentinel_worker::compile(&loaded) {
+        return setup::tell(&problems);
+    }
+    let body = replay::read(&args.event)?;
+    alone(&mut loaded);
+    if let Some(name) = &args.card {
+        let known: Vec<String> = loaded.settings.cards.iter().map(|c| c.name.clone()).collect();
+        let position = known.iter().position(|card| card == name);
+        let Some(position) = position else {
+            bail!("no card is named {name:?}; there are {}", known.join(", "));
+        };
+        loaded.settings.cards = vec![loaded.settings.cards.swap_remove(position)];
+        loaded.places = vec![loaded.places.swap_remove(position)];
+    }
+    let model = Arc::new(Keeps::default());
+    let placeholders = args.recorded.is_none();
+    let run = if let Some(path) = &args.recorded {
+        Replacement { model: model.clone(), ..replay::recorded(path)? }
+    } else {
+        let tools = Arc::new(Blank::of(loaded.settings.cards.iter().flat_map(|card| &card.tools)));
+        Replacement { model: model.clone(), tools }
+    };
+    let name = args.event.display().to_string();
+    let mut stage = Stage::new(&loaded, None, None).await?;
+    let receipt = stage.arrive(&loaded.settings.cards, &name, &body, Some(&run)).await?;
+    stage.settle().await?;
+    let details = stage.details().await?;
+    if details.is_empty() {
+        bail!("{name}: {}", nothing(&receipt, args.card.as_deref()));
+    }
+    let mut requests = model.requests();
+    let mut rendered = Vec::new();
+    for detail in details {
+        let Some(at) = requests.iter().position(|r| r.cache_key == detail.id.as_str()) else {
+            let reason = detail.reason.unwrap_or_else(|| detail.state.to_string());
+            bail!("incident {} of card {} never comes to ask a model: {reason}", detail.id, detail.card);
+        };
+        let request = requests.swap_remove(at);
+        let estimated_tokens = estimated_tokens(&request);
+        let incident = detail.id.as_str().to_owned();
+        rendered.push(Rendered { card: detail.card, incident, estimated_tokens, placeholders, request });
+    }
+    let mut out = anstream::stdout();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&rendered)?)?;
+    } else {
+        rendered.iter().try_for_each(|r| write!(out, "{}", text(r)))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Why an event has opened no incident.
+fn nothing(receipt: &Receipt, card: Option<&str>) -> String {
+    match card {
+        Some(card) if receipt.unmatched > 0 => format!("the card {card} does not take its alerts"),
+        _ if receipt.unmatched > 0 => "no card takes its alerts".to_owned(),
+        _ => "none of its alerts opens an incident: they are resolved, or cannot be read".to_owned(),
+    }
+}
+
+fn text(r: &Rendered) -> String {
+    let mut out = String::new();
+    let request = &r.request;
+    let mut line = |text: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{text}");
+    };
+    let about = r.estimated_tokens;
+    line(&format!(
+        "\x1b[1mCard {}\x1b[0m  model {}  about {about} tokens",
+        inert(&r.card),
+        inert(&request.model)
+    ));
+    if r.placeholders {
+        line("\x1b[33m(placeholder …) stands for what only a server can say: nothing was called.\x1b[0m");
+    }
+    line("\n\x1b[1mInstructions\x1b[0m");
+    request.instructions.lines().for_each(|l| line(&inert(l)));
+    for item in &request.input {
+        line("\n\x1b[1mInput\x1b[0m");
+        match item {
+            Item::User { text } => text.lines().for_each(|l| line(&inert(l))),
+            other => line(&inert(&json!(other).to_string())),
+        }
+    }
+    line("\n\x1b[1mTools\x1b[0m");
+    for tool in &request.tools {
+        line(&format!("{}: {}", inert(&tool.name), inert(&tool.description)));
+        line(&format!("\x1b[2m  {}\x1b[0m", inert(&tool.parameters.to_string())));
+    }
+    line("");
+    out
+}
+
+/// A model that keeps what it is asked.
+#[derive(Debug, Default)]
+struct Keeps(Mutex<Vec<TurnRequest>>);
+
+impl Keeps {
+    fn requests(&self) -> Vec<TurnRequest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl Model for Keeps {
+    async fn respond(&self, request: &TurnRequest, _: Duration) -> Result<TurnResponse, ModelError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+        Err(ModelError::Refused("only what it would be asked was wanted".to_owned()))
+    }
+
+    fn is_recorded(&self) -> bool {
+        true
+    }
+}
+
+/// Servers that offer what the cards allow, and say nothing.
+#[derive(Debug)]
+struct Blank(BTreeMap<String, Vec<String>>);
+
+impl Blank {
+    fn of<'t>(tools: impl Iterator<Item = &'t ToolId>) -> Self {
+        let mut servers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for tool in tools {
+            servers.entry(tool.server.clone()).or_default().push(tool.tool.clone());
+        }
+        Self(servers)
+    }
+}
+
+#[async_trait]
+impl ToolBox for Blank {
+    async fn list(&self, server: &str, _: Duration) -> Result<Vec<ToolDefinition>, ToolError> {
+        let tools = self.0.get(server).into_iter().flatten();
+        let definition = |tool: &String| ToolDefinition {
+            tool: tool.clone(),
+            description: "(placeholder: the server's own description and schema)".to_owned(),
+            input_schema: json!({"type": "object"}),
+            read_only_hint: None,
+            destructive_hint: None,
+        };
+        Ok(tools.map(definition).collect())
+    }
+
+    async fn call(
+        &self,
+        tool: &ToolId,
+        _: &Map<String, Value>,
+        _: Duration,
+    ) -> Result<ToolOutput, ToolError> {
+        let text = format!("(placeholder: what {tool} gives for these arguments)");
+        Ok(ToolOutput { text, is_error: false })
+    }
+}

@@ -1,0 +1,153 @@
+//! A whole pipeline of its own: a store, a queue, and a clock that jumps over every wait, so that a card that waits a
+//! minute does not cost one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use futures::StreamExt;
+use sentinel_aws::{MachineClock, fresh_ids};
+use sentinel_config::Loaded;
+use sentinel_core::UnixMs;
+use sentinel_core::card::Card;
+use sentinel_core::incident::IncidentId;
+use sentinel_core::intake::{Receipt, intake};
+use sentinel_core::ports::{Clock, Ports};
+use sentinel_investigation::EventSender;
+use sentinel_local::{Backend, LocalQueue, Receiver};
+use sentinel_worker::{Handled, Replacement, Worker};
+
+use crate::api::{self, Detail};
+
+/// Time jumps of one pipeline: an incident that never comes to rest must not keep it for ever.
+const MOST_JUMPS: usize = 1000;
+
+/// Takes everything out of a configuration that reaches beyond a run which only shows something: nobody is told, and
+/// no budget is used up.
+pub(crate) fn alone(loaded: &mut Loaded) {
+    loaded.settings.budget = None;
+    for card in &mut loaded.settings.cards {
+        card.sinks.clear();
+    }
+}
+
+/// A pipeline.
+pub(crate) struct Stage {
+    clock: Arc<MachineClock>,
+    receiver: Receiver,
+    concurrency: usize,
+    /// For incidents without a recorded run.
+    default: Worker,
+    /// For incidents with one.
+    recorded: BTreeMap<IncidentId, Worker>,
+    /// In the order in which they were opened.
+    incidents: Vec<IncidentId>,
+}
+
+impl Stage {
+    /// A pipeline that keeps its incidents in `folder`, or in memory.
+    pub(crate) async fn new(
+        loaded: &Loaded,
+        folder: Option<&Path>,
+        events: Option<EventSender>,
+    ) -> anyhow::Result<Self> {
+        let backend = match folder {
+            Some(folder) => Backend::open(folder).await?,
+            None => Backend::memory().await?,
+        };
+        let clock = Arc::new(MachineClock::default());
+        let shared: Arc<dyn Clock> = clock.clone();
+        let (queue, receiver) = LocalQueue::new(Arc::clone(&shared));
+        let ports =
+            Ports { store: backend.store(), queue: Arc::new(queue), clock: shared, fresh: fresh_ids() };
+        Ok(Self {
+            clock,
+            receiver,
+            concurrency: loaded.settings.dispatcher.worker_concurrency,
+            default: sentinel_worker::assemble(loaded, ports, events)?,
+            recorded: BTreeMap::new(),
+            incidents: Vec::new(),
+        })
+    }
+
+    /// Takes a webhook in. Its incidents are investigated by `run`, where one is given.
+    pub(crate) async fn arrive(
+        &mut self,
+        cards: &[Card],
+        name: &str,
+        body: &[u8],
+        run: Option<&Replacement>,
+    ) -> anyhow::Result<Receipt> {
+        let now = self.clock.now();
+        let message = sentinel_alertmanager::parse(body, now)
+            .with_context(|| format!("{name} is not a webhook that Sentinel takes"))?;
+        let receipt = intake(&self.default.ports, cards, message).await?;
+        for incident in &receipt.incidents {
+            if !self.incidents.contains(&incident.id) {
+                self.incidents.push(incident.id.clone());
+            }
+            if let Some(run) = run {
+                self.recorded
+                    .entry(incident.id.clone())
+                    .or_insert_with(|| self.default.clone().replaced(run));
+            }
+        }
+        Ok(receipt)
+    }
+
+    /// Handles what is due, then jumps to what is due next, until nothing is.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        for _ in 0..MOST_JUMPS {
+            let mut jobs = Vec::new();
+            while let Some(job) = self.receiver.pop_due(self.clock.now()) {
+                jobs.push(job);
+            }
+            let handled: Vec<anyhow::Result<Handled>> = futures::stream::iter(jobs)
+                .map(|job| async move {
+                    let worker = self.recorded.get(&job.incident).unwrap_or(&self.default);
+                    Ok(worker.handle(&job, UnixMs::new(i64::MAX)).await?)
+                })
+                .buffer_unordered(self.concurrency)
+                .collect()
+                .await;
+            for handled in handled {
+                let _ = handled?;
+            }
+            // What the queue does not know of is the sweeper's: deliveries that are to be tried again.
+            let next = match self.receiver.next_due() {
+                Some(next) => next,
+                None => match self.next_owed().await? {
+                    Some(next) => next,
+                    None => return Ok(()),
+                },
+            };
+            self.clock.jump_to(next);
+            let rules = |card: &str| self.default.rules(card);
+            let _ = sentinel_sweeper::sweep(&self.default.ports, rules, self.incidents.len().max(1)).await?;
+        }
+        bail!("the incidents did not come to rest after {MOST_JUMPS} waits")
+    }
+
+    async fn next_owed(&self) -> anyhow::Result<Option<UnixMs>> {
+        let mut next: Option<UnixMs> = None;
+        for id in &self.incidents {
+            let due =
+                self.default.ports.store.load(id).await?.and_then(|h| sentinel_core::lifecycle::due_at(&h));
+            next = match (next, due) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        }
+        Ok(next)
+    }
+
+    /// The incidents, in the order in which they were opened.
+    pub(crate) async fn details(&self) -> anyhow::Result<Vec<Detail>> {
+        let mut details = Vec::new();
+        for id in &self.incidents {
+            details.extend(api::detail(self.default.ports.store.as_ref(), id).await?);
+        }
+        Ok(details)
+    }
+}
