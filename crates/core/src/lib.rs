@@ -9,6 +9,7 @@
 //! [`ports`], and time is an argument.
 
 pub mod alert;
+pub mod canonical;
 pub mod card;
 pub mod drive;
 pub mod incident;
@@ -21,6 +22,7 @@ pub mod ports;
 pub mod redact;
 pub mod report;
 pub mod time;
+pub mod tools_lock;
 
 #[cfg(test)]
 mod test_support;
