@@ -10,7 +10,7 @@ mod source;
 mod tree;
 
 pub use diagnostic::{Diagnostic, Place, Problems, Severity};
-pub use read::CardPlaces;
+pub use read::{CardPlaces, PolicyPlaces};
 pub use settings::{
     Api, Budget, Dispatcher, Hmac, Ingest, Level, Mode, Network, OpenAi, Price, RequireApproval, Server,
     Settings, SinkKind, SinkSettings, Watcher, WatcherKind,
@@ -59,7 +59,7 @@ impl Reading {
         let section = path.split(['.', '[']).next().unwrap_or_default();
         match section {
             "ingest" => matches!(self, Self::Everything | Self::Ingest),
-            "openai" | "mcp-servers" | "sinks" => matches!(self, Self::Everything | Self::Worker),
+            "openai" | "mcp-servers" | "sinks" | "tools" => matches!(self, Self::Everything | Self::Worker),
             "watchers" => matches!(self, Self::Everything | Self::Watcher),
             _ => true,
         }

@@ -123,6 +123,11 @@ impl<'a> Reader<'a> {
         self.diagnostics.push(found);
     }
 
+    /// Whether what stands at this path is of use to whoever reads.
+    pub(crate) fn wants(&self, path: &str) -> bool {
+        self.reading.wants(path)
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(|d| d.severity == Severity::Error)
     }

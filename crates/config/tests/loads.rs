@@ -56,7 +56,6 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     46 budget: accepted, not built yet: spending limits
     60 incident-cards[0].fallback-models: accepted, not built yet: fallback models
     69 incident-cards[0].budget: accepted, not built yet: spending limits
-    74 incident-cards[0].policy: accepted, not built yet: rules over the arguments of tools
     95 mcp-servers[2].connector-id: accepted, not built yet: connectors and tunnels, which only OpenAI can call
     104 sinks[1].type: accepted, not built yet: sinks of type slack
     105 sinks[2].type: accepted, not built yet: sinks of type webhook
@@ -80,6 +79,14 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     assert_eq!(card.reinvestigate_after, None);
     assert!(card.evidence[0].arguments["query"].as_str().unwrap().contains("{{ labels.namespace }}"));
     assert_eq!(card.checklist[0].otherwise, Otherwise::Warn);
+    let rule = &card.policy[0];
+    assert_eq!(
+        (&rule.tool, rule.allow.as_str()),
+        (&tool("k8s", "pods_get"), "args.namespace == labels.namespace")
+    );
+    assert_eq!((rule.allowed.len(), rule.denied.len()), (1, 1));
+    assert_eq!(rule.denied[0].args["namespace"], "kube-system");
+    assert_eq!(rule.denied[0].labels["namespace"], "web");
     assert_eq!(s.sink("slack:oncall-web").unwrap().kind, SinkKind::Unbuilt("slack".into()));
     let labels = |ns: &str| {
         [("alertname", "KubePodNotReady"), ("namespace", ns)].map(|(k, v)| (k.into(), v.into())).into()
@@ -89,7 +96,7 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
 
     let refused = s.refuse_unbuilt_protection().unwrap_err();
     let keys: Vec<&str> = refused.diagnostics.iter().map(|d| d.key.as_str()).collect();
-    assert_eq!(keys, ["budget", "incident-cards[0].budget", "incident-cards[0].policy"]);
+    assert_eq!(keys, ["budget", "incident-cards[0].budget"]);
 }
 
 #[test]

@@ -171,7 +171,6 @@ fn what_would_protect_and_is_not_built_refuses_the_start() {
     let card = "mcp-servers: [{name: s, server-url: 'https://s.example/mcp'}]\n\
                 incident-cards: [{name: c, resource: X, prompt: look, tools: [s.t], MORE}]";
     for (text, key) in [
-        ("tools: {require-lock: true}".into(), "tools.require-lock"),
         ("budget: {per-hour: 3}".into(), "budget"),
         ("ingest: {bearer: [\"${secret:arn:aws:secretsmanager:x#key}\"]}".into(), "ingest.bearer[0]"),
         ("openai: {api-key: \"${secret:arn:aws:x}\"}".into(), "openai.api-key"),
@@ -180,7 +179,6 @@ fn what_would_protect_and_is_not_built_refuses_the_start() {
             "mcp-servers[0].oauth",
         ),
         (card.replace("MORE", "budget: {per-hour: 3}"), "incident-cards[0].budget"),
-        (card.replace("MORE", "policy: [{tool: s.t, allow: 'true'}]"), "incident-cards[0].policy"),
     ] {
         let loaded = load(&source(&text), &env).unwrap();
         assert!(loaded.warnings.iter().any(|w| w.key == key && w.severity == Severity::Warning), "{text}");
@@ -262,7 +260,7 @@ fn what_will_not_work_as_hoped_is_warned_about() {
     config.yaml:8:27: warning: ingest.allow-anonymous: lets everybody in, so that the credentials beside it mean nothing; keep one of the two
     config.yaml:11:3: warning: incident-cards[0]: the model `unpriced` has no price, so its cost will read "unknown"; add it to `openai.prices`
     config.yaml:11:23: warning: incident-cards[0].resource: no resource is named `kube-pad`; it means the alert of that name; did you mean `kube-pod`?
-    config.yaml:11:55: warning: incident-cards[0].tools[0]: allows nothing: the server `plain` has no default-allowed-tools; list the tools there, or name them here as `server.tool`
+    config.yaml:11:55: warning: incident-cards[0].tools[0]: allows nothing: the server `plain` has no default-allowed-tools, and what is not named is denied; list the tools there, or name them here as `server.tool`
     config.yaml:11:85: warning: incident-cards[0].sinks[1]: names `log` a second time; each is told once
     config.yaml:11:108: warning: incident-cards[0].fallback-models: accepted, not built yet: fallback models; while the model is out, the investigation waits
     "#);
@@ -277,5 +275,85 @@ fn diagnostics_are_json_for_validate() {
             "severity": "error", "file": "config.yaml", "line": 1, "column": 8, "key": "debug",
             "message": "expected true or false, found text", "help": "write true or false"
         }]})
+    );
+}
+
+/// `tools.lock` with this text (none: no such file) beside a configuration that requires it; its card allows `s.a` and
+/// `s.b`.
+fn locked(lock: Option<&str>) -> Result<sentinel_config::Loaded, Problems> {
+    let folder = tempfile::tempdir().unwrap();
+    if let Some(text) = lock {
+        std::fs::write(folder.path().join("tools.lock"), text).unwrap();
+    }
+    let text = "tools: {require-lock: true}\n\
+                mcp-servers: [{name: s, server-url: 'https://s.example/mcp'}]\n\
+                incident-cards: [{name: c, resource: X, prompt: look, tools: [s.a, s.b]}]";
+    load(&Source { base_dir: Some(folder.path().to_path_buf()), ..source(text) }, &env)
+}
+
+#[test]
+fn a_lock_that_is_required_and_missing_holds_nothing_and_that_is_told() {
+    let loaded = locked(None).unwrap();
+    assert_eq!(
+        loaded.warnings[0].to_string(),
+        "config.yaml:1:23: warning: tools.require-lock: there is no tools.lock beside this file, so that every tool is \
+         refused; look at the tools and write it with `sentinel tools lock`"
+    );
+    let card = &loaded.settings.cards[0];
+    assert_eq!(card.lock.as_ref().unwrap().names().count(), 0);
+    loaded.settings.refuse_unbuilt_protection().unwrap();
+    assert!(!warnings("tools: {require-lock: false}").contains("lock"));
+}
+
+#[test]
+fn a_lock_that_cannot_be_used_is_an_error_and_one_that_lacks_a_tool_is_told() {
+    for (text, want) in [("{", "it cannot be read"), (r#"{"version": 9, "tools": {}}"#, "its version is 9")] {
+        let told = locked(Some(text)).unwrap_err().to_string();
+        assert!(
+            told.contains("tools.require-lock: tools.lock cannot be used: ") && told.contains(want),
+            "{told}"
+        );
+        assert!(told.contains("remove it and write it anew"), "{told}");
+    }
+    let mut lock = sentinel_core::tools_lock::ToolsLock::default();
+    let tool = sentinel_core::card::ToolId { server: "s".into(), tool: "a".into() };
+    lock.pin(&tool, "reads", &serde_json::json!({"type": "object"}));
+    let loaded = locked(Some(&lock.to_text())).unwrap();
+    let told: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert!(
+        told.iter().any(|w| w.contains("tools.lock does not hold `s.b`, so that they are refused")),
+        "{told:?}"
+    );
+    assert!(loaded.settings.cards[0].lock.as_ref().unwrap().holds(&tool));
+}
+
+#[test]
+fn what_is_wrong_with_a_policy_is_told_with_its_place() {
+    let text = "mcp-servers: [{name: s, server-url: 'https://s.example/mcp'}]\n\
+                incident-cards:\n\
+                - name: c\n\
+                  \x20 resource: X\n\
+                  \x20 prompt: look\n\
+                  \x20 tools: [s.a]\n\
+                  \x20 policy:\n\
+                  \x20 - {tool: s.a}\n\
+                  \x20 - {tool: s, allow: 'true'}\n\
+                  \x20 - {tool: s.a, allow: 'true', allowed: [{args: [1]}], denied: [{arg: {}}]}\n";
+    insta::assert_snapshot!(problems(text), @"
+    config.yaml:4:13: warning: incident-cards[0].resource: no resource is named `X`; it means the alert of that name; define it in `resources`
+    config.yaml:8:5: error: incident-cards[0].policy[0].allow: is missing; write a CEL expression such as args.namespace == labels.namespace
+    config.yaml:9:12: error: incident-cards[0].policy[1].tool: names a server where one tool is needed; write `server.tool`
+    config.yaml:10:49: error: incident-cards[0].policy[2].allowed[0].args: expected a map of keys and values, found a list; write `{key: value}`, or one key a line, indented
+    config.yaml:10:66: error: incident-cards[0].policy[2].denied[0].arg: unknown key; did you mean `args`?
+    ");
+    let unused = text.replace("  - {tool: s.a}\n", "").replace("  - {tool: s, allow: 'true'}\n", "");
+    let unused = unused
+        .replace("allowed: [{args: [1]}], denied: [{arg: {}}]", "allowed: []")
+        .replace("{tool: s.a", "{tool: s.z");
+    assert!(
+        warnings(&unused)
+            .contains("policy[0].tool: the card does not allow `s.z`, so the rule is never asked"),
+        "{}",
+        warnings(&unused)
     );
 }

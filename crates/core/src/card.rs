@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::Regex;
 
 use crate::alert::Labels;
 use crate::incident::Event;
+use crate::tools_lock::ToolsLock;
 
 /// How a matcher compares, in Alertmanager's words.
 #[derive(Clone, Debug)]
@@ -177,6 +179,30 @@ impl From<&str> for Subscription {
     }
 }
 
+/// One rule about the arguments of a tool, in CEL. Of several about one tool, all must allow a call.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ToolRule {
+    /// The tool.
+    pub tool: ToolId,
+    /// A CEL expression over `args`, `alert`, `labels`, `card`; true allows the call, anything else refuses it.
+    pub allow: String,
+    /// Calls that it has to allow.
+    pub allowed: Vec<ToolRuleExample>,
+    /// Calls that it has to refuse.
+    pub denied: Vec<ToolRuleExample>,
+}
+
+/// A call that shows what a rule means.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct ToolRuleExample {
+    /// The call's arguments.
+    pub args: serde_json::Map<String, serde_json::Value>,
+    /// The incident's labels.
+    pub labels: Labels,
+    /// The alert's annotations.
+    pub annotations: Labels,
+}
+
 /// How incidents of one resource are handled.
 #[derive(Clone, Debug)]
 pub struct Card {
@@ -192,6 +218,10 @@ pub struct Card {
     pub fallback_models: Vec<String>,
     /// The only tools that may be called, wildcards resolved. Empty: none.
     pub tools: BTreeSet<ToolId>,
+    /// What their arguments may be.
+    pub policy: Vec<ToolRule>,
+    /// The definitions that they must have; `None`: whatever their servers list.
+    pub lock: Option<Arc<ToolsLock>>,
     /// The sinks that are told, and what.
     pub sinks: Vec<Subscription>,
     /// The most model turns of one investigation, 1 to 20.

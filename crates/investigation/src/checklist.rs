@@ -1,17 +1,11 @@
 //! The card's rules that a report is held against, in CEL.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
-
-use cel::common::ast::{EntryExpr, Expr, MapExpr, StructExpr};
-use cel::objects::Key;
-use cel::{Context, Program, Value as Cel};
 use sentinel_core::card::{CheckRule, Otherwise};
 use sentinel_core::report::{Check, Verdict};
 use serde_json::Value;
 
-use crate::fence::clip;
 use crate::problem::{CompileProblem, Part};
+use crate::rule::{Facts, Rule};
 
 /// What a rule may speak of.
 const VARIABLES: [&str; 5] = ["alert", "labels", "evidence", "tools", "report"];
@@ -19,58 +13,27 @@ const VARIABLES: [&str; 5] = ["alert", "labels", "evidence", "tools", "report"];
 /// Compiled rules, in the card's order.
 #[derive(Debug, Default)]
 pub(crate) struct Checklist {
-    rules: Vec<(CheckRule, Program)>,
+    rules: Vec<(CheckRule, Rule)>,
 }
 
 impl Checklist {
     pub(crate) fn compile(rules: &[CheckRule], problems: &mut Vec<CompileProblem>) -> Self {
-        let mut compiled = Vec::new();
-        for (index, rule) in rules.iter().enumerate() {
-            let part = Part::Rule(index);
-            let program = match Program::compile(&rule.rule) {
-                Ok(program) => program,
-                Err(e) => {
-                    let first = e.errors.first();
-                    problems.push(CompileProblem {
-                        part,
-                        line: first.and_then(|e| u32::try_from(e.pos.0).ok()).filter(|line| *line > 0),
-                        message: first.map_or_else(|| e.to_string(), |e| e.msg.clone()),
-                        help: format!("a rule is a CEL expression over {}", VARIABLES.join(", ")),
-                    });
-                    continue;
-                }
-            };
-            let mut unknown = BTreeSet::new();
-            free_variables(&program.expression().expr, &mut Vec::new(), &mut unknown);
-            unknown.retain(|name| !VARIABLES.contains(name));
-            for name in &unknown {
-                problems.push(CompileProblem {
-                    part,
-                    line: None,
-                    message: format!("unknown variable {name}"),
-                    help: format!("a rule speaks of {}", VARIABLES.join(", ")),
-                });
-            }
-            if unknown.is_empty() {
-                compiled.push((rule.clone(), program));
-            }
-        }
-        Self { rules: compiled }
+        let compiled = rules.iter().enumerate().filter_map(|(index, rule)| {
+            Some((rule.clone(), Rule::compile(&rule.rule, &VARIABLES, Part::Rule(index), problems)?))
+        });
+        Self { rules: compiled.collect() }
     }
 
     /// Runs all rules over `facts`, an object of the five variables. A rule that errors has not passed.
     pub(crate) fn run(&self, facts: &Value) -> Vec<Check> {
-        let mut context = Context::default();
-        for name in VARIABLES {
-            context.add_variable_from_value(name, to_cel(facts.get(name).unwrap_or(&Value::Null)));
-        }
+        let facts = Facts::new(VARIABLES.map(|name| (name, facts.get(name).unwrap_or(&Value::Null))));
         self.rules
             .iter()
             .map(|(rule, program)| {
-                let (passed, detail) = match program.execute(&context) {
-                    Ok(Cel::Bool(passed)) => (passed, None),
-                    Ok(_) => (false, Some("the rule gives neither true nor false".to_owned())),
-                    Err(e) => (false, Some(clip(&e.to_string(), 300))),
+                let held = facts.as_ref().map_err(Clone::clone).and_then(|facts| program.holds(facts));
+                let (passed, detail) = match held {
+                    Ok(passed) => (passed, None),
+                    Err(reason) => (false, Some(reason)),
                 };
                 Check { name: rule.name.clone(), passed, otherwise: rule.otherwise, detail }
             })
@@ -87,65 +50,6 @@ pub(crate) fn verdict(checks: &[Check], verdict: Verdict) -> Verdict {
         Verdict::Inconclusive
     } else {
         verdict
-    }
-}
-
-/// Whole numbers become `int`, which is what a rule's own literals are.
-fn to_cel(value: &Value) -> Cel {
-    match value {
-        Value::Null => Cel::Null,
-        Value::Bool(b) => Cel::Bool(*b),
-        Value::Number(n) => match (n.as_i64(), n.as_f64()) {
-            (Some(int), _) => Cel::Int(int),
-            (None, float) => Cel::Float(float.unwrap_or(f64::INFINITY)),
-        },
-        Value::String(text) => Cel::String(Arc::new(text.clone())),
-        Value::Array(items) => Cel::List(Arc::new(items.iter().map(to_cel).collect())),
-        Value::Object(map) => {
-            let map: HashMap<Key, Cel> =
-                map.iter().map(|(k, v)| (Key::String(Arc::new(k.clone())), to_cel(v))).collect();
-            Cel::from(map)
-        }
-    }
-}
-
-/// The variables of an expression that no macro of it binds: in `evidence.exists(e, e.ok)`, `evidence`.
-fn free_variables<'e>(expr: &'e Expr, bound: &mut Vec<&'e str>, free: &mut BTreeSet<&'e str>) {
-    match expr {
-        Expr::Unspecified | Expr::Literal(_) => {}
-        Expr::Ident(name) => {
-            if !name.starts_with('@') && !bound.contains(&name.as_str()) {
-                free.insert(name);
-            }
-        }
-        Expr::Call(call) => {
-            call.target.iter().for_each(|target| free_variables(&target.expr, bound, free));
-            call.args.iter().for_each(|arg| free_variables(&arg.expr, bound, free));
-        }
-        Expr::Select(select) => free_variables(&select.operand.expr, bound, free),
-        Expr::List(list) => list.elements.iter().for_each(|e| free_variables(&e.expr, bound, free)),
-        Expr::Map(MapExpr { entries }) | Expr::Struct(StructExpr { entries, .. }) => {
-            for entry in entries {
-                match &entry.expr {
-                    EntryExpr::StructField(field) => free_variables(&field.value.expr, bound, free),
-                    EntryExpr::MapEntry(entry) => {
-                        free_variables(&entry.key.expr, bound, free);
-                        free_variables(&entry.value.expr, bound, free);
-                    }
-                }
-            }
-        }
-        Expr::Comprehension(c) => {
-            free_variables(&c.iter_range.expr, bound, free);
-            free_variables(&c.accu_init.expr, bound, free);
-            let outside = bound.len();
-            bound.extend([c.iter_var.as_str(), c.accu_var.as_str()]);
-            bound.extend(c.iter_var2.as_deref());
-            for inner in [&c.loop_cond, &c.loop_step, &c.result] {
-                free_variables(&inner.expr, bound, free);
-            }
-            bound.truncate(outside);
-        }
     }
 }
 
@@ -201,19 +105,6 @@ mod tests {
         assert_eq!(verdict(&[failed(Otherwise::Inconclusive)], Verdict::NoAction), Verdict::Inconclusive);
         let both = [failed(Otherwise::Escalate), failed(Otherwise::Inconclusive)];
         assert_eq!(verdict(&both, Verdict::NoAction), Verdict::ActionRequired);
-    }
-
-    #[test]
-    fn a_macro_binds_its_variable_only_inside_itself() {
-        let free = |text: &str| {
-            let program = Program::compile(text).unwrap();
-            let mut free = BTreeSet::new();
-            free_variables(&program.expression().expr, &mut Vec::new(), &mut free);
-            free.into_iter().map(str::to_owned).collect::<Vec<_>>()
-        };
-        assert_eq!(free("evidence.exists(e, e.ok && e.tool == labels.t)"), ["evidence", "labels"]);
-        assert_eq!(free("evidence.exists(e, e.ok) && e.ok"), ["e", "evidence"]);
-        assert_eq!(free("tools.map(t, {t: [u]}).size() > 0"), ["tools", "u"]);
     }
 
     #[test]

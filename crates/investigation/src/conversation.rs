@@ -3,15 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use sentinel_core::canonical::canonical;
 use sentinel_core::card::ToolId;
 use serde_json::{Map, Value};
 
 use crate::evidence::{self, CallStatus, EvidenceRecord, id_of};
 use crate::fence::fenced;
+use crate::policy::Policy;
 use crate::ports::{FunctionCall, Item};
 use crate::quotes::Searchable;
 use crate::report::{self, Draft};
-use crate::tools::{Policy, READ_EVIDENCE, SUBMIT_REPORT};
+use crate::tools::{READ_EVIDENCE, SUBMIT_REPORT};
 use crate::transcript::{Forced, Opening, TurnRecord};
 
 /// The most tool calls of one turn that leave; the model is told about the rest.
@@ -23,7 +25,7 @@ const HINT_AT: u32 = 3;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case<'a> {
     pub(crate) opening: &'a Opening,
-    pub(crate) policy: &'a Policy,
+    pub(crate) policy: &'a Policy<'a>,
     pub(crate) max_turns: u32,
     pub(crate) max_output_tokens: u32,
     pub(crate) turns: &'a [TurnRecord],
@@ -216,10 +218,14 @@ impl<'a> Replay<'a> {
             // What a server did not answer may be asked again, but not twice in one breath.
             if seen.turn == turn || held.is_some_and(|o| o.status != CallStatus::NoAnswer) {
                 let id = id_of(seen.number);
-                let text = format!(
-                    "[{id}] This very call was made before and was not made again: its output is {id} above. \
-                     read_evidence looks further into it."
-                );
+                let text = if held.is_some_and(|o| o.status == CallStatus::Refused) {
+                    format!("[{id}] This very call was refused before, and is again: {id} above says why.")
+                } else {
+                    format!(
+                        "[{id}] This very call was made before and was not made again: its output is {id} above. \
+                         read_evidence looks further into it."
+                    )
+                };
                 return Answer::Text(hint.map_or_else(|| text.clone(), |hint| format!("{text}\n{hint}")));
             }
         }
@@ -321,18 +327,4 @@ fn first_item(case: Case<'_>) -> String {
         text.push_str(&fenced(&opening.gaps.join("\n")));
     }
     text
-}
-
-/// JSON with sorted keys: two ways to write the same arguments are the same call.
-fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(map) => {
-            let sorted: BTreeMap<&String, String> = map.iter().map(|(k, v)| (k, canonical(v))).collect();
-            let fields: Vec<String> =
-                sorted.into_iter().map(|(k, v)| format!("{}:{v}", Value::String(k.clone()))).collect();
-            format!("{{{}}}", fields.join(","))
-        }
-        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
-        other => other.to_string(),
-    }
 }

@@ -1,4 +1,4 @@
-//! A card, ready to run: its prompt and evidence calls compiled, its checklist parsed.
+//! A card, ready to run: its prompt and evidence calls compiled, its policy and its checklist parsed.
 
 use minijinja::value::{Serde, Value as TemplateValue};
 use minijinja::{Environment, Error, UndefinedBehavior, escape_formatter};
@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::checklist::Checklist;
 use crate::fence::{fenced, shorten};
 use crate::placeholders::translate;
+use crate::policy::ToolRules;
 use crate::problem::{CompileProblem, Part};
 use crate::situation::{Situation, VARIABLES};
 
@@ -30,6 +31,7 @@ pub struct Playbook {
     /// The strings of evidence calls, by their place: values are written as they are.
     arguments: Environment<'static>,
     checklist: Checklist,
+    tool_rules: ToolRules,
 }
 
 const PROMPT: &str = "prompt";
@@ -60,8 +62,9 @@ impl Playbook {
             });
         }
         let checklist = Checklist::compile(&card.checklist, &mut problems);
+        let tool_rules = ToolRules::compile(card, &mut problems);
         if problems.is_empty() {
-            Ok(Self { card: card.clone(), prompts, arguments, checklist })
+            Ok(Self { card: card.clone(), prompts, arguments, checklist, tool_rules })
         } else {
             Err(problems)
         }
@@ -74,6 +77,10 @@ impl Playbook {
 
     pub(crate) fn checklist(&self) -> &Checklist {
         &self.checklist
+    }
+
+    pub(crate) fn tool_rules(&self) -> &ToolRules {
+        &self.tool_rules
     }
 
     /// The system prompt: the same for every incident of the card.
@@ -222,4 +229,4 @@ fn render_strings(value: &mut Value, place: &mut String, each: &mut impl FnMut(&
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,12 @@ pub enum Part {
     Evidence(usize),
     /// Its n-th checklist rule, from 0.
     Rule(usize),
+    /// Its n-th policy rule, from 0.
+    Policy(usize),
+    /// An example of its n-th policy rule: the m-th of those that have to be allowed, from 0.
+    Allowed(usize, usize),
+    /// The same of those that have to be denied.
+    Denied(usize, usize),
 }
 
 /// Something in a card that does not compile.

@@ -16,11 +16,11 @@ use crate::checklist;
 use crate::conversation::{Case, Next, replay};
 use crate::error::InvestigateError;
 use crate::playbook::Playbook;
+use crate::policy::Policy;
 use crate::ports::{Model, ToolBox};
 use crate::progress::{EventSender, Progress};
 use crate::report::{Draft, Facts, conclude, evidence_only};
 use crate::situation::Situation;
-use crate::tools::Policy;
 use crate::transcript::{Forced, Opening, Stored};
 use crate::usage::{self, Price};
 
@@ -165,7 +165,8 @@ impl<'a> Session<'a> {
         if let Some(report) = self.stored.report.take() {
             return Ok(report);
         }
-        let card = self.run.playbook.card();
+        let playbook = self.run.playbook;
+        let card = playbook.card();
         self.tell(Progress::Started {
             incident: self.id.clone(),
             card: card.name.clone(),
@@ -181,7 +182,8 @@ impl<'a> Session<'a> {
             .allowed
             .iter()
             .map(|(server, tool)| ToolId { server: server.clone(), tool: tool.clone() });
-        let policy = Policy::new(&allowed.collect(), &opening.tools);
+        let allowed = allowed.collect();
+        let policy = Policy::new(card, playbook.tool_rules(), &situation, &allowed, &opening.tools);
         loop {
             let replayed = replay(Case {
                 opening: &opening,
@@ -211,18 +213,12 @@ impl<'a> Session<'a> {
                     return self.report(Err(self.over()), &situation, &opening, &policy);
                 }
                 (Next::Call(planned), Some(_)) => {
-                    // The configuration may have changed since the run began.
-                    let refusal = |tool: &ToolId| {
-                        let listed = card.tools.contains(tool);
-                        (!listed)
-                            .then(|| format!("{tool} was not called: the card does not allow it any more"))
-                    };
+                    // The configuration may have changed since the run began, and the alerts that rules speak of.
                     let batch = planned.into_iter().map(|p| {
-                        let refusal = refusal(&p.tool);
+                        let refusal = policy.decide(&p.tool, &p.arguments).err();
                         (p, refusal)
                     });
-                    let batch = batch.collect();
-                    self.call(batch).await?;
+                    self.call(batch.collect(), Some(&policy)).await?;
                 }
                 (Next::Ask { turn, forced }, Some(model)) => {
                     let forced = forced.or_else(|| self.is_nearly_over().then_some(Forced::TimeNearlyOver));
@@ -292,7 +288,7 @@ impl<'a> Session<'a> {
         draft: Result<Draft, String>,
         situation: &Situation,
         opening: &Opening,
-        policy: &Policy,
+        policy: &Policy<'_>,
     ) -> Result<Report, Stop> {
         let card = self.run.playbook.card();
         let ms = u64::try_from(self.now().since(self.began).as_millis()).unwrap_or(u64::MAX);
@@ -319,7 +315,7 @@ impl<'a> Session<'a> {
     }
 
     /// What checklist rules speak of.
-    fn facts(&self, report: &Report, situation: &Situation, policy: &Policy) -> Value {
+    fn facts(&self, report: &Report, situation: &Situation, policy: &Policy<'_>) -> Value {
         let evidence: Vec<Value> = self
             .stored
             .outputs
@@ -332,7 +328,7 @@ impl<'a> Session<'a> {
             "alert": situation.alert_json(),
             "labels": situation.labels(),
             "evidence": evidence,
-            "tools": policy.allowed().map(ToString::to_string).collect::<Vec<_>>(),
+            "tools": policy.offered().map(ToString::to_string).collect::<Vec<_>>(),
             "report": report,
         })
     }

@@ -1,16 +1,17 @@
-//! Which tools may be called: deny by default.
+//! Which tools a run offers: deny by default.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jsonschema::Validator;
-use sentinel_core::card::ToolId;
-use serde_json::{Map, Value, json};
+use sentinel_core::card::{Card, ToolId};
+use sentinel_core::redact::Redactor;
+use sentinel_core::tools_lock::ToolsLock;
+use serde_json::json;
 
 use crate::fence::{clip, sha256};
 use crate::ports::{ToolDefinition, ToolSpec};
 use crate::report;
-use crate::schema::{problems, validator};
+use crate::schema::validator;
 
 /// Looks further into stored evidence.
 pub(crate) const READ_EVIDENCE: &str = "read_evidence";
@@ -51,10 +52,11 @@ pub(crate) struct Offer {
 }
 
 /// Makes the functions of a run from what the servers list: only what the card allows, never what calls itself
-/// destructive, never what cannot be checked.
+/// destructive, never what cannot be checked, and where the card has a lock, only what is pinned in it.
 pub(crate) fn offer(
-    tools: &BTreeSet<ToolId>,
+    card: &Card,
     listed: &BTreeMap<String, Result<Vec<ToolDefinition>, String>>,
+    redactor: &Redactor,
 ) -> Offer {
     let mut offer = Offer::default();
     let mut size = 0;
@@ -63,9 +65,9 @@ pub(crate) fn offer(
             offer.gaps.push(format!("The tools of server {server} were not there: {}", clip(reason, 300)));
         }
     }
-    for (name, tool) in names(tools) {
+    for (name, tool) in names(&card.tools) {
         let Some(Ok(definitions)) = listed.get(&tool.server) else { continue };
-        match admit(&name, &tool, definitions) {
+        match admit(&name, &tool, definitions, card.lock.as_deref(), redactor) {
             Ok(spec) => {
                 size += spec.description.len() + spec.parameters.to_string().len();
                 if size > LARGEST_LIST {
@@ -104,13 +106,26 @@ pub(crate) fn offer(
     offer
 }
 
-fn admit(name: &str, tool: &ToolId, definitions: &[ToolDefinition]) -> Result<ToolSpec, String> {
-    let definition = definitions
-        .iter()
-        .find(|d| d.tool == tool.tool)
-        .ok_or_else(|| format!("server {} does not offer it", tool.server))?;
+/// What the model is told of a tool, where it may be called at all; if not, why.
+pub(crate) fn admit(
+    name: &str,
+    tool: &ToolId,
+    definitions: &[ToolDefinition],
+    lock: Option<&ToolsLock>,
+    redactor: &Redactor,
+) -> Result<ToolSpec, String> {
+    let mut all = definitions.iter().filter(|d| d.tool == tool.tool);
+    let definition = all.next().ok_or_else(|| format!("server {} does not offer it", tool.server))?;
+    if all.next().is_some() {
+        return Err(
+            "its server lists it more than once, so that nobody knows which one would be called".into()
+        );
+    }
     if definition.destructive_hint == Some(true) {
         return Err("its server calls it destructive".to_owned());
+    }
+    if let Some(lock) = lock {
+        lock.check(tool, &definition.description, &definition.input_schema).map_err(|e| e.to_string())?;
     }
     if !definition.input_schema.is_object() || definition.input_schema.to_string().len() > LARGEST_SCHEMA {
         return Err(format!("its schema is no object, or larger than {LARGEST_SCHEMA} bytes"));
@@ -118,84 +133,16 @@ fn admit(name: &str, tool: &ToolId, definitions: &[ToolDefinition]) -> Result<To
     validator(&definition.input_schema).map_err(|e| format!("its schema cannot be used: {e}"))?;
     Ok(ToolSpec {
         name: name.to_owned(),
-        description: clip(&definition.description, LONGEST_DESCRIPTION),
+        description: redactor.redact(&clip(&definition.description, LONGEST_DESCRIPTION)).into_owned(),
         parameters: definition.input_schema.clone(),
     })
-}
-
-/// Decides about every call of a run.
-#[derive(Debug)]
-pub(crate) struct Policy {
-    tools: BTreeMap<String, (ToolId, Validator)>,
-}
-
-impl Policy {
-    /// What both the card allows now and the run's list of functions holds.
-    pub(crate) fn new(allowed: &BTreeSet<ToolId>, specs: &[ToolSpec]) -> Self {
-        let names = names(allowed);
-        let tools = specs
-            .iter()
-            .filter_map(|spec| {
-                let tool = names.get(&spec.name)?.clone();
-                Some((spec.name.clone(), (tool, validator(&spec.parameters).ok()?)))
-            })
-            .collect();
-        Self { tools }
-    }
-
-    /// The tools that may be called.
-    pub(crate) fn allowed(&self) -> impl Iterator<Item = &ToolId> {
-        self.tools.values().map(|(tool, _)| tool)
-    }
-
-    /// Whether the model's call may leave; if not, what to tell the model.
-    pub(crate) fn check(&self, name: &str, arguments: &str) -> Result<(ToolId, Map<String, Value>), String> {
-        let Some((tool, validator)) = self.tools.get(name) else {
-            let mut known: Vec<&str> = self.tools.keys().map(String::as_str).collect();
-            known.extend([READ_EVIDENCE, SUBMIT_REPORT]);
-            return Err(format!(
-                "Error: {:?} is not allowed here and was not called. Allowed are: {}.",
-                clip(name, 80),
-                known.join(", ")
-            ));
-        };
-        // A model that has nothing to say about arguments often says nothing.
-        let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
-        let value: Value = serde_json::from_str(arguments)
-            .map_err(|e| format!("Error: the arguments of {name} are not JSON and it was not called: {e}"))?;
-        let Value::Object(map) = value else {
-            return Err(format!("Error: the arguments of {name} are not an object and it was not called."));
-        };
-        let value = Value::Object(map);
-        let problems = problems(validator, &value);
-        match value {
-            Value::Object(map) if problems.is_empty() => Ok((tool.clone(), map)),
-            _ => Err(format!(
-                "Error: the arguments of {name} break its schema and it was not called: {}",
-                problems.join("; ")
-            )),
-        }
-    }
-
-    /// Whether one of the card's own calls may leave; if not, why.
-    pub(crate) fn check_own(&self, tool: &ToolId, arguments: &Map<String, Value>) -> Result<(), String> {
-        let Some((_, validator)) = self.tools.values().find(|(id, _)| id == tool) else {
-            return Err(format!(
-                "{tool} was not called: the card does not allow it, or its server does not offer it"
-            ));
-        };
-        let problems = problems(validator, &Value::Object(arguments.clone()));
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{tool} was not called: its arguments break its schema: {}", problems.join("; ")))
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sentinel_testkit::builders::card;
+    use serde_json::Value;
 
     use super::*;
 
@@ -213,67 +160,62 @@ mod tests {
         }
     }
 
-    fn listed(definitions: Vec<ToolDefinition>) -> BTreeMap<String, Result<Vec<ToolDefinition>, String>> {
-        [("s".to_owned(), Ok(definitions))].into()
+    /// What a card that allows `s.a` and `s.gone` offers where `s` lists these.
+    fn offered(lock: Option<ToolsLock>, definitions: Vec<ToolDefinition>) -> Offer {
+        let mut card = card("c").tool("s.a").tool("s.gone").build();
+        card.lock = lock.map(Into::into);
+        offer(&card, &[("s".to_owned(), Ok(definitions))].into(), &Redactor::new([]))
+    }
+
+    fn names_of(offer: &Offer) -> Vec<&str> {
+        offer.specs.iter().map(|s| s.name.as_str()).collect()
     }
 
     #[test]
     fn only_what_the_card_lists_is_offered() {
-        let all = listed(vec![
-            definition("a", json!({"type": "object"})),
-            definition("b", json!({"type": "object"})),
-        ]);
-        let offer = offer(&[id("s", "a"), id("s", "gone")].into(), &all);
-        let names: Vec<&str> = offer.specs.iter().map(|s| s.name.as_str()).collect();
-        assert_eq!(names, ["s__a", READ_EVIDENCE, SUBMIT_REPORT]);
+        let object = || json!({"type": "object"});
+        let offer = offered(None, vec![definition("a", object()), definition("b", object())]);
+        assert_eq!(names_of(&offer), ["s__a", READ_EVIDENCE, SUBMIT_REPORT]);
         assert_eq!(offer.gaps, ["Tool s.gone was not there: server s does not offer it."]);
     }
 
     #[test]
-    fn a_tool_that_calls_itself_destructive_is_refused_whatever_the_card_says() {
+    fn a_tool_that_calls_itself_destructive_is_not_offered_whatever_the_card_says() {
         let mut tool = definition("a", json!({"type": "object"}));
         tool.destructive_hint = Some(true);
-        let offer = offer(&[id("s", "a")].into(), &listed(vec![tool]));
-        assert_eq!(offer.specs.len(), 2);
-        let policy = Policy::new(&[id("s", "a")].into(), &offer.specs);
-        assert!(policy.check("s__a", "{}").is_err());
-        assert!(policy.check_own(&id("s", "a"), &Map::new()).is_err());
+        let offer = offered(None, vec![tool]);
+        assert_eq!(names_of(&offer), [READ_EVIDENCE, SUBMIT_REPORT]);
+        assert_eq!(offer.gaps[0], "Tool s.a was not there: its server calls it destructive.");
     }
 
     #[test]
-    fn a_tool_whose_schema_cannot_be_checked_is_refused() {
+    fn a_tool_whose_schema_cannot_be_checked_is_not_offered() {
         for schema in [json!(true), json!({"type": 5}), json!({"$ref": "https://elsewhere.example/schema"})] {
-            let offer = offer(&[id("s", "a")].into(), &listed(vec![definition("a", schema.clone())]));
-            assert_eq!((offer.specs.len(), offer.gaps.len()), (2, 1), "{schema}");
+            let offer = offered(None, vec![definition("a", schema.clone())]);
+            assert_eq!((offer.specs.len(), offer.gaps.len()), (2, 2), "{schema}");
+            assert!(offer.gaps[0].starts_with("Tool s.a was not there: its schema "), "{:?}", offer.gaps);
         }
     }
 
     #[test]
-    fn arguments_have_to_be_a_json_object_that_keeps_the_schema() {
-        let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
-        let allowed = [id("s", "a")].into();
-        let policy = Policy::new(&allowed, &offer(&allowed, &listed(vec![definition("a", schema)])).specs);
-        assert!(policy.check("s__a", r#"{"n":1}"#).is_ok());
-        for (arguments, want) in [
-            ("{", "not JSON"),
-            ("[1]", "not an object"),
-            ("", "\"n\" is a required"),
-            (r#"{"n":"x"}"#, "/n: "),
-        ] {
-            let error = policy.check("s__a", arguments).unwrap_err();
-            assert!(error.contains(want) && error.contains("not called"), "{error}");
-        }
+    fn a_tool_that_is_listed_twice_is_not_offered() {
+        let object = || json!({"type": "object"});
+        let offer = offered(None, vec![definition("a", object()), definition("a", object())]);
+        assert_eq!(names_of(&offer), [READ_EVIDENCE, SUBMIT_REPORT]);
+        assert!(offer.gaps[0].contains("lists it more than once"), "{:?}", offer.gaps);
     }
 
     #[test]
-    fn a_tool_that_the_card_no_longer_lists_is_refused_although_the_run_offered_it() {
-        let before = [id("s", "a"), id("s", "b")].into();
-        let all = listed(vec![
-            definition("a", json!({"type": "object"})),
-            definition("b", json!({"type": "object"})),
-        ]);
-        let policy = Policy::new(&[id("s", "a")].into(), &offer(&before, &all).specs);
-        assert!(policy.check("s__b", "{}").unwrap_err().contains("Allowed are: s__a, read_evidence"));
+    fn a_tool_that_is_not_the_pinned_one_is_not_offered() {
+        let tool = definition("a", json!({"type": "object"}));
+        let mut lock = ToolsLock::default();
+        assert!(offered(Some(lock.clone()), vec![tool.clone()]).gaps[0].contains("it is not in tools.lock"));
+        lock.pin(&id("s", "a"), &tool.description, &tool.input_schema);
+        assert_eq!(names_of(&offered(Some(lock.clone()), vec![tool.clone()])).len(), 3);
+        let changed = ToolDefinition { description: "does, and sends it on".into(), ..tool };
+        let offer = offered(Some(lock), vec![changed]);
+        assert_eq!(offer.specs.len(), 2);
+        assert_eq!(offer.gaps[0], "Tool s.a was not there: its description is not the one in tools.lock.");
     }
 
     #[test]

@@ -134,6 +134,8 @@ pub fn card(name: &str) -> CardBuilder {
         model: "gpt-4.1-mini".to_owned(),
         fallback_models: vec![],
         tools: [].into(),
+        policy: vec![],
+        lock: None,
         sinks: vec![],
         max_iterations: 6,
         timeout: Duration::from_mins(10),

@@ -45,7 +45,7 @@ pub enum AssembleError {
     Model(#[from] ModelError),
 }
 
-/// Compiles the prompts, evidence calls and checklists of all cards.
+/// Compiles the prompts, evidence calls, policies and checklists of all cards.
 ///
 /// # Errors
 /// Every problem of every card, each with its place in the configuration.
@@ -64,6 +64,9 @@ pub fn compile(loaded: &Loaded) -> Result<BTreeMap<String, Playbook>, Problems> 
                         Part::Prompt => Some(&places.prompt),
                         Part::Evidence(i) => places.evidence.get(i),
                         Part::Rule(i) => places.rules.get(i),
+                        Part::Policy(i) => places.policy.get(i).map(|p| &p.allow),
+                        Part::Allowed(i, n) => places.policy.get(i).and_then(|p| p.allowed.get(n)),
+                        Part::Denied(i, n) => places.policy.get(i).and_then(|p| p.denied.get(n)),
                     };
                     let message = match problem.line {
                         Some(line) => format!("line {line} of it: {}", problem.message),
@@ -89,13 +92,9 @@ pub fn redactor(settings: &Settings) -> Redactor {
 pub fn assemble(loaded: &Loaded, ports: Ports, events: Option<EventSender>) -> Result<Worker, AssembleError> {
     let settings = &loaded.settings;
     let playbooks = compile(loaded)?;
-    let network = &settings.network;
-    let http = Arc::new(HttpClient::new(AddressPolicy::new(
-        &network.allow_insecure_hosts,
-        &network.allow_private_hosts,
-    )));
+    let http = http_client(settings);
     let mind = mind(settings, &http)?;
-    let tools = Arc::new(Servers::new(servers(settings), &http));
+    let tools = Arc::new(servers(settings, &http));
     let prices = settings
         .openai
         .prices
@@ -138,8 +137,16 @@ fn mind(settings: &Settings, http: &Arc<HttpClient>) -> Result<Mind, ModelError>
     Ok(Mind::Model(Arc::new(Responses::new(settings, Arc::clone(http))?)))
 }
 
-fn servers(settings: &Settings) -> Vec<ServerSpec> {
-    settings
+/// The client that all requests go through, with the network's exceptions.
+pub fn http_client(settings: &Settings) -> Arc<HttpClient> {
+    let network = &settings.network;
+    let policy = AddressPolicy::new(&network.allow_insecure_hosts, &network.allow_private_hosts);
+    Arc::new(HttpClient::new(policy))
+}
+
+/// The MCP servers that Sentinel calls itself.
+pub fn servers(settings: &Settings, http: &Arc<HttpClient>) -> Servers {
+    let specs = settings
         .servers
         .iter()
         .filter_map(|server| {
@@ -151,7 +158,8 @@ fn servers(settings: &Settings) -> Vec<ServerSpec> {
                 timeout: server.timeout,
             })
         })
-        .collect()
+        .collect();
+    Servers::new(specs, http)
 }
 
 /// The sinks, by the names that cards use. A kind that is not built yet has none: its deliveries fail, and say so.

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sentinel_core::card::{
     Card, CheckRule, DedupeBy, EvidenceCall, Matcher, Otherwise, Prompt, PromptSource, Resource,
     Subscription, ToolId,
 };
+use sentinel_core::tools_lock::ToolsLock;
 
 use super::general::Defaults;
 use super::{CardPlaces, json, unique};
@@ -37,7 +39,6 @@ const CARD: Keys = &[
     ("policy", &[]),
     ("checklist", &[]),
 ];
-const POLICY: Keys = &[("tool", &[]), ("allow", &[]), ("allowed", &[]), ("denied", &[])];
 const OTHERWISE: &[(&str, Otherwise)] = &[
     ("warn", Otherwise::Warn),
     ("inconclusive", Otherwise::Inconclusive),
@@ -56,6 +57,7 @@ pub(super) struct Context<'a> {
     pub(super) defaults: &'a Defaults,
     pub(super) openai: &'a OpenAi,
     pub(super) dedupe_ttl: Duration,
+    pub(super) lock: Option<Arc<ToolsLock>>,
 }
 
 pub(super) fn cards(
@@ -103,7 +105,10 @@ fn card(
     }
     let tools = tools(r, field, s, c.servers);
     let (evidence, evidence_places) = evidence(r, s, c.servers, &tools);
-    policy(r, s, c.servers);
+    let (policy, policy_places) = super::policy::policy(r, s, c.servers, &tools);
+    if let Some(lock) = &c.lock {
+        super::lock::warn_unpinned(r, &s.get("tools").unwrap_or_else(|| field.clone()), &tools, lock);
+    }
     let (checklist, rules) = checklist(r, s);
     let fallback_models = r.texts(s, "fallback-models");
     if let Some(f) = s.get("fallback-models").filter(|_| !fallback_models.is_empty()) {
@@ -117,6 +122,7 @@ fn card(
         name: s.get("name").map_or_else(|| r.place(field), |f| r.place(&f)),
         prompt: s.get("prompt").map_or_else(|| r.place(field), |f| r.place(&f)),
         rules,
+        policy: policy_places,
         evidence: evidence_places,
     };
     let (model, sinks, dedupe_by) = (r.optional_text(s, "model"), sinks(r, s, c.sinks), dedupe_by(r, s));
@@ -132,6 +138,8 @@ fn card(
         model: model.unwrap_or_else(|| c.openai.model.clone()),
         fallback_models,
         tools,
+        policy,
+        lock: c.lock.clone(),
         sinks,
         max_iterations,
         timeout: c.defaults.timeout,
@@ -258,8 +266,11 @@ fn tools(r: &mut Reader<'_>, card: &Field<'_>, s: &Section<'_>, servers: &[Serve
                 all.insert(named(&tool));
             }
             None if server.default_allowed_tools.is_empty() => {
-                let message =
-                    format!("allows nothing: the server `{}` has no default-allowed-tools", server.name);
+                // The Python project allowed everything here.
+                let message = format!(
+                    "allows nothing: the server `{}` has no default-allowed-tools, and what is not named is denied",
+                    server.name
+                );
                 r.warn(f, message, "list the tools there, or name them here as `server.tool`");
             }
             None => all.extend(server.default_allowed_tools.iter().map(named)),
@@ -362,36 +373,13 @@ fn evidence(
 }
 
 /// The `tool` of an evidence call or a policy: exactly one.
-fn one_tool(r: &mut Reader<'_>, s: &Section<'_>, servers: &[Server]) -> Option<ToolId> {
+pub(super) fn one_tool(r: &mut Reader<'_>, s: &Section<'_>, servers: &[Server]) -> Option<ToolId> {
     let f = r.required(s, "tool", "write `server.tool`")?;
     let (server, tool) = tool_reference(r, &f, servers)?;
     if tool.is_none() {
         r.error(&f, "names a server where one tool is needed", "write `server.tool`");
     }
     Some(ToolId { server: server.name.clone(), tool: tool? })
-}
-
-/// Read for its problems; enforcing it is not built.
-fn policy(r: &mut Reader<'_>, s: &Section<'_>, servers: &[Server]) {
-    let items = r.items(s, "policy");
-    for field in &items {
-        let rule = r.section(field, POLICY);
-        one_tool(r, &rule, servers);
-        r.required_text(&rule, "allow", "write a CEL expression such as args.namespace == labels.namespace");
-        for key in ["allowed", "denied"] {
-            for example in r.items(&rule, key) {
-                let example = r.section(&example, &[("args", &[]), ("labels", &[])]);
-                for key in ["args", "labels"] {
-                    if let Some(f) = example.get(key) {
-                        json(r, &f);
-                    }
-                }
-            }
-        }
-    }
-    if let Some(f) = s.get("policy").filter(|_| !items.is_empty()) {
-        r.unbuilt_protection(&f, "rules over the arguments of tools");
-    }
 }
 
 fn checklist(r: &mut Reader<'_>, s: &Section<'_>) -> (Vec<CheckRule>, Vec<Place>) {

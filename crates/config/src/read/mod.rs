@@ -2,12 +2,16 @@
 
 mod cards;
 mod general;
+mod lock;
+mod policy;
 mod reach;
 mod resources;
 mod servers;
 mod sinks;
 
 use std::collections::BTreeMap;
+
+pub use policy::PolicyPlaces;
 
 use crate::diagnostic::Place;
 use crate::reader::{Field, Keys, MAP, Reader, Section, kind, shown};
@@ -31,8 +35,6 @@ const TOP: Keys = &[
     ("watchers", &["prometheus-watchers"]),
 ];
 
-const TOOLS: Keys = &[("require-lock", &[])];
-
 /// Words for a log level.
 const LEVELS: &[(&str, Level)] = &[
     ("error", Level::Error),
@@ -53,6 +55,8 @@ pub struct CardPlaces {
     pub prompt: Place,
     /// The `rule` of each entry of its checklist.
     pub rules: Vec<Place>,
+    /// The parts of each rule of its policy.
+    pub policy: Vec<PolicyPlaces>,
     /// The `arguments` of each of its evidence calls (the call itself, where it has none).
     pub evidence: Vec<Place>,
 }
@@ -71,14 +75,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
     let dispatcher = general::dispatcher(r, part("dispatcher"));
     let defaults = general::defaults(r, part("defaults"));
     let budget = part("budget").map(|f| general::budget(r, &f));
-    if let Some(field) = part("tools") {
-        let tools = r.section(&field, TOOLS);
-        if r.flag(&tools, "require-lock", false)
-            && let Some(field) = tools.get("require-lock")
-        {
-            r.unbuilt_protection(&field, "tools pinned in tools.lock");
-        }
-    }
+    let lock = part("tools").and_then(|f| lock::lock(r, &f));
     let resources = resources::resources(r, &top);
     let servers = servers::servers(r, &top, &network);
     let sinks = sinks::sinks(r, &top);
@@ -90,6 +87,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
         defaults: &defaults,
         openai: &openai,
         dedupe_ttl: dispatcher.dedupe_ttl,
+        lock,
     };
     let (cards, places) = cards::cards(r, &top, &context);
     reach::warn_unreachable(r, &cards, &places);

@@ -297,6 +297,8 @@ pub(crate) fn card(name: &str) -> Card {
         model: "m".into(),
         fallback_models: vec![],
         tools: [].into(),
+        policy: vec![],
+        lock: None,
         sinks: vec!["log".into()],
         max_iterations: 6,
         timeout: Duration::from_mins(10),

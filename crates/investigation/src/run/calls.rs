@@ -1,5 +1,6 @@
 //! Tool calls: asked for by lease, made concurrently, stored as they arrive.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -14,6 +15,7 @@ use super::{LEAST_TIME, Session, Stop};
 use crate::conversation::Planned;
 use crate::error::InvestigateError;
 use crate::evidence::{CallStatus, Ended, EvidenceRecord, id_of};
+use crate::policy::Policy;
 use crate::ports::ToolError;
 use crate::progress::Progress;
 
@@ -21,6 +23,13 @@ use crate::progress::Progress;
 const BATCH_TIMEOUT: Duration = Duration::from_mins(2);
 /// A batch is begun only where a call of the usual time-out can end.
 const BATCH_NEEDS: Duration = Duration::from_secs(30);
+
+/// What is recorded where a call is not made.
+type Instead = (CallStatus, String);
+
+fn refused(reason: String) -> Instead {
+    (CallStatus::Refused, reason)
+}
 
 impl Session<'_> {
     /// Asks for a call, and gives the instant at which it has to be cut off. `needs` is the time without which it is
@@ -54,7 +63,11 @@ impl Session<'_> {
     }
 
     /// Makes calls at the same time. One with a refusal never leaves; the refusal is stored in its place.
-    pub(super) async fn call(&mut self, batch: Vec<(Planned, Option<String>)>) -> Result<(), Stop> {
+    pub(super) async fn call(
+        &mut self,
+        batch: Vec<(Planned, Option<String>)>,
+        offered: Option<&Policy<'_>>,
+    ) -> Result<(), Stop> {
         let Some((first, _)) = batch.first() else { return Ok(()) };
         let until = if batch.iter().any(|(_, refusal)| refusal.is_none()) {
             self.paid(first.turn, BATCH_TIMEOUT, BATCH_NEEDS).await?
@@ -62,7 +75,11 @@ impl Session<'_> {
             self.now()
         };
         let session = &*self;
-        let calls = batch.iter().map(|(planned, refusal)| session.one(planned, refusal.as_deref(), until));
+        let batch = match offered {
+            Some(policy) => session.look_again(batch, policy, until).await?,
+            None => batch.into_iter().map(|(p, refusal)| (p, refusal.map(refused))).collect(),
+        };
+        let calls = batch.iter().map(|(planned, instead)| session.one(planned, instead.as_ref(), until));
         // All of them end before the first failure counts: what was paid for is stored.
         let ended = join_all(calls).await;
         for record in ended {
@@ -72,17 +89,45 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Looks whether the tools of a batch are still what the run offered. The lists are mostly known; a server that
+    /// does not give its list is not called.
+    async fn look_again(
+        &self,
+        batch: Vec<(Planned, Option<String>)>,
+        policy: &Policy<'_>,
+        until: UnixMs,
+    ) -> Result<Vec<(Planned, Option<Instead>)>, Stop> {
+        let leaving = batch.iter().filter(|(_, refusal)| refusal.is_none());
+        let servers: BTreeSet<&str> = leaving.map(|(planned, _)| planned.tool.server.as_str()).collect();
+        let asked = servers
+            .into_iter()
+            .map(|server| async move { Ok((server.to_owned(), self.list_one(server, until).await?)) });
+        let listed: BTreeMap<String, _> = join_all(asked).await.into_iter().collect::<Result<_, Stop>>()?;
+        let now = |planned: &Planned| match listed.get(&planned.tool.server) {
+            Some(Err(reason)) => Some((CallStatus::NoAnswer, reason.clone())),
+            Some(Ok(definitions)) => {
+                policy.unchanged(&planned.tool, definitions, self.run.redactor).err().map(refused)
+            }
+            None => Some(refused(format!("{} was not called: its server was not asked", planned.tool))),
+        };
+        let instead = |(planned, refusal): (Planned, Option<String>)| {
+            let instead = refusal.map(refused).or_else(|| now(&planned));
+            (planned, instead)
+        };
+        Ok(batch.into_iter().map(instead).collect())
+    }
+
     async fn one(
         &self,
         planned: &Planned,
-        refusal: Option<&str>,
+        instead: Option<&Instead>,
         until: UnixMs,
     ) -> Result<(u32, EvidenceRecord), Stop> {
         let at = self.now();
         let tool = planned.tool.to_string();
         let id = id_of(planned.number);
-        let (status, text) = match refusal {
-            Some(reason) => (CallStatus::Refused, reason.to_owned()),
+        let (status, text) = match instead {
+            Some(instead) => instead.clone(),
             None => self.leave(planned, until.since(at)).await?,
         };
         let ms = u64::try_from(self.now().since(at).as_millis()).unwrap_or(u64::MAX);

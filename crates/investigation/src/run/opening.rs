@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
+use sentinel_core::UnixMs;
 use sentinel_core::redact::Redactor;
 
 use super::{Session, Stop};
 use crate::conversation::Planned;
+use crate::policy::Policy;
 use crate::ports::{ToolDefinition, ToolError};
 use crate::progress::Progress;
 use crate::situation::Situation;
-use crate::tools::{LIST_TIMEOUT, Policy, offer};
+use crate::tools::{LIST_TIMEOUT, offer};
 use crate::transcript::Opening;
 
 type Listed = BTreeMap<String, Result<Vec<ToolDefinition>, String>>;
@@ -22,11 +24,8 @@ impl Session<'_> {
         let card = playbook.card();
         let redactor = self.run.redactor;
         let listed = self.list().await?;
-        let mut offer = offer(&card.tools, &listed);
-        for spec in &mut offer.specs {
-            spec.description = redact(redactor, &spec.description);
-        }
-        let policy = Policy::new(&card.tools, &offer.specs);
+        let mut offer = offer(card, &listed, redactor);
+        let policy = Policy::new(card, playbook.tool_rules(), situation, &card.tools, &offer.specs);
         self.gather(situation, &policy, &listed).await?;
         let instructions = playbook.instructions().map_err(Stop::Fail)?;
         let task = playbook.task(situation, self.now()).unwrap_or_else(|reason| {
@@ -44,7 +43,7 @@ impl Session<'_> {
             alert: redact(redactor, &situation.shown()),
             tools: offer.specs,
             gaps: offer.gaps,
-            allowed: policy.allowed().map(|t| (t.server.clone(), t.tool.clone())).collect(),
+            allowed: policy.offered().map(|t| (t.server.clone(), t.tool.clone())).collect(),
             evidence_calls: u32::try_from(card.evidence.len()).unwrap_or(u32::MAX).max(stored),
         })
     }
@@ -59,13 +58,7 @@ impl Session<'_> {
         let until = self.paid(0, LIST_TIMEOUT, LIST_TIMEOUT).await?;
         let session = &*self;
         let asked = servers.into_iter().map(|server| async move {
-            let within = until.since(session.now());
-            let answer = match tokio::time::timeout(within, session.run.tools.list(server, within)).await {
-                Ok(Ok(tools)) => Ok(tools),
-                Ok(Err(ToolError::RespondToModel(reason))) => Err(reason),
-                Ok(Err(ToolError::Fatal(reason))) => return Err(Stop::Fail(reason)),
-                Err(_) => Err(format!("no answer within {} s", within.as_secs())),
-            };
+            let answer = session.list_one(server, until).await?;
             session.tell(Progress::Listed {
                 incident: session.id.clone(),
                 server: server.to_owned(),
@@ -82,8 +75,28 @@ impl Session<'_> {
         join_all(asked).await.into_iter().collect()
     }
 
+    /// Asks one server for its tools. The inner `Err` is why it did not say.
+    pub(super) async fn list_one(
+        &self,
+        server: &str,
+        until: UnixMs,
+    ) -> Result<Result<Vec<ToolDefinition>, String>, Stop> {
+        let within = until.since(self.now());
+        match tokio::time::timeout(within, self.run.tools.list(server, within)).await {
+            Ok(Ok(tools)) => Ok(Ok(tools)),
+            Ok(Err(ToolError::RespondToModel(reason))) => Ok(Err(reason)),
+            Ok(Err(ToolError::Fatal(reason))) => Err(Stop::Fail(reason)),
+            Err(_) => Ok(Err(format!("no answer within {} s", within.as_secs()))),
+        }
+    }
+
     /// Makes the card's own calls. Their numbers are their places in the card.
-    async fn gather(&mut self, situation: &Situation, policy: &Policy, listed: &Listed) -> Result<(), Stop> {
+    async fn gather(
+        &mut self,
+        situation: &Situation,
+        policy: &Policy<'_>,
+        listed: &Listed,
+    ) -> Result<(), Stop> {
         let playbook = self.run.playbook;
         let now = self.now();
         let mut batch = Vec::new();
@@ -109,7 +122,8 @@ impl Session<'_> {
             };
             batch.push((Planned { number, turn: 0, tool: call.tool.clone(), arguments }, refusal));
         }
-        self.call(batch).await
+        // They were listed a moment ago.
+        self.call(batch, None).await
     }
 }
 

@@ -260,6 +260,9 @@ pub(crate) struct Tools {
     pub(crate) fails: Mutex<BTreeMap<String, u32>>,
     pub(crate) fatal: Option<String>,
     pub(crate) hangs: Option<String>,
+    /// What the server lists from the second time on.
+    pub(crate) later: Option<Vec<ToolDefinition>>,
+    listings: AtomicUsize,
     called: Mutex<Vec<String>>,
 }
 
@@ -304,6 +307,11 @@ impl Tools {
 impl ToolBox for Tools {
     async fn list(&self, server: &str, _: Duration) -> Result<Vec<ToolDefinition>, ToolError> {
         let down = || ToolError::RespondToModel("connection refused".into());
+        if self.listings.fetch_add(1, Ordering::SeqCst) > 0
+            && let Some(later) = &self.later
+        {
+            return Ok(later.clone());
+        }
         self.definitions.get(server).cloned().ok_or_else(down)
     }
 

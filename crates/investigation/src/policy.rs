@@ -1,0 +1,250 @@
+//! Decides about every call: the card's own, the model's, and those that a hosted server wants approved.
+//!
+//! A call passes two gates. [`Policy::check`] is about its shape: the run offers the tool, and the arguments keep its
+//! schema. It depends on nothing but what the run began with, so that a resumed run numbers its evidence alike.
+//! [`Policy::decide`] is about now: the card's list, and the card's rules. What it refuses is evidence of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jsonschema::Validator;
+use sentinel_core::card::{Card, ToolId, ToolRule, ToolRuleExample};
+use sentinel_core::redact::Redactor;
+use serde_json::{Map, Value, json};
+
+use crate::fence::clip;
+use crate::ports::{ToolDefinition, ToolSpec};
+use crate::problem::{CompileProblem, Part};
+use crate::rule::{Facts, Rule};
+use crate::schema::{problems, validator};
+use crate::situation::Situation;
+use crate::tools::{READ_EVIDENCE, SUBMIT_REPORT, admit, names};
+
+/// What a rule may speak of.
+const VARIABLES: [&str; 4] = ["args", "alert", "labels", "card"];
+/// The most bytes of arguments that a rule is run over.
+const LARGEST_ARGUMENTS: usize = 64 * 1024;
+
+/// The card's compiled rules about arguments.
+#[derive(Debug, Default)]
+pub(crate) struct ToolRules {
+    rules: Vec<(ToolId, String, Rule)>,
+}
+
+impl ToolRules {
+    /// Compiles the rules, and holds each against its examples.
+    pub(crate) fn compile(card: &Card, problems: &mut Vec<CompileProblem>) -> Self {
+        let mut compiled = Self::default();
+        for (index, rule) in card.policy.iter().enumerate() {
+            let Some(program) = Rule::compile(&rule.allow, &VARIABLES, Part::Policy(index), problems) else {
+                continue;
+            };
+            compiled.rules.push((rule.tool.clone(), rule.allow.clone(), program));
+            compiled.examples(card, index, rule, problems);
+        }
+        compiled
+    }
+
+    /// All rules about the tool so far count: an example that an earlier rule refuses is not allowed either.
+    fn examples(&self, card: &Card, index: usize, rule: &ToolRule, problems: &mut Vec<CompileProblem>) {
+        for (n, example) in rule.allowed.iter().enumerate() {
+            if let Err(reason) = self.decide(&rule.tool, &example.args, &of_example(card, example)) {
+                problems.push(CompileProblem {
+                    part: Part::Allowed(index, n),
+                    line: None,
+                    message: format!("the example has to be allowed, and is not: {reason}"),
+                    help: "mend the rule or the example".to_owned(),
+                });
+            }
+        }
+        for (n, example) in rule.denied.iter().enumerate() {
+            if self.decide(&rule.tool, &example.args, &of_example(card, example)).is_ok() {
+                problems.push(CompileProblem {
+                    part: Part::Denied(index, n),
+                    line: None,
+                    message: "the example has to be denied, and the rule allows it".to_owned(),
+                    help: "mend the rule or the example".to_owned(),
+                });
+            }
+        }
+    }
+
+    /// Whether every rule about the tool allows the call; a rule that errors does not.
+    fn decide(
+        &self,
+        tool: &ToolId,
+        arguments: &Map<String, Value>,
+        circumstances: &Circumstances,
+    ) -> Result<(), String> {
+        let mut rules = self.rules.iter().filter(|(about, ..)| about == tool).peekable();
+        if rules.peek().is_none() {
+            return Ok(());
+        }
+        let args = Value::Object(arguments.clone());
+        if args.to_string().len() > LARGEST_ARGUMENTS {
+            return Err(format!("its arguments are larger than {} KB", LARGEST_ARGUMENTS >> 10));
+        }
+        let Circumstances { alert, labels, card } = circumstances;
+        let facts = Facts::new(VARIABLES.into_iter().zip([&args, alert, labels, card]))?;
+        for (_, text, rule) in rules {
+            let text = clip(&text.split_whitespace().collect::<Vec<_>>().join(" "), 200);
+            match rule.holds(&facts) {
+                Ok(true) => {}
+                Ok(false) => return Err(format!("the card's policy does not allow it: {text}")),
+                Err(reason) => {
+                    return Err(format!("the card's policy could not be applied: {text}: {reason}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What rules know besides the arguments.
+#[derive(Debug)]
+struct Circumstances {
+    alert: Value,
+    labels: Value,
+    card: Value,
+}
+
+fn of_card(card: &Card) -> Value {
+    json!({"name": card.name, "resource": card.resource.name})
+}
+
+fn of_example(card: &Card, example: &ToolRuleExample) -> Circumstances {
+    let ToolRuleExample { labels, annotations, .. } = example;
+    Circumstances {
+        alert: json!({"status": "firing", "labels": labels, "annotations": annotations}),
+        labels: json!(labels),
+        card: of_card(card),
+    }
+}
+
+/// A tool that the run offers.
+#[derive(Debug)]
+struct Offered {
+    tool: ToolId,
+    spec: ToolSpec,
+    validator: Validator,
+}
+
+/// Decides about every call of a run.
+#[derive(Debug)]
+pub(crate) struct Policy<'a> {
+    card: &'a Card,
+    rules: &'a ToolRules,
+    circumstances: Circumstances,
+    offered: BTreeMap<String, Offered>,
+}
+
+impl<'a> Policy<'a> {
+    /// The policy of a card, for a run that offers those of `specs` that are tools of `allowed`.
+    pub(crate) fn new(
+        card: &'a Card,
+        rules: &'a ToolRules,
+        situation: &Situation,
+        allowed: &BTreeSet<ToolId>,
+        specs: &[ToolSpec],
+    ) -> Self {
+        let names = names(allowed);
+        let offered = specs.iter().filter_map(|spec| {
+            let tool = names.get(&spec.name)?.clone();
+            let validator = validator(&spec.parameters).ok()?;
+            Some((spec.name.clone(), Offered { tool, spec: spec.clone(), validator }))
+        });
+        Self {
+            card,
+            rules,
+            circumstances: Circumstances {
+                alert: situation.alert_json(),
+                labels: json!(situation.labels()),
+                card: of_card(card),
+            },
+            offered: offered.collect(),
+        }
+    }
+
+    /// The tools that the run offers.
+    pub(crate) fn offered(&self) -> impl Iterator<Item = &ToolId> {
+        self.offered.values().map(|offered| &offered.tool)
+    }
+
+    /// Whether the model's call is one that the run offers; if not, what to tell the model.
+    pub(crate) fn check(&self, name: &str, arguments: &str) -> Result<(ToolId, Map<String, Value>), String> {
+        let Some(offered) = self.offered.get(name) else {
+            let mut known: Vec<&str> = self.offered.keys().map(String::as_str).collect();
+            known.extend([READ_EVIDENCE, SUBMIT_REPORT]);
+            return Err(format!(
+                "Error: {:?} is not allowed here and was not called. Allowed are: {}.",
+                clip(name, 80),
+                known.join(", ")
+            ));
+        };
+        // A model that has nothing to say about arguments often says nothing.
+        let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
+        let value: Value = serde_json::from_str(arguments)
+            .map_err(|e| format!("Error: the arguments of {name} are not JSON and it was not called: {e}"))?;
+        let Value::Object(map) = value else {
+            return Err(format!("Error: the arguments of {name} are not an object and it was not called."));
+        };
+        let value = Value::Object(map);
+        let problems = problems(&offered.validator, &value);
+        match value {
+            Value::Object(map) if problems.is_empty() => Ok((offered.tool.clone(), map)),
+            _ => Err(format!(
+                "Error: the arguments of {name} break its schema and it was not called: {}",
+                problems.join("; ")
+            )),
+        }
+    }
+
+    /// Whether a call whose shape is right may leave now; if not, why, for the model and the record.
+    pub(crate) fn decide(&self, tool: &ToolId, arguments: &Map<String, Value>) -> Result<(), String> {
+        if !self.card.tools.contains(tool) {
+            return Err(format!("{tool} was not called: the card does not allow it"));
+        }
+        self.rules
+            .decide(tool, arguments, &self.circumstances)
+            .map_err(|reason| format!("{tool} was not called: {reason}"))
+    }
+
+    /// Both gates for one of the card's own calls.
+    pub(crate) fn check_own(&self, tool: &ToolId, arguments: &Map<String, Value>) -> Result<(), String> {
+        let Some(offered) = self.offered.values().find(|offered| offered.tool == *tool) else {
+            return Err(format!(
+                "{tool} was not called: the card does not allow it, or its server does not offer it"
+            ));
+        };
+        let problems = problems(&offered.validator, &Value::Object(arguments.clone()));
+        if !problems.is_empty() {
+            return Err(format!(
+                "{tool} was not called: its arguments break its schema: {}",
+                problems.join("; ")
+            ));
+        }
+        self.decide(tool, arguments)
+    }
+
+    /// Whether a tool is still what the run offered, now that its server lists these definitions; if not, why.
+    pub(crate) fn unchanged(
+        &self,
+        tool: &ToolId,
+        definitions: &[ToolDefinition],
+        redactor: &Redactor,
+    ) -> Result<(), String> {
+        let not_called = |reason: String| format!("{tool} was not called: {reason}");
+        let Some(offered) = self.offered.values().find(|offered| offered.tool == *tool) else {
+            return Err(not_called("the run does not offer it".to_owned()));
+        };
+        let now = admit(&offered.spec.name, tool, definitions, self.card.lock.as_deref(), redactor)
+            .map_err(not_called)?;
+        if now == offered.spec {
+            Ok(())
+        } else {
+            Err(not_called("its server changed what it is after this investigation had begun".to_owned()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
