@@ -28,6 +28,8 @@ pub enum Command {
     Validate(Validate),
     /// Look at incidents.
     Incidents(Incidents),
+    /// Look at the tools of MCP servers.
+    Tools(Tools),
 }
 
 /// Which configuration.
@@ -178,6 +180,35 @@ pub struct Abort {
     /// Which store.
     #[command(flatten)]
     pub store: StoreFlags,
+}
+
+/// Arguments of `tools`.
+#[derive(Args, Debug)]
+pub struct Tools {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: ToolsCommand,
+}
+
+/// What to do with tools.
+#[derive(Subcommand, Debug)]
+pub enum ToolsCommand {
+    /// Pin the tools that cards allow, as their servers describe them now, in tools.lock beside the configuration
+    Lock(Lock),
+}
+
+/// Arguments of `tools lock`.
+#[derive(Args, Debug)]
+pub struct Lock {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigFlag,
+    /// Write nothing; fail if tools.lock would change
+    #[arg(long)]
+    pub check: bool,
+    /// What became of each tool as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

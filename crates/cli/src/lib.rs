@@ -15,6 +15,7 @@ mod replay;
 mod server;
 mod setup;
 mod stage;
+mod tools;
 mod up;
 mod validate;
 mod watch;
@@ -56,5 +57,6 @@ pub async fn run(cli: Cli, env: Environment) -> anyhow::Result<Exit> {
         Command::Render(args) => Box::pin(preview::run(args, &env)).await,
         Command::Validate(args) => validate::run(&args, &env),
         Command::Incidents(args) => incidents::run(args, &env).await,
+        Command::Tools(args) => tools::run(args, &env).await,
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use async_trait::async_trait;
-use sentinel_core::card::ToolId;
+use sentinel_core::card::{Card, ToolId};
 use sentinel_core::intake::Receipt;
 use sentinel_investigation::estimated_tokens;
 use sentinel_investigation::ports::{
@@ -65,7 +65,7 @@ pub(crate) async fn run(args: Render, env: &Environment) -> anyhow::Result<Exit>
     let run = if let Some(path) = &args.recorded {
         Replacement { model: model.clone(), ..replay::recorded(path)? }
     } else {
-        let tools = Arc::new(Blank::of(loaded.settings.cards.iter().flat_map(|card| &card.tools)));
+        let tools = Arc::new(Blank::of(&loaded.settings.cards));
         Replacement { model: model.clone(), tools }
     };
     let name = args.event.display().to_string();
@@ -164,13 +164,25 @@ impl Model for Keeps {
 
 /// Servers that offer what the cards allow, and say nothing.
 #[derive(Debug)]
-struct Blank(BTreeMap<String, Vec<String>>);
+struct Blank(BTreeMap<String, BTreeMap<String, ToolDefinition>>);
 
 impl Blank {
-    fn of<'t>(tools: impl Iterator<Item = &'t ToolId>) -> Self {
-        let mut servers: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for tool in tools {
-            servers.entry(tool.server.clone()).or_default().push(tool.tool.clone());
+    fn of(cards: &[Card]) -> Self {
+        let mut servers: BTreeMap<String, BTreeMap<String, ToolDefinition>> = BTreeMap::new();
+        for (tool, lock) in cards.iter().flat_map(|card| card.tools.iter().map(|tool| (tool, &card.lock))) {
+            let pinned = lock.as_ref().and_then(|lock| lock.definition(tool));
+            let (description, input_schema) = pinned.map_or_else(
+                || ("(placeholder: the server's own description and schema)", json!({"type": "object"})),
+                |(description, schema)| (description, schema.clone()),
+            );
+            let definition = ToolDefinition {
+                tool: tool.tool.clone(),
+                description: description.to_owned(),
+                input_schema,
+                read_only_hint: None,
+                destructive_hint: None,
+            };
+            servers.entry(tool.server.clone()).or_default().insert(tool.tool.clone(), definition);
         }
         Self(servers)
     }
@@ -179,15 +191,7 @@ impl Blank {
 #[async_trait]
 impl ToolBox for Blank {
     async fn list(&self, server: &str, _: Duration) -> Result<Vec<ToolDefinition>, ToolError> {
-        let tools = self.0.get(server).into_iter().flatten();
-        let definition = |tool: &String| ToolDefinition {
-            tool: tool.clone(),
-            description: "(placeholder: the server's own description and schema)".to_owned(),
-            input_schema: json!({"type": "object"}),
-            read_only_hint: None,
-            destructive_hint: None,
-        };
-        Ok(tools.map(definition).collect())
+        Ok(self.0.get(server).into_iter().flat_map(BTreeMap::values).cloned().collect())
     }
 
     async fn call(

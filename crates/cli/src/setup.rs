@@ -48,6 +48,22 @@ pub(crate) async fn load_to_run(
     explicit: Option<&Path>,
     env: &Environment,
 ) -> anyhow::Result<Result<ToRun, Exit>> {
+    let to_run = match load_whole(explicit, env).await? {
+        Ok(to_run) => to_run,
+        Err(exit) => return Ok(Err(exit)),
+    };
+    print_diagnostics(&to_run.loaded.warnings)?;
+    if let Err(problems) = to_run.loaded.settings.refuse_unbuilt_protection() {
+        return Ok(Err(tell(&problems)?));
+    }
+    Ok(Ok(to_run))
+}
+
+/// The configuration with the secrets of the secret store.
+pub(crate) async fn load_whole(
+    explicit: Option<&Path>,
+    env: &Environment,
+) -> anyhow::Result<Result<ToRun, Exit>> {
     let (mut loaded, source) = match find(explicit, env)? {
         Ok(found) => found,
         Err(exit) => return Ok(Err(exit)),
@@ -63,10 +79,6 @@ pub(crate) async fn load_to_run(
             Err(problems) => return Ok(Err(tell(&problems)?)),
         };
         aws = Some(store);
-    }
-    print_diagnostics(&loaded.warnings)?;
-    if let Err(problems) = loaded.settings.refuse_unbuilt_protection() {
-        return Ok(Err(tell(&problems)?));
     }
     Ok(Ok(ToRun { loaded, source, aws }))
 }

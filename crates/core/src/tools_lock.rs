@@ -131,6 +131,11 @@ impl ToolsLock {
         }
     }
 
+    /// What a pinned tool said of itself: its description and its schema.
+    pub fn definition(&self, tool: &ToolId) -> Option<(&str, &Value)> {
+        self.tools.get(&tool.to_string()).map(|pinned| (pinned.description.as_str(), &pinned.input_schema))
+    }
+
     /// Whether the lock holds a tool.
     pub fn holds(&self, tool: &ToolId) -> bool {
         self.tools.contains_key(&tool.to_string())

@@ -32,7 +32,7 @@ use thiserror::Error;
 use tracing::Instrument as _;
 
 pub use running::Running;
-pub use wiring::{AssembleError, Replacement, assemble, compile, redactor};
+pub use wiring::{AssembleError, Replacement, assemble, compile, http_client, redactor, servers};
 
 /// Who concludes.
 #[derive(Clone, Debug)]

@@ -1,0 +1,262 @@
+//! `sentinel tools lock`: pins the tools that cards allow as they are now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures::future::join_all;
+use sentinel_core::card::ToolId;
+use sentinel_core::tools_lock::{Drift, FILE, ToolsLock};
+use sentinel_investigation::ports::{ToolBox, ToolDefinition};
+use serde::Serialize;
+
+use crate::Exit;
+use crate::args::{Lock, Tools, ToolsCommand};
+use crate::environment::Environment;
+use crate::render::inert;
+use crate::setup;
+
+/// How long a server has to list its tools.
+const LISTING: Duration = Duration::from_secs(30);
+
+/// What `--json` prints.
+#[derive(PartialEq, Debug, Serialize)]
+struct Outcome {
+    /// Whether the file was written.
+    written: bool,
+    tools: Vec<Line>,
+}
+
+/// One tool.
+#[derive(PartialEq, Debug, Serialize)]
+struct Line {
+    tool: String,
+    change: Change,
+    /// Why it is not pinned, or how it changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// What it now says of itself, where that is new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Change {
+    Unchanged,
+    Added,
+    Changed,
+    /// No card allows it any more.
+    Removed,
+    /// Its server did not answer: what the lock held of it stays.
+    Kept,
+    /// It cannot be pinned, and would not be called anyhow.
+    Refused,
+}
+
+type Listed = BTreeMap<String, Result<Vec<ToolDefinition>, String>>;
+
+pub(crate) async fn run(args: Tools, env: &Environment) -> anyhow::Result<Exit> {
+    match args.command {
+        ToolsCommand::Lock(args) => lock(&args, env).await,
+    }
+}
+
+async fn lock(args: &Lock, env: &Environment) -> anyhow::Result<Exit> {
+    let to_run = match setup::load_whole(args.config.config.as_deref(), env).await? {
+        Ok(to_run) => to_run,
+        Err(exit) => return Ok(exit),
+    };
+    let Some(folder) = &to_run.source.base_dir else {
+        bail!("the built-in configuration has no folder for {FILE}: name a file with --config");
+    };
+    let settings = &to_run.loaded.settings;
+    setup::logs(&to_run.loaded, false, env)?;
+    let path = folder.join(FILE);
+    let before = read(&path)?;
+    let allowed: BTreeSet<&ToolId> = settings.cards.iter().flat_map(|card| &card.tools).collect();
+    let servers = sentinel_worker::servers(settings, &sentinel_worker::http_client(settings));
+    let listed = list(&servers, &allowed).await;
+    servers.close().await;
+    let (after, lines) = pin(&allowed, &listed, &before);
+    let differs = after != before;
+    if differs && !args.check {
+        write(&path, &after)?;
+    }
+    let outcome = Outcome { written: differs && !args.check, tools: lines };
+    tell(&outcome, args)?;
+    let is_whole = outcome.tools.iter().all(|line| !matches!(line.change, Change::Kept | Change::Refused));
+    Ok(if is_whole && !(args.check && differs) { Exit::Done } else { Exit::Failed })
+}
+
+/// The lock as it is; none is an empty one.
+fn read(path: &Path) -> anyhow::Result<ToolsLock> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => ToolsLock::parse(&text).with_context(|| format!("{} cannot be used", path.display())),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(ToolsLock::default()),
+        Err(e) => Err(e).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
+/// Whole or not at all: a service may read the file at any moment.
+fn write(path: &Path, lock: &ToolsLock) -> anyhow::Result<()> {
+    let beside = path.with_extension("lock.new");
+    std::fs::write(&beside, lock.to_text())
+        .and_then(|()| std::fs::rename(&beside, path))
+        .with_context(|| format!("{} cannot be written", path.display()))
+}
+
+async fn list(servers: &impl ToolBox, allowed: &BTreeSet<&ToolId>) -> Listed {
+    let names: BTreeSet<&str> = allowed.iter().map(|tool| tool.server.as_str()).collect();
+    let asked = names.into_iter().map(|name| async move {
+        let answer = servers.list(name, LISTING).await;
+        (name.to_owned(), answer.map_err(|e| e.to_string()))
+    });
+    join_all(asked).await.into_iter().collect()
+}
+
+/// The new lock, and what became of each tool.
+fn pin(allowed: &BTreeSet<&ToolId>, listed: &Listed, before: &ToolsLock) -> (ToolsLock, Vec<Line>) {
+    let mut after = ToolsLock::default();
+    let mut lines = Vec::new();
+    for tool in allowed {
+        let line = |change, reason: Option<String>, description: Option<&str>| Line {
+            tool: tool.to_string(),
+            change,
+            reason,
+            description: description.map(str::to_owned),
+        };
+        let definitions = match listed.get(&tool.server) {
+            Some(Ok(definitions)) => definitions,
+            unlisted => {
+                after.keep(tool, before);
+                let reason = unlisted.and_then(|l| l.as_ref().err()).cloned();
+                let change = if before.holds(tool) { Change::Kept } else { Change::Refused };
+                lines.push(line(change, reason, None));
+                continue;
+            }
+        };
+        let found: Vec<&ToolDefinition> = definitions.iter().filter(|d| d.tool == tool.tool).collect();
+        lines.push(match *found {
+            [] => line(Change::Refused, Some("its server does not list it".to_owned()), None),
+            [one] if one.destructive_hint == Some(true) => {
+                line(Change::Refused, Some("its server calls it destructive".to_owned()), None)
+            }
+            [one] => {
+                after.pin(tool, &one.description, &one.input_schema);
+                match before.check(tool, &one.description, &one.input_schema) {
+                    Ok(()) => line(Change::Unchanged, None, None),
+                    Err(Drift::Unknown) => line(Change::Added, None, Some(&one.description)),
+                    Err(drift) => line(Change::Changed, Some(drift.to_string()), Some(&one.description)),
+                }
+            }
+            _ => line(Change::Refused, Some("its server lists it more than once".to_owned()), None),
+        });
+    }
+    let names: BTreeSet<String> = allowed.iter().map(ToString::to_string).collect();
+    let gone = before.names().filter(|name| !names.contains(*name));
+    lines.extend(gone.map(|name| Line {
+        tool: name.to_owned(),
+        change: Change::Removed,
+        reason: Some("no card allows it".to_owned()),
+        description: None,
+    }));
+    (after, lines)
+}
+
+fn tell(outcome: &Outcome, args: &Lock) -> anyhow::Result<()> {
+    let mut out = anstream::stdout();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(outcome)?)?;
+        return Ok(());
+    }
+    for line in &outcome.tools {
+        let word = match line.change {
+            Change::Unchanged => "unchanged",
+            Change::Added => "added",
+            Change::Changed => "CHANGED",
+            Change::Removed => "removed",
+            Change::Kept => "kept as it was",
+            Change::Refused => "NOT PINNED",
+        };
+        let reason = line.reason.as_deref().map(|r| format!(": {}", inert(r))).unwrap_or_default();
+        writeln!(out, "{word:<14} {}{reason}", inert(&line.tool))?;
+        if let Some(description) = &line.description {
+            writeln!(out, "{:<14} {}", "", inert(description))?;
+        }
+    }
+    let end = match (outcome.written, args.check) {
+        (true, _) => "tools.lock is written. Read what is new in it, then commit it.",
+        (false, true) => "Nothing was written (--check).",
+        (false, false) => "tools.lock is as it was.",
+    };
+    writeln!(out, "{end}")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn id(server: &str, tool: &str) -> ToolId {
+        ToolId { server: server.into(), tool: tool.into() }
+    }
+
+    fn definition(tool: &str, description: &str) -> ToolDefinition {
+        ToolDefinition {
+            tool: tool.into(),
+            description: description.into(),
+            input_schema: json!({"type": "object"}),
+            read_only_hint: None,
+            destructive_hint: Some(tool == "delete"),
+        }
+    }
+
+    #[test]
+    fn each_tool_is_pinned_kept_or_refused_and_what_happened_is_told() {
+        let schema = json!({"type": "object"});
+        let mut before = ToolsLock::default();
+        for (tool, description) in [("same", "s"), ("other", "old"), ("gone", "g")] {
+            before.pin(&id("k8s", tool), description, &schema);
+        }
+        before.pin(&id("down", "known"), "k", &schema);
+        let all = ["same", "other", "new", "twice", "delete", "missing"].map(|tool| id("k8s", tool));
+        let down = [id("down", "known"), id("down", "unknown")];
+        let allowed: BTreeSet<&ToolId> = all.iter().chain(&down).collect();
+        let listed = [
+            definition("same", "s"),
+            definition("other", "new words"),
+            definition("new", "n"),
+            definition("twice", "t"),
+            definition("twice", "t"),
+            definition("delete", "d"),
+        ];
+        let listed: Listed = [
+            ("k8s".to_owned(), Ok(listed.to_vec())),
+            ("down".to_owned(), Err("the MCP server down cannot be reached".to_owned())),
+        ]
+        .into();
+        let (after, lines) = pin(&allowed, &listed, &before);
+        let told: Vec<(&str, Change)> = lines.iter().map(|l| (l.tool.as_str(), l.change)).collect();
+        assert_eq!(
+            told,
+            [
+                ("down.known", Change::Kept),
+                ("down.unknown", Change::Refused),
+                ("k8s.delete", Change::Refused),
+                ("k8s.missing", Change::Refused),
+                ("k8s.new", Change::Added),
+                ("k8s.other", Change::Changed),
+                ("k8s.same", Change::Unchanged),
+                ("k8s.twice", Change::Refused),
+                ("k8s.gone", Change::Removed),
+            ]
+        );
+        assert_eq!(after.names().collect::<Vec<_>>(), ["down.known", "k8s.new", "k8s.other", "k8s.same"]);
+        assert_eq!(after.check(&id("k8s", "other"), "new words", &schema), Ok(()));
+    }
+}
