@@ -126,6 +126,9 @@ pub struct Report {
     pub next_steps: Vec<NextStep>,
     /// How the card's rules ended.
     pub checklist: Vec<Check>,
+    /// How the investigation differed from what the card describes, and what a reader should know of how it was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Where the conclusions come from.
     pub source: ReportSource,
     /// The model that concluded them.

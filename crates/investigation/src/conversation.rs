@@ -9,17 +9,24 @@ use serde_json::{Map, Value};
 
 use crate::evidence::{self, CallStatus, EvidenceRecord, id_of};
 use crate::fence::fenced;
+use crate::hosted::{self, HostedOutput};
 use crate::policy::Policy;
-use crate::ports::{FunctionCall, Item};
+use crate::ports::{Approval, FunctionCall, Item};
 use crate::quotes::Searchable;
 use crate::report::{self, Draft};
 use crate::tools::{READ_EVIDENCE, SUBMIT_REPORT};
 use crate::transcript::{Forced, Opening, TurnRecord};
 
+mod hosted_calls;
+
 /// The most tool calls of one turn that leave; the model is told about the rest.
-const MOST_CALLS: usize = 16;
+pub(crate) const MOST_CALLS: usize = 16;
 /// The same call as often as this gets a hint.
 const HINT_AT: u32 = 3;
+/// What other calls of a turn that reports are answered.
+const REPORTED_INSTEAD: &str = "Not called: a report was submitted in the same turn.";
+/// A model that asks for the same call as often as this has to report.
+const LOOP_AT: u32 = 4;
 
 /// What a conversation is rebuilt from.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +46,16 @@ pub(crate) struct Planned {
     pub(crate) turn: u32,
     pub(crate) tool: ToolId,
     pub(crate) arguments: Map<String, Value>,
+    /// What it gave, where the model's service made it already: it only has to become evidence.
+    pub(crate) given: Option<HostedOutput>,
+}
+
+/// The answer to a hosted call that asks to be made, as the policy gives it.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Pending {
+    /// Which tool; `None`: none that is allowed.
+    pub(crate) tool: Option<ToolId>,
+    pub(crate) answer: Approval,
 }
 
 /// What comes next.
@@ -57,6 +74,10 @@ pub(crate) enum Next {
 pub(crate) struct Replayed {
     pub(crate) input: Vec<Item>,
     pub(crate) next: Next,
+    /// What the last turn's hosted calls are to be answered, at the end of the input.
+    pub(crate) pending: Vec<Pending>,
+    /// What hosted servers turned out to lack.
+    pub(crate) gaps: Vec<String>,
     /// The last check of a report, where the last turn held one.
     pub(crate) checked: Option<(usize, usize)>,
 }
@@ -66,17 +87,19 @@ pub(crate) fn replay(case: Case<'_>) -> Replayed {
     let mut replay = Replay::new(case);
     for record in case.turns {
         if let Some(next) = replay.turn(record) {
-            return Replayed { input: replay.input, next, checked: replay.checked };
+            return replay.ended(next);
         }
     }
     let turn = u32::try_from(case.turns.len()).unwrap_or(u32::MAX).saturating_add(1);
     let forced = if replay.repairing {
         Some(Forced::Repair)
+    } else if turn >= case.max_turns {
+        Some(Forced::LastTurn)
     } else {
-        (turn >= case.max_turns).then_some(Forced::LastTurn)
+        replay.looping.then_some(Forced::Looping)
     };
     let next = if turn > case.max_turns { replay.give_up() } else { Next::Ask { turn, forced } };
-    Replayed { input: replay.input, next, checked: replay.checked }
+    replay.ended(next)
 }
 
 /// What the model is told before a turn that has to be its report.
@@ -87,6 +110,10 @@ pub(crate) fn reminder(forced: Option<Forced>) -> Option<Item> {
         }
         Forced::TimeNearlyOver => {
             "The time is nearly over. Call submit_report now, with what the evidence shows so far."
+        }
+        Forced::Looping => {
+            "The same call was asked for again and again. Call submit_report now, with what the evidence shows so \
+             far."
         }
         // The rejected report's own answer says it.
         Forced::Repair => return None,
@@ -112,6 +139,14 @@ struct Replay<'a> {
     /// Which call was made under which number.
     seen: BTreeMap<String, Seen>,
     next_number: u32,
+    /// How often each hosted call asked to be made.
+    asks: BTreeMap<String, u32>,
+    /// What became of the definitions that hosted servers showed.
+    judged: BTreeMap<ToolId, hosted_calls::Judged>,
+    pending: Vec<Pending>,
+    gaps: Vec<String>,
+    /// The model asks for the same call over and over.
+    looping: bool,
     /// A report did not pass: the next turn is its repair.
     repairing: bool,
     /// What of that report can be shown.
@@ -133,11 +168,20 @@ impl<'a> Replay<'a> {
             alert: Searchable::new(&case.opening.alert),
             seen,
             next_number: case.opening.evidence_calls.saturating_add(1),
+            asks: BTreeMap::new(),
+            judged: BTreeMap::new(),
+            pending: Vec::new(),
+            gaps: Vec::new(),
+            looping: false,
             repairing: false,
             rejected: None,
             checked: None,
             case,
         }
+    }
+
+    fn ended(self, next: Next) -> Replayed {
+        Replayed { input: self.input, next, pending: self.pending, gaps: self.gaps, checked: self.checked }
     }
 
     fn find(&self, id: &str) -> Option<&'a EvidenceRecord> {
@@ -147,12 +191,22 @@ impl<'a> Replay<'a> {
 
     fn turn(&mut self, record: &TurnRecord) -> Option<Next> {
         self.checked = None;
+        // What was answered then stands, whatever would be answered today.
+        self.pending.clear();
+        self.input.extend(record.approvals.iter().cloned().map(Item::Approval));
         self.input.extend(reminder(record.forced));
         let calls = &record.response.calls;
+        let made = self.made(record);
+        let owed = |planned: &&Planned| !self.case.outputs.contains_key(&planned.number);
+        let owed: Vec<Planned> = made.iter().map(|(_, p)| p).filter(owed).cloned().collect();
+        if !owed.is_empty() {
+            return Some(Next::Call(owed));
+        }
         if let Some(at) = calls.iter().position(|c| c.name == SUBMIT_REPORT) {
-            return self.submission(record, at);
+            return self.submission(record, at, &made);
         }
         let answers = self.plan(record);
+        self.judge_requests(record);
         let missing: Vec<Planned> = answers
             .iter()
             .filter_map(|(_, answer)| match answer {
@@ -169,7 +223,7 @@ impl<'a> Replay<'a> {
         if !missing.is_empty() {
             return Some(Next::Call(missing));
         }
-        self.input.push(Item::Response { items: record.response.items.clone() });
+        self.input.push(self.response(record, &made));
         for (call_id, answer) in answers {
             let output = match answer {
                 Answer::Text(text) => text,
@@ -181,10 +235,20 @@ impl<'a> Replay<'a> {
             };
             self.input.push(Item::CallOutput { call_id, output });
         }
-        if calls.is_empty() {
+        self.input.extend(hosted_calls::naming(&made));
+        if calls.is_empty() && self.pending.is_empty() {
             self.input.push(Item::User { text: nudge(record) });
         }
         None
+    }
+
+    /// The response as it is sent back: hosted outputs as the evidence that they became.
+    fn response(&self, record: &TurnRecord, made: &[(String, Planned)]) -> Item {
+        let evidence = |id: &str| {
+            let (_, planned) = made.iter().find(|(call, _)| call == id)?;
+            Some(self.case.outputs.get(&planned.number)?.for_model(self.case.max_output_tokens))
+        };
+        Item::Response { asked: record.asked.clone(), items: hosted::shown(&record.response.items, evidence) }
     }
 
     /// Decides about each call of a turn, in order: numbers depend on nothing but what is stored.
@@ -214,6 +278,7 @@ impl<'a> Replay<'a> {
             hint = (seen.times >= HINT_AT).then_some(
                 "You have asked this three times or more. Ask something else, or conclude from what there is.",
             );
+            self.looping |= seen.times >= LOOP_AT;
             let held = self.case.outputs.get(&seen.number);
             // What a server did not answer may be asked again, but not twice in one breath.
             if seen.turn == turn || held.is_some_and(|o| o.status != CallStatus::NoAnswer) {
@@ -239,10 +304,10 @@ impl<'a> Replay<'a> {
         self.next_number = number.saturating_add(1);
         let times = self.seen.get(&key).map_or(1, |s| s.times);
         self.seen.insert(key, Seen { number, turn, times });
-        Answer::Output(Planned { number, turn, tool, arguments }, hint)
+        Answer::Output(Planned { number, turn, tool, arguments, given: None }, hint)
     }
 
-    fn submission(&mut self, record: &TurnRecord, at: usize) -> Option<Next> {
+    fn submission(&mut self, record: &TurnRecord, at: usize, made: &[(String, Planned)]) -> Option<Next> {
         let calls = &record.response.calls;
         let arguments = calls.get(at).map_or("", |c| c.arguments.as_str());
         let (draft, problems) = match report::read(arguments) {
@@ -258,7 +323,8 @@ impl<'a> Replay<'a> {
             return Some(Next::Finish(Ok(Box::new(draft.clone()))));
         }
         // One repair, and only where a turn is left for it.
-        if self.repairing || record.forced.is_some() || record.turn >= self.case.max_turns {
+        let no_more = record.forced.is_some_and(|forced| forced != Forced::Looping);
+        if self.repairing || no_more || record.turn >= self.case.max_turns {
             let earlier = self.rejected.take();
             return Some(Next::Finish(
                 draft
@@ -269,7 +335,7 @@ impl<'a> Replay<'a> {
         }
         self.repairing = true;
         self.rejected = draft;
-        self.input.push(Item::Response { items: record.response.items.clone() });
+        self.input.push(self.response(record, made));
         for (index, call) in calls.iter().enumerate() {
             let output = if index == at {
                 format!(
@@ -279,10 +345,12 @@ impl<'a> Replay<'a> {
                     problems.join("\n- ")
                 )
             } else {
-                "Not called: a report was submitted in the same turn.".to_owned()
+                REPORTED_INSTEAD.to_owned()
             };
             self.input.push(Item::CallOutput { call_id: call.call_id.clone(), output });
         }
+        self.input.extend(hosted_calls::naming(made));
+        self.deny_requests(record, REPORTED_INSTEAD);
         None
     }
 

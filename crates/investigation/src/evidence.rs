@@ -11,7 +11,7 @@ use crate::fence::{clip, cut, fenced, sha256};
 /// The most of one output that is kept, in bytes; head and tail of a longer one.
 pub(crate) const MOST_KEPT: usize = 256 * 1024;
 /// The most that a kept text may be as a JSON string: a stored item has to stay under 400 KB.
-const MOST_ENCODED: usize = 336 * 1024;
+pub(crate) const MOST_ENCODED: usize = 336 * 1024;
 /// What a token is taken for, in characters.
 pub(crate) const CHARS_PER_TOKEN: usize = 4;
 /// The longest line that a search shows whole.
@@ -85,6 +85,44 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
+/// A text without secrets, bounded: what is kept of an output.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Kept {
+    /// The size as it was received.
+    pub bytes: u64,
+    /// SHA-256 of the whole redacted text, in hexadecimal digits.
+    pub sha256: String,
+    /// Bytes that are not kept, after the first `head` bytes of the text.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+    /// Where the kept tail begins in `text`, where bytes are left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub head: u64,
+    /// The redacted text, or its head and tail.
+    pub text: String,
+}
+
+impl Kept {
+    /// Redacts first, so that a secret at the edge of what is kept is still recognised, then bounds, so that the text
+    /// as a JSON string takes at most `most_encoded` bytes.
+    pub(crate) fn of(received: &str, redactor: &Redactor, most_encoded: usize) -> Self {
+        let text = redactor.redact(received);
+        let mut most = MOST_KEPT.min(most_encoded);
+        let mut kept = cut(&text, most);
+        while most > 0 && encoded_len(kept.head) + encoded_len(kept.tail) > most_encoded {
+            most = most / 4 * 3;
+            kept = cut(&text, most);
+        }
+        Self {
+            bytes: received.len() as u64,
+            sha256: sha256(&text),
+            left_out: kept.left_out as u64,
+            head: if kept.left_out == 0 { 0 } else { kept.head.len() as u64 },
+            text: format!("{}{}", kept.head, kept.tail),
+        }
+    }
+}
+
 /// What is known of a call when it has ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Ended<'a> {
@@ -95,7 +133,7 @@ pub(crate) struct Ended<'a> {
     pub(crate) turn: u32,
     pub(crate) at: UnixMs,
     pub(crate) ms: u64,
-    pub(crate) text: &'a str,
+    pub(crate) kept: Kept,
 }
 
 /// The id of the `number`-th evidence.
@@ -104,15 +142,9 @@ pub(crate) fn id_of(number: u32) -> String {
 }
 
 impl EvidenceRecord {
-    /// Redacts first, so that a secret at the edge of what is kept is still recognised, then bounds.
+    /// Takes secrets out of the arguments; the output is kept as it is.
     pub(crate) fn new(ended: Ended<'_>, redactor: &Redactor) -> Self {
-        let text = redactor.redact(ended.text);
-        let mut most = MOST_KEPT;
-        let mut kept = cut(&text, most);
-        while most > 0 && encoded_len(kept.head) + encoded_len(kept.tail) > MOST_ENCODED {
-            most = most / 4 * 3;
-            kept = cut(&text, most);
-        }
+        let Kept { bytes, sha256, left_out, head, text } = ended.kept;
         Self {
             id: id_of(ended.number),
             tool: ended.tool,
@@ -122,11 +154,11 @@ impl EvidenceRecord {
             turn: ended.turn,
             at: ended.at,
             ms: ended.ms,
-            bytes: ended.text.len() as u64,
-            sha256: sha256(&text),
-            left_out: kept.left_out as u64,
-            head: if kept.left_out == 0 { 0 } else { kept.head.len() as u64 },
-            text: format!("{}{}", kept.head, kept.tail),
+            bytes,
+            sha256,
+            left_out,
+            head,
+            text,
         }
     }
 
@@ -316,6 +348,7 @@ mod tests {
     use super::*;
 
     fn record(text: &str) -> EvidenceRecord {
+        let redactor = Redactor::new(["swordfish".to_owned()]);
         let ended = Ended {
             number: 1,
             tool: "s.t".into(),
@@ -324,9 +357,9 @@ mod tests {
             turn: 0,
             at: UnixMs::new(0),
             ms: 1,
-            text,
+            kept: Kept::of(text, &redactor, MOST_ENCODED),
         };
-        EvidenceRecord::new(ended, &Redactor::new(["swordfish".to_owned()]))
+        EvidenceRecord::new(ended, &redactor)
     }
 
     fn read_one(record: &EvidenceRecord, arguments: &Value) -> String {

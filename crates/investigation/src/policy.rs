@@ -12,12 +12,12 @@ use sentinel_core::redact::Redactor;
 use serde_json::{Map, Value, json};
 
 use crate::fence::clip;
-use crate::ports::{ToolDefinition, ToolSpec};
+use crate::ports::{HostedServer, ToolDefinition, ToolSpec};
 use crate::problem::{CompileProblem, Part};
 use crate::rule::{Facts, Rule};
 use crate::schema::{problems, validator};
 use crate::situation::Situation;
-use crate::tools::{READ_EVIDENCE, SUBMIT_REPORT, admit, names};
+use crate::tools::{READ_EVIDENCE, SUBMIT_REPORT, admit, judge, names};
 
 /// What a rule may speak of.
 const VARIABLES: [&str; 4] = ["args", "alert", "labels", "card"];
@@ -135,6 +135,8 @@ pub(crate) struct Policy<'a> {
     rules: &'a ToolRules,
     circumstances: Circumstances,
     offered: BTreeMap<String, Offered>,
+    /// The tools that the model's service may call, each time with this policy's leave.
+    hosted: BTreeSet<ToolId>,
 }
 
 impl<'a> Policy<'a> {
@@ -161,10 +163,25 @@ impl<'a> Policy<'a> {
                 card: of_card(card),
             },
             offered: offered.collect(),
+            hosted: BTreeSet::new(),
         }
     }
 
-    /// The tools that the run offers.
+    /// The same, with the tools of servers that the model's service calls.
+    pub(crate) fn with_hosted(self, servers: &[HostedServer]) -> Self {
+        let tools = |of: &HostedServer| {
+            let id = |tool: &String| ToolId { server: of.server.clone(), tool: tool.clone() };
+            of.tools.iter().map(id).collect::<Vec<_>>()
+        };
+        Self { hosted: servers.iter().flat_map(tools).collect(), ..self }
+    }
+
+    /// The tools that the model's service may call.
+    pub(crate) fn hosted(&self) -> impl Iterator<Item = &ToolId> {
+        self.hosted.iter()
+    }
+
+    /// The tools that the run offers as functions: those that Sentinel calls itself.
     pub(crate) fn offered(&self) -> impl Iterator<Item = &ToolId> {
         self.offered.values().map(|offered| &offered.tool)
     }
@@ -180,21 +197,36 @@ impl<'a> Policy<'a> {
                 known.join(", ")
             ));
         };
-        // A model that has nothing to say about arguments often says nothing.
-        let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
-        let value: Value = serde_json::from_str(arguments)
-            .map_err(|e| format!("Error: the arguments of {name} are not JSON and it was not called: {e}"))?;
-        let Value::Object(map) = value else {
-            return Err(format!("Error: the arguments of {name} are not an object and it was not called."));
-        };
-        let value = Value::Object(map);
-        let problems = problems(&offered.validator, &value);
-        match value {
-            Value::Object(map) if problems.is_empty() => Ok((offered.tool.clone(), map)),
-            _ => Err(format!(
-                "Error: the arguments of {name} break its schema and it was not called: {}",
-                problems.join("; ")
-            )),
+        let arguments = shaped(name, &offered.validator, arguments)?;
+        Ok((offered.tool.clone(), arguments))
+    }
+
+    /// Whether a tool of a hosted server may be used as its server shows it; gives what arguments are held against.
+    pub(crate) fn judge(&self, tool: &ToolId, shown: &[ToolDefinition]) -> Result<Validator, String> {
+        judge(tool, shown, self.card.lock.as_deref()).map(|(_, validator)| validator)
+    }
+
+    /// Whether a hosted call is one that the run offers; if not, what to tell the model. `judged` is what became of the
+    /// tool's definition; `None`: its server never showed one.
+    pub(crate) fn check_hosted(
+        &self,
+        tool: &ToolId,
+        judged: Option<&Result<Validator, String>>,
+        arguments: &str,
+    ) -> Result<Map<String, Value>, String> {
+        let name = tool.to_string();
+        if !self.hosted.contains(tool) {
+            let known: Vec<String> = self.hosted.iter().map(ToString::to_string).collect();
+            return Err(format!(
+                "Error: {:?} is not allowed here and was not called. Allowed are: {}.",
+                clip(&name, 80),
+                known.join(", ")
+            ));
+        }
+        match judged {
+            Some(Ok(validator)) => shaped(&name, validator, arguments),
+            Some(Err(reason)) => Err(format!("Error: {name} was not called: {reason}.")),
+            None => Err(format!("Error: {name} was not called: its server never listed it.")),
         }
     }
 
@@ -243,6 +275,26 @@ impl<'a> Policy<'a> {
         } else {
             Err(not_called("its server changed what it is after this investigation had begun".to_owned()))
         }
+    }
+}
+
+/// The arguments of a call, where they are an object that keeps the tool's schema; if not, what to tell the model.
+fn shaped(name: &str, validator: &Validator, arguments: &str) -> Result<Map<String, Value>, String> {
+    // A model that has nothing to say about arguments often says nothing.
+    let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
+    let value: Value = serde_json::from_str(arguments)
+        .map_err(|e| format!("Error: the arguments of {name} are not JSON and it was not called: {e}"))?;
+    let Value::Object(map) = value else {
+        return Err(format!("Error: the arguments of {name} are not an object and it was not called."));
+    };
+    let value = Value::Object(map);
+    let problems = problems(validator, &value);
+    match value {
+        Value::Object(map) if problems.is_empty() => Ok(map),
+        _ => Err(format!(
+            "Error: the arguments of {name} break its schema and it was not called: {}",
+            problems.join("; ")
+        )),
     }
 }
 

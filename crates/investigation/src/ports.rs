@@ -31,6 +31,8 @@ pub enum Item {
     },
     /// A model response as it was received: the output items, raw.
     Response {
+        /// The model that was asked: another one does not understand its encrypted reasoning. Empty: unknown.
+        asked: String,
         /// The items, in the model API's own JSON.
         items: Vec<Value>,
     },
@@ -41,6 +43,32 @@ pub enum Item {
         /// What the model is shown.
         output: String,
     },
+    /// What a hosted call that asks to be made is answered.
+    Approval(Approval),
+}
+
+/// The answer to an `mcp_approval_request`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Approval {
+    /// Which request.
+    pub request_id: String,
+    /// Whether the call may be made.
+    pub approve: bool,
+    /// Why not, for the model and the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A server whose tools the model's own service calls. Its address and credentials are the model port's business and
+/// are never stored with a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HostedServer {
+    /// How cards name it.
+    pub server: String,
+    /// How the service names it.
+    pub label: String,
+    /// The only tools that the service may offer to the model, sorted.
+    pub tools: Vec<String>,
 }
 
 /// What the model is asked in one turn.
@@ -54,6 +82,10 @@ pub struct TurnRequest {
     pub input: Vec<Item>,
     /// The functions. The same in every request of a run, so that the prefix stays identical.
     pub tools: Vec<ToolSpec>,
+    /// The servers that the model's service calls. The same in every request of a run, unless one is out.
+    pub hosted: Vec<HostedServer>,
+    /// The most hosted calls of one response.
+    pub max_hosted_calls: u32,
     /// The function that has to be called now; `None`: the model chooses.
     pub force: Option<String>,
     /// The same for all requests of one incident: helps the model's cache.
@@ -107,6 +139,12 @@ pub trait Model: Send + Sync + fmt::Debug {
     /// when it is over.
     async fn respond(&self, request: &TurnRequest, within: Duration) -> Result<TurnResponse, ModelError>;
 
+    /// The label under which the model's service calls this server itself; `None`: it does not.
+    fn hosts(&self, server: &str) -> Option<String> {
+        let _ = server;
+        None
+    }
+
     /// Whether the turns come from a file: the report says so.
     fn is_recorded(&self) -> bool {
         false
@@ -128,6 +166,17 @@ pub enum ModelError {
     /// understand.
     #[error("the model refused the request: {0}")]
     Refused(String),
+    /// The account has nothing left. Another model may have.
+    #[error("the model refused the request: {0}")]
+    OutOfQuota(String),
+    /// The model's service could not reach hosted servers, and therefore did not ask the model at all.
+    #[error("hosted servers are out: {reason}")]
+    ServersOut {
+        /// Their labels, of those in the request. Never empty.
+        labels: Vec<String>,
+        /// What the service said.
+        reason: String,
+    },
     /// It answered something that is not a response.
     #[error("the model's answer cannot be read: {0}")]
     Unreadable(String),

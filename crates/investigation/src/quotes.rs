@@ -136,7 +136,7 @@ mod tests {
     use serde_json::{Map, json};
 
     use super::*;
-    use crate::evidence::{CallStatus, Ended};
+    use crate::evidence::{CallStatus, Ended, Kept, MOST_ENCODED};
 
     fn evidence(text: &str, status: CallStatus) -> EvidenceRecord {
         let ended = Ended {
@@ -147,7 +147,7 @@ mod tests {
             turn: 0,
             at: UnixMs::new(0),
             ms: 0,
-            text,
+            kept: Kept::of(text, &Redactor::default(), MOST_ENCODED),
         };
         EvidenceRecord::new(ended, &Redactor::default())
     }

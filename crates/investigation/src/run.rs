@@ -1,6 +1,7 @@
 //! The loop: load, open, ask and call by turns, conclude. Every step is stored before the next one, so a run that is
 //! begun again goes on where the last one ended.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sentinel_core::UnixMs;
@@ -26,7 +27,10 @@ use crate::usage::{self, Price};
 
 mod calls;
 mod model;
+mod notes;
 mod opening;
+
+use model::Asking;
 
 /// How often a run that finds no snapshot looks again, and how long it waits in between.
 const LOOKS: u32 = 3;
@@ -55,8 +59,8 @@ pub struct Run<'a> {
     pub tools: &'a dyn ToolBox,
     /// What takes secrets out.
     pub redactor: &'a Redactor,
-    /// What the card's model costs, where that is known.
-    pub price: Option<Price>,
+    /// What models cost, by their names in the configuration.
+    pub prices: &'a BTreeMap<String, Price>,
     /// Nothing runs past it: the invocation's end less its margin.
     pub deadline: UnixMs,
     /// The longest one model call may take.
@@ -140,13 +144,15 @@ struct Session<'a> {
     began: UnixMs,
     /// A call was made in this slice: yielding now is progress.
     worked: bool,
+    /// Hosted servers that are out, with what the model's service said.
+    without: BTreeMap<String, String>,
 }
 
 impl<'a> Session<'a> {
     fn new(run: Run<'a>) -> Self {
         let id = run.head.id.clone();
         let began = run.ports.clock.now();
-        Self { run, id, stored: Stored::default(), began, worked: false }
+        Self { run, id, stored: Stored::default(), began, worked: false, without: BTreeMap::new() }
     }
 
     fn now(&self) -> UnixMs {
@@ -183,7 +189,9 @@ impl<'a> Session<'a> {
             .iter()
             .map(|(server, tool)| ToolId { server: server.clone(), tool: tool.clone() });
         let allowed = allowed.collect();
-        let policy = Policy::new(card, playbook.tool_rules(), &situation, &allowed, &opening.tools);
+        let policy = Policy::new(card, playbook.tool_rules(), &situation, &allowed, &opening.tools)
+            .with_hosted(&opening.hosted);
+        self.without = self.servers_out(&opening);
         loop {
             let replayed = replay(Case {
                 opening: &opening,
@@ -201,29 +209,35 @@ impl<'a> Session<'a> {
                 let reason = self.run.no_model_reason.clone();
                 format!("no model was asked: {}", reason.unwrap_or_else(|| "none is configured".to_owned()))
             };
-            match (replayed.next, self.run.model) {
+            match (&replayed.next, self.run.model) {
                 (Next::Finish(Ok(draft)), _) => {
-                    return self.report(Ok(*draft), &situation, &opening, &policy);
+                    return self.report(Ok((**draft).clone()), &situation, &opening, &policy, &replayed.gaps);
                 }
                 (Next::Finish(Err(reason)), _) => {
-                    return self.report(Err(reason), &situation, &opening, &policy);
+                    return self.report(Err(reason.clone()), &situation, &opening, &policy, &replayed.gaps);
                 }
-                (_, None) => return self.report(Err(nobody()), &situation, &opening, &policy),
+                (_, None) => {
+                    return self.report(Err(nobody()), &situation, &opening, &policy, &replayed.gaps);
+                }
+                // What the model's service called is paid for: to store it costs nothing.
+                (Next::Call(planned), _) if planned.iter().all(|p| p.given.is_some()) => {
+                    self.call(planned.iter().map(|p| (p.clone(), None)).collect(), None).await?;
+                }
                 (_, Some(_)) if self.is_over() => {
-                    return self.report(Err(self.over()), &situation, &opening, &policy);
+                    return self.report(Err(self.over()), &situation, &opening, &policy, &replayed.gaps);
                 }
                 (Next::Call(planned), Some(_)) => {
                     // The configuration may have changed since the run began, and the alerts that rules speak of.
-                    let batch = planned.into_iter().map(|p| {
-                        let refusal = policy.decide(&p.tool, &p.arguments).err();
-                        (p, refusal)
-                    });
+                    let batch =
+                        planned.iter().map(|p| (p.clone(), policy.decide(&p.tool, &p.arguments).err()));
                     self.call(batch.collect(), Some(&policy)).await?;
                 }
                 (Next::Ask { turn, forced }, Some(model)) => {
                     let forced = forced.or_else(|| self.is_nearly_over().then_some(Forced::TimeNearlyOver));
-                    if let Err(reason) = self.ask(model, turn, forced, replayed.input, &opening).await? {
-                        return self.report(Err(reason), &situation, &opening, &policy);
+                    let asking =
+                        Asking { model, turn: *turn, forced, opening: &opening, replayed: &replayed };
+                    if let Err(reason) = self.ask(&asking).await? {
+                        return self.report(Err(reason), &situation, &opening, &policy, &replayed.gaps);
                     }
                 }
             }
@@ -289,15 +303,17 @@ impl<'a> Session<'a> {
         situation: &Situation,
         opening: &Opening,
         policy: &Policy<'_>,
+        found_gaps: &[String],
     ) -> Result<Report, Stop> {
         let card = self.run.playbook.card();
         let ms = u64::try_from(self.now().since(self.began).as_millis()).unwrap_or(u64::MAX);
         let outputs: Vec<_> = self.stored.outputs.values().collect();
+        let gaps = [&*opening.gaps, found_gaps].concat();
         let facts = Facts {
             situation,
-            gaps: &opening.gaps,
+            gaps: &gaps,
             model: self.stored.turns.last().map(|t| t.response.model.clone()),
-            usage: usage::sum(&self.stored.turns, outputs.iter().copied(), self.run.price, ms),
+            usage: usage::sum(&self.stored.turns, outputs.iter().copied(), |model| self.price(model), ms),
             outputs,
         };
         let recorded = self.run.model.is_some_and(Model::is_recorded);
@@ -307,11 +323,32 @@ impl<'a> Session<'a> {
             Err(reason) => evidence_only(&reason, &annotations, facts),
         };
         let facts = self.facts(&report, situation, policy);
+        report.notes = notes::of(&self.stored.turns, opening);
         report.checklist = self.run.playbook.checklist().run(&facts);
         report.verdict = checklist::verdict(&report.checklist, report.verdict);
         let report = self.redacted(&report)?;
         self.tell(Progress::Concluded { incident: self.id.clone(), verdict: report.verdict });
         Ok(report)
+    }
+
+    /// The hosted servers that the last turn did without, and those that the model's service does not call any more.
+    fn servers_out(&self, opening: &Opening) -> BTreeMap<String, String> {
+        let last = self.stored.turns.last().map(|turn| turn.without.as_slice()).unwrap_or_default();
+        let mut out: BTreeMap<String, String> =
+            last.iter().map(|w| (w.server.clone(), w.reason.clone())).collect();
+        for hosted in &opening.hosted {
+            if self.run.model.is_some_and(|model| model.hosts(&hosted.server).is_none()) {
+                let reason = "the configuration changed: the model's service does not call it any more";
+                out.insert(hosted.server.clone(), reason.to_owned());
+            }
+        }
+        out
+    }
+
+    /// What a model costs; records that do not say which one was asked mean the card's.
+    fn price(&self, model: &str) -> Option<Price> {
+        let model = if model.is_empty() { &self.run.playbook.card().model } else { model };
+        self.run.prices.get(model).copied()
     }
 
     /// What checklist rules speak of.
@@ -328,7 +365,7 @@ impl<'a> Session<'a> {
             "alert": situation.alert_json(),
             "labels": situation.labels(),
             "evidence": evidence,
-            "tools": policy.offered().map(ToString::to_string).collect::<Vec<_>>(),
+            "tools": policy.offered().chain(policy.hosted()).map(ToString::to_string).collect::<Vec<_>>(),
             "report": report,
         })
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jsonschema::Validator;
 use sentinel_core::card::{Card, ToolId};
 use sentinel_core::redact::Redactor;
 use sentinel_core::tools_lock::ToolsLock;
@@ -106,14 +107,13 @@ pub(crate) fn offer(
     offer
 }
 
-/// What the model is told of a tool, where it may be called at all; if not, why.
-pub(crate) fn admit(
-    name: &str,
+/// The definition of a tool among those of its server, and what its arguments are held against; if it may not be
+/// called as it is defined, why. Every definition is judged here, whether Sentinel listed it or the model's service did.
+pub(crate) fn judge<'d>(
     tool: &ToolId,
-    definitions: &[ToolDefinition],
+    definitions: &'d [ToolDefinition],
     lock: Option<&ToolsLock>,
-    redactor: &Redactor,
-) -> Result<ToolSpec, String> {
+) -> Result<(&'d ToolDefinition, Validator), String> {
     let mut all = definitions.iter().filter(|d| d.tool == tool.tool);
     let definition = all.next().ok_or_else(|| format!("server {} does not offer it", tool.server))?;
     if all.next().is_some() {
@@ -130,7 +130,20 @@ pub(crate) fn admit(
     if !definition.input_schema.is_object() || definition.input_schema.to_string().len() > LARGEST_SCHEMA {
         return Err(format!("its schema is no object, or larger than {LARGEST_SCHEMA} bytes"));
     }
-    validator(&definition.input_schema).map_err(|e| format!("its schema cannot be used: {e}"))?;
+    let validator =
+        validator(&definition.input_schema).map_err(|e| format!("its schema cannot be used: {e}"))?;
+    Ok((definition, validator))
+}
+
+/// What the model is told of a tool, where it may be called at all; if not, why.
+pub(crate) fn admit(
+    name: &str,
+    tool: &ToolId,
+    definitions: &[ToolDefinition],
+    lock: Option<&ToolsLock>,
+    redactor: &Redactor,
+) -> Result<ToolSpec, String> {
+    let (definition, _) = judge(tool, definitions, lock)?;
     Ok(ToolSpec {
         name: name.to_owned(),
         description: redactor.redact(&clip(&definition.description, LONGEST_DESCRIPTION)).into_owned(),

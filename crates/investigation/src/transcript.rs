@@ -9,7 +9,8 @@ use sentinel_core::report::Report;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::EvidenceRecord;
-use crate::ports::{ToolSpec, TurnResponse};
+use crate::hosted::HostedOutput;
+use crate::ports::{Approval, HostedServer, ToolSpec, TurnResponse};
 
 /// Why a turn had to be `submit_report`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub enum Forced {
     Repair,
     /// The card's time-out leaves no time for another.
     TimeNearlyOver,
+    /// The model asked for the same call again and again.
+    Looping,
 }
 
 /// What a run began with. Stored with its first turn, so that every request of the run begins with the same bytes
@@ -38,10 +41,22 @@ pub struct Opening {
     pub allowed: Vec<(String, String)>,
     /// The functions.
     pub tools: Vec<ToolSpec>,
+    /// The servers that the model's service calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosted: Vec<HostedServer>,
     /// What was missing from the start.
     pub gaps: Vec<String>,
     /// How many calls the card made: they are `E1` to this.
     pub evidence_calls: u32,
+}
+
+/// A hosted server that was out, and that a turn did without.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Without {
+    /// How cards name it.
+    pub server: String,
+    /// What the model's service said.
+    pub reason: String,
 }
 
 /// One model response: the body of a `TURN` child, as JSON.
@@ -56,8 +71,23 @@ pub struct TurnRecord {
     /// Why it could do nothing but report, where that was so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<Forced>,
-    /// The answer, raw.
+    /// The model that was asked. Empty in records that do not say: the card's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub asked: String,
+    /// Why the model before it in the card's list was not the one, where that was so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
+    /// What the hosted calls of the turn before, which asked to be made, were answered in this turn's request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
+    /// The hosted servers that were out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<Without>,
+    /// The answer, raw, but for the outputs of its hosted calls.
     pub response: TurnResponse,
+    /// Those outputs, by the calls' ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosted: BTreeMap<String, HostedOutput>,
     /// What the run began with; only the first turn has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opening: Option<Opening>,

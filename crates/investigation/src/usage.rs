@@ -3,7 +3,7 @@
 use sentinel_core::report::Usage;
 
 use crate::evidence::{CHARS_PER_TOKEN, EvidenceRecord};
-use crate::ports::{Item, TurnRequest};
+use crate::ports::{Item, TurnRequest, TurnUsage};
 use crate::transcript::TurnRecord;
 
 /// What a model's tokens cost, in US dollars per million.
@@ -21,7 +21,7 @@ const MILLION: f64 = 1_000_000.0;
 
 impl Price {
     #[expect(clippy::cast_precision_loss, reason = "a run has far fewer than 2^52 tokens")]
-    fn of(self, usage: &Usage) -> f64 {
+    fn of(self, usage: &TurnUsage) -> f64 {
         let fresh = usage.input_tokens.saturating_sub(usage.cached_tokens) as f64;
         let sum = fresh * self.input
             + usage.cached_tokens as f64 * self.cached_input
@@ -30,25 +30,26 @@ impl Price {
     }
 }
 
-/// Sums up. `ms` is the wall time over all attempts.
+/// Sums up. `price` is what a model costs by its name; one without a price makes the cost of the whole unknown. `ms` is
+/// the wall time over all attempts.
 pub(crate) fn sum<'e>(
     turns: &[TurnRecord],
     outputs: impl IntoIterator<Item = &'e EvidenceRecord>,
-    price: Option<Price>,
+    price: impl Fn(&str) -> Option<Price>,
     ms: u64,
 ) -> Usage {
-    let mut usage = Usage { ms, ..Usage::default() };
+    let mut usage = Usage { ms, usd: Some(0.0), ..Usage::default() };
     for turn in turns {
         let tokens = &turn.response.usage;
         usage.turns = usage.turns.saturating_add(1);
         usage.input_tokens = usage.input_tokens.saturating_add(tokens.input_tokens);
         usage.cached_tokens = usage.cached_tokens.saturating_add(tokens.cached_tokens);
         usage.output_tokens = usage.output_tokens.saturating_add(tokens.output_tokens);
+        usage.usd = usage.usd.zip(price(&turn.asked)).map(|(sum, price)| sum + price.of(tokens));
     }
     for output in outputs {
         usage.tool_calls = usage.tool_calls.saturating_add(u32::from(output.status.left()));
     }
-    usage.usd = if usage.turns == 0 { Some(0.0) } else { price.map(|price| price.of(&usage)) };
     usage
 }
 
@@ -56,8 +57,9 @@ pub(crate) fn sum<'e>(
 pub fn estimated_tokens(request: &TurnRequest) -> u64 {
     let items = request.input.iter().map(|item| match item {
         Item::User { text } => text.chars().count(),
-        Item::Response { items } => items.iter().map(|item| item.to_string().chars().count()).sum(),
+        Item::Response { items, .. } => items.iter().map(|item| item.to_string().chars().count()).sum(),
         Item::CallOutput { output, .. } => output.chars().count(),
+        Item::Approval(approval) => approval.reason.as_ref().map_or(0, |reason| reason.chars().count()),
     });
     let tools = request.tools.iter().map(|tool| {
         tool.name.len() + tool.description.chars().count() + tool.parameters.to_string().chars().count()

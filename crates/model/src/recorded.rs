@@ -287,6 +287,8 @@ mod tests {
             instructions: String::new(),
             input,
             tools: vec![],
+            hosted: vec![],
+            max_hosted_calls: 16,
             force: None,
             cache_key: String::new(),
         }
@@ -316,11 +318,15 @@ mod tests {
           }
         ]
         "#);
-        let resumed = vec![user, Item::Response { items: first.items }];
+        let resumed = vec![user, Item::Response { asked: String::new(), items: first.items }];
         let second = answer(&run, resumed.clone()).await.unwrap();
         assert_eq!((second.text.as_str(), second.calls[0].arguments.as_str()), ("done", "not JSON"));
-        let beyond =
-            answer(&run, [resumed, vec![Item::Response { items: second.items }]].concat()).await.unwrap_err();
+        let beyond = answer(
+            &run,
+            [resumed, vec![Item::Response { asked: String::new(), items: second.items }]].concat(),
+        )
+        .await
+        .unwrap_err();
         assert_eq!(
             beyond.to_string(),
             "the model refused the request: the recorded run run.json has only 2 turns"

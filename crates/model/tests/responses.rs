@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use sentinel_http::{AddressPolicy, HttpClient};
 use sentinel_investigation::ports::{Item, Model, ModelError, ToolSpec, TurnRequest, TurnResponse};
-use sentinel_model::{Responses, ResponsesSettings};
+use sentinel_model::{ModelSettings, Responses};
 use sentinel_testkit::openai::{self, Scripted, ScriptedOpenAi};
 use serde_json::{Value, json};
 
 const KEY: &str = "sk-test-1234567890";
 const LONG: Duration = Duration::from_mins(1);
 
-fn settings(base_url: &str) -> ResponsesSettings {
-    ResponsesSettings {
+fn settings(base_url: &str) -> ModelSettings {
+    ModelSettings {
         base_url: base_url.to_owned(),
         api_key: KEY.into(),
         temperature: Some(0.2),
@@ -24,6 +24,7 @@ fn settings(base_url: &str) -> ResponsesSettings {
         timeout: Duration::from_secs(30),
         attempts: 3,
         backoff: Duration::from_millis(1),
+        random: || 500,
     }
 }
 
@@ -32,7 +33,7 @@ fn loopback() -> Arc<HttpClient> {
 }
 
 fn model(server: &ScriptedOpenAi) -> Responses {
-    Responses::new(settings(&server.base_url()), loopback()).unwrap()
+    Responses::new(settings(&server.base_url()), vec![], loopback()).unwrap()
 }
 
 fn request(name: &str, input: Vec<Item>) -> TurnRequest {
@@ -45,6 +46,8 @@ fn request(name: &str, input: Vec<Item>) -> TurnRequest {
             description: "One pod.".to_owned(),
             parameters: json!({"type": "object", "properties": {"name": {"type": "string"}}}),
         }],
+        hosted: vec![],
+        max_hosted_calls: 16,
         force: None,
         cache_key: "incident-1".to_owned(),
     }
@@ -91,7 +94,7 @@ async fn a_second_turn_sends_the_first_ones_items_back_as_they_came() {
     let answer = ask(&model).await.unwrap();
     assert_eq!(answer.calls[0].arguments, r#"{"name":"a"}"#);
     let mut input = task();
-    input.push(Item::Response { items: answer.items });
+    input.push(Item::Response { asked: String::new(), items: answer.items });
     input.push(Item::CallOutput {
         call_id: answer.calls[0].call_id.clone(),
         output: "[E1] phase: Pending".to_owned(),
@@ -121,7 +124,7 @@ async fn a_model_that_reasons_gets_an_effort_and_no_temperature_and_its_reasonin
     let model = model(&server);
     let answer = model.respond(&request("gpt-5-mini", task()), LONG).await.unwrap();
     let mut input = task();
-    input.push(Item::Response { items: answer.items });
+    input.push(Item::Response { asked: String::new(), items: answer.items });
     input.push(Item::CallOutput { call_id: "call_1".to_owned(), output: "x".to_owned() });
     model.respond(&request("gpt-5-mini", input), LONG).await.unwrap();
     let requests = server.finish();
@@ -221,8 +224,8 @@ async fn a_try_that_hangs_is_cut_off_and_the_next_one_may_answer() {
     // The first answer warms both sides up, so that the time measures the hanging one only.
     let answers = [openai::message("warm").into(), Scripted::Hang, openai::message("x").into()];
     let server = ScriptedOpenAi::answering(answers).await;
-    let short = ResponsesSettings { timeout: CUT, ..settings(&server.base_url()) };
-    let model = Responses::new(short, loopback()).unwrap();
+    let short = ModelSettings { timeout: CUT, ..settings(&server.base_url()) };
+    let model = Responses::new(short, vec![], loopback()).unwrap();
     assert_eq!(ask(&model).await.unwrap().text, "warm");
     assert_eq!(ask(&model).await.unwrap().text, "x");
     assert_eq!(server.finish().len(), 3);
@@ -244,7 +247,7 @@ async fn a_server_that_is_down_is_unavailable() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap()
     };
-    let model = Responses::new(settings(&format!("http://{address}/v1")), loopback()).unwrap();
+    let model = Responses::new(settings(&format!("http://{address}/v1")), vec![], loopback()).unwrap();
     let answer = ask(&model).await.unwrap_err();
     assert!(matches!(answer, ModelError::Unavailable { retry_after: None, .. }), "{answer}");
     assert!(answer.to_string().contains("no connection"), "{answer}");
@@ -317,7 +320,7 @@ async fn an_item_of_an_unknown_kind_is_kept_and_the_next_request_is_on_the_contr
     assert_eq!(first.items[0], unknown);
     assert_eq!(first.calls.len(), 1);
     let mut input = task();
-    input.push(Item::Response { items: first.items });
+    input.push(Item::Response { asked: String::new(), items: first.items });
     input.push(Item::CallOutput { call_id: "call_1".to_owned(), output: "x".to_owned() });
     model.respond(&request("gpt-4.1-mini", input), LONG).await.unwrap();
     let sent: Vec<Value> = server.finish()[1].body["input"].as_array().unwrap().clone();
@@ -327,14 +330,14 @@ async fn an_item_of_an_unknown_kind_is_kept_and_the_next_request_is_on_the_contr
 #[tokio::test]
 async fn an_address_that_is_not_allowed_and_a_key_that_cannot_be_sent_are_refused_before_anything_is_sent() {
     let strict = Arc::new(HttpClient::new(AddressPolicy::default()));
-    let refused = Responses::new(settings("http://api.example/v1"), Arc::clone(&strict)).unwrap_err();
+    let refused = Responses::new(settings("http://api.example/v1"), vec![], Arc::clone(&strict)).unwrap_err();
     assert!(refused.to_string().contains("allow-insecure-hosts"), "{refused}");
-    let refused = Responses::new(settings("https://127.0.0.1/v1"), strict).unwrap_err();
+    let refused = Responses::new(settings("https://127.0.0.1/v1"), vec![], strict).unwrap_err();
     assert!(refused.to_string().contains("allow-private-hosts"), "{refused}");
-    let two_lines = ResponsesSettings { api_key: "sk-a\nb".into(), ..settings("https://api.example/v1") };
-    let refused = Responses::new(two_lines.clone(), loopback()).unwrap_err();
+    let two_lines = ModelSettings { api_key: "sk-a\nb".into(), ..settings("https://api.example/v1") };
+    let refused = Responses::new(two_lines.clone(), vec![], loopback()).unwrap_err();
     assert!(!refused.to_string().contains("sk-a"), "{refused}");
     assert!(!format!("{two_lines:?}").contains("sk-a"));
-    let model = Responses::new(settings("https://user:hunter2@api.example/v1"), loopback()).unwrap();
+    let model = Responses::new(settings("https://user:hunter2@api.example/v1"), vec![], loopback()).unwrap();
     assert!(!format!("{model:?}").contains("hunter2") && !format!("{model:?}").contains(KEY));
 }

@@ -177,6 +177,7 @@ mod tests {
             gaps: vec![],
             next_steps: vec![],
             checklist: vec![],
+            notes: vec![],
             source: ReportSource::Model,
             model: Some("m".into()),
             usage: Usage { usd, ..Usage::default() },

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{LEAST_TIME, Session, Stop};
 use crate::conversation::Planned;
 use crate::error::InvestigateError;
-use crate::evidence::{CallStatus, Ended, EvidenceRecord, id_of};
+use crate::evidence::{CallStatus, Ended, EvidenceRecord, Kept, MOST_ENCODED, id_of};
 use crate::policy::Policy;
 use crate::ports::ToolError;
 use crate::progress::Progress;
@@ -62,14 +62,15 @@ impl Session<'_> {
         }
     }
 
-    /// Makes calls at the same time. One with a refusal never leaves; the refusal is stored in its place.
+    /// Makes calls at the same time. One with a refusal never leaves; the refusal is stored in its place. One that the
+    /// model's service made already is stored as it is. `offered`: the tools of the others are looked at once more.
     pub(super) async fn call(
         &mut self,
         batch: Vec<(Planned, Option<String>)>,
         offered: Option<&Policy<'_>>,
     ) -> Result<(), Stop> {
         let Some((first, _)) = batch.first() else { return Ok(()) };
-        let until = if batch.iter().any(|(_, refusal)| refusal.is_none()) {
+        let until = if batch.iter().any(|(planned, refusal)| refusal.is_none() && planned.given.is_none()) {
             self.paid(first.turn, BATCH_TIMEOUT, BATCH_NEEDS).await?
         } else {
             self.now()
@@ -126,9 +127,14 @@ impl Session<'_> {
         let at = self.now();
         let tool = planned.tool.to_string();
         let id = id_of(planned.number);
-        let (status, text) = match instead {
-            Some(instead) => instead.clone(),
-            None => self.leave(planned, until.since(at)).await?,
+        let keep = |text: &str| Kept::of(text, self.run.redactor, MOST_ENCODED);
+        let (status, kept) = match (&planned.given, instead) {
+            (Some(given), _) => (given.status, given.kept.clone()),
+            (None, Some((status, reason))) => (*status, keep(reason)),
+            (None, None) => {
+                let (status, text) = self.leave(planned, until.since(at)).await?;
+                (status, keep(&text))
+            }
         };
         let ms = u64::try_from(self.now().since(at).as_millis()).unwrap_or(u64::MAX);
         let record = EvidenceRecord::new(
@@ -140,7 +146,7 @@ impl Session<'_> {
                 turn: planned.turn,
                 at,
                 ms,
-                text: &text,
+                kept,
             },
             self.run.redactor,
         );

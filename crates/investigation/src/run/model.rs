@@ -1,4 +1,5 @@
-//! One turn: ask the model, store what it answers; where it does not answer, go on later or without it.
+//! One turn: ask the model, store what it answers; where it does not answer, ask the card's next one, go on later, or
+//! go on without.
 
 use std::time::Duration;
 
@@ -7,11 +8,12 @@ use sentinel_core::redact::Redactor;
 use serde_json::Value;
 
 use super::{Session, Stop};
-use crate::conversation::reminder;
-use crate::ports::{Item, Model, ModelError, TurnRequest, TurnResponse};
+use crate::conversation::{MOST_CALLS, Pending, Replayed, reminder};
+use crate::hosted;
+use crate::ports::{Approval, Item, Model, ModelError, TurnRequest, TurnResponse};
 use crate::progress::Progress;
 use crate::tools::SUBMIT_REPORT;
-use crate::transcript::{Forced, Opening, TurnRecord};
+use crate::transcript::{Forced, Opening, TurnRecord, Without};
 
 /// How long a run waits before it asks once more in the same slice. The model's own client has retried by then.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -22,65 +24,198 @@ const LONGEST_WAIT: Duration = Duration::from_mins(15);
 /// A run that was put off as often as this goes on without the model.
 const PATIENCE: u32 = 3;
 
+/// A turn that is to be asked for.
+#[derive(Debug)]
+pub(super) struct Asking<'a> {
+    pub(super) model: &'a dyn Model,
+    pub(super) turn: u32,
+    pub(super) forced: Option<Forced>,
+    pub(super) opening: &'a Opening,
+    pub(super) replayed: &'a Replayed,
+}
+
+/// Why one of the card's models gave no turn.
+enum Out {
+    /// Later it may.
+    Passing { reason: String, retry_after: Duration },
+    /// The account has nothing left.
+    Quota(String),
+    /// It will refuse every time.
+    Refused(String),
+}
+
+impl Out {
+    fn reason(&self) -> &str {
+        match self {
+            Self::Passing { reason, .. } | Self::Quota(reason) | Self::Refused(reason) => reason,
+        }
+    }
+}
+
 impl Session<'_> {
     /// Asks, and stores the answer before anything is done about it. The inner `Err` is why the model is given up.
-    pub(super) async fn ask(
-        &mut self,
-        model: &dyn Model,
-        turn: u32,
-        forced: Option<Forced>,
-        mut input: Vec<Item>,
-        opening: &Opening,
-    ) -> Result<Result<(), String>, Stop> {
-        input.extend(reminder(forced));
-        let request = TurnRequest {
-            model: self.run.playbook.card().model.clone(),
-            instructions: opening.instructions.clone(),
-            input,
-            tools: opening.tools.clone(),
-            force: forced.is_some().then(|| SUBMIT_REPORT.to_owned()),
-            cache_key: self.id.to_string(),
-        };
-        let mut tries = 0;
-        let (reason, retry_after) = loop {
-            tries += 1;
-            let (error, cut_off) = match self.once(model, turn, forced, &request, opening).await? {
+    pub(super) async fn ask(&mut self, asking: &Asking<'_>) -> Result<Result<(), String>, Stop> {
+        let (names, mut instead) = self.candidates();
+        let alone = names.len() == 1;
+        let mut outs: Vec<(String, Out)> = Vec::new();
+        for name in names {
+            let out = match self.ask_one(asking, &name, instead.as_deref(), alone).await? {
                 Ok(()) => return Ok(Ok(())),
-                Err(failed) => failed,
+                Err(out) => out,
             };
-            match error {
-                ModelError::Refused(_) => return Err(Stop::Fail(error.to_string())),
-                ModelError::Unreadable(_) if tries == 1 => {}
-                // A call that was cut off has cost its time already, and perhaps its money.
-                ModelError::Unavailable { retry_after: None, .. } if tries == 1 && !cut_off => {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                ModelError::Unreadable(_) => break (error.to_string(), None),
-                ModelError::Unavailable { retry_after, .. } => break (error.to_string(), retry_after),
+            // The first one's refusal is the configuration's fault, and another model would hide it.
+            if let (Out::Refused(reason), true) = (&out, outs.is_empty()) {
+                return Err(Stop::Fail(reason.clone()));
             }
+            tracing::warn!(model = name, reason = out.reason(), "a model is out");
+            instead = Some(format!("{name} was out: {}", out.reason()));
+            outs.push((name, out));
+        }
+        let reason = match &*outs {
+            [(_, only)] => only.reason().to_owned(),
+            all => all.iter().map(|(n, o)| format!("{n}: {}", o.reason())).collect::<Vec<_>>().join("; "),
         };
+        let waits = outs.iter().filter_map(|(_, out)| match out {
+            Out::Passing { retry_after, .. } => Some(*retry_after),
+            Out::Quota(_) | Out::Refused(_) => None,
+        });
+        let Some(retry_after) = waits.min() else { return Err(Stop::Fail(reason)) };
         let slices = self.run.head.slices;
         if slices >= PATIENCE || self.is_over() {
             return Ok(Err(format!("{reason}, also after {slices} pauses")));
         }
         let wait = FIRST_WAIT.saturating_mul(1 << slices.min(8)).min(LONGEST_WAIT);
-        Err(self.put_off(wait.max(retry_after.unwrap_or_default()), reason))
+        Err(self.put_off(wait.max(retry_after), reason))
+    }
+
+    /// The card's models, the one first that answered last, and why it was not the first of the card's: a run does not
+    /// change its model at each turn, which would cost the model's cache.
+    fn candidates(&self) -> (Vec<String>, Option<String>) {
+        let card = self.run.playbook.card();
+        let mut names = vec![card.model.clone()];
+        for fallback in &card.fallback_models {
+            if !names.contains(fallback) {
+                names.push(fallback.clone());
+            }
+        }
+        let last = self.stored.turns.last();
+        let at = last.and_then(|turn| names.iter().position(|n| *n == turn.asked)).unwrap_or(0);
+        names.rotate_left(at);
+        (names, last.filter(|_| at > 0).and_then(|turn| turn.instead.clone()))
+    }
+
+    async fn ask_one(
+        &mut self,
+        asking: &Asking<'_>,
+        name: &str,
+        instead: Option<&str>,
+        alone: bool,
+    ) -> Result<Result<(), Out>, Stop> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (error, cut_off) = match self.once(asking, name, instead).await? {
+                Ok(()) => return Ok(Ok(())),
+                Err(failed) => failed,
+            };
+            let reason = error.to_string();
+            match error {
+                ModelError::Refused(_) => return Ok(Err(Out::Refused(reason))),
+                ModelError::OutOfQuota(_) => return Ok(Err(Out::Quota(reason))),
+                ModelError::ServersOut { labels, reason: said } if self.leave_out(asking, &labels, &said) => {
+                    tries -= 1;
+                }
+                ModelError::Unreadable(_) if tries == 1 => {}
+                // A call that was cut off has cost its time already, and perhaps its money.
+                ModelError::Unavailable { retry_after: None, .. } if tries == 1 && !cut_off && alone => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                ModelError::Unreadable(_) | ModelError::ServersOut { .. } => {
+                    return Ok(Err(Out::Passing { reason, retry_after: Duration::ZERO }));
+                }
+                ModelError::Unavailable { retry_after, .. } => {
+                    let retry_after = retry_after.unwrap_or_default();
+                    return Ok(Err(Out::Passing { reason, retry_after }));
+                }
+            }
+        }
+    }
+
+    /// Goes on without hosted servers that are out: one that is down costs its tools, not the investigation. Whether
+    /// there was any that was not left out already.
+    fn leave_out(&mut self, asking: &Asking<'_>, labels: &[String], reason: &str) -> bool {
+        let mut any = false;
+        for hosted in asking.opening.hosted.iter().filter(|h| labels.contains(&h.label)) {
+            let reason = self.run.redactor.redact(reason).into_owned();
+            tracing::warn!(server = hosted.server, reason, "a hosted server is out");
+            any |= self.without.insert(hosted.server.clone(), reason).is_none();
+        }
+        any
+    }
+
+    /// What the pending hosted calls are answered, and the whole request.
+    fn request(&self, asking: &Asking<'_>, name: &str) -> (Vec<Approval>, TurnRequest) {
+        let opening = asking.opening;
+        let approvals: Vec<Approval> =
+            asking.replayed.pending.iter().map(|pending| self.approval(pending, asking.forced)).collect();
+        let mut input = asking.replayed.input.clone();
+        input.extend(approvals.iter().cloned().map(Item::Approval));
+        input.extend(reminder(asking.forced));
+        let hosted = opening.hosted.iter().filter(|h| !self.without.contains_key(&h.server));
+        let request = TurnRequest {
+            model: name.to_owned(),
+            instructions: opening.instructions.clone(),
+            input,
+            tools: opening.tools.clone(),
+            hosted: hosted.cloned().collect(),
+            max_hosted_calls: u32::try_from(MOST_CALLS).unwrap_or(u32::MAX),
+            force: asking.forced.is_some().then(|| SUBMIT_REPORT.to_owned()),
+            cache_key: self.id.to_string(),
+        };
+        (approvals, request)
+    }
+
+    /// The policy's answer, unless the tool cannot be called any more.
+    fn approval(&self, pending: &Pending, forced: Option<Forced>) -> Approval {
+        let Pending { tool, answer } = pending;
+        let objection = tool.as_ref().filter(|_| answer.approve).and_then(|tool| {
+            if forced.is_some() {
+                Some("Not called: the report is due now.".to_owned())
+            } else if self.without.contains_key(&tool.server) {
+                Some(format!("{tool} was not called: its server is out"))
+            } else {
+                None
+            }
+        });
+        match objection {
+            Some(reason) => Approval { approve: false, reason: Some(reason), ..answer.clone() },
+            None => answer.clone(),
+        }
     }
 
     async fn once(
         &mut self,
-        model: &dyn Model,
-        turn: u32,
-        forced: Option<Forced>,
-        request: &TurnRequest,
-        opening: &Opening,
+        asking: &Asking<'_>,
+        name: &str,
+        instead: Option<&str>,
     ) -> Result<Result<(), (ModelError, bool)>, Stop> {
+        let turn = asking.turn;
         let timeout = self.run.model_timeout.min(self.time_left());
         let until = self.paid(turn, timeout, timeout).await?;
         let at = self.now();
+        let (approvals, request) = self.request(asking, name);
+        for denied in approvals.iter().filter(|a| !a.approve) {
+            tracing::info!(
+                turn,
+                request = denied.request_id,
+                reason = denied.reason,
+                "a hosted call is denied"
+            );
+        }
         self.tell(Progress::Asking { incident: self.id.clone(), turn, model: request.model.clone() });
         let within = until.since(at);
-        let response = match tokio::time::timeout(within, model.respond(request, within)).await {
+        let answered = tokio::time::timeout(within, asking.model.respond(&request, within)).await;
+        let mut response = match answered {
             Ok(Ok(response)) => redacted(response, self.run.redactor),
             Ok(Err(error)) => return Ok(Err((error, false))),
             Err(_) => {
@@ -88,9 +223,22 @@ impl Session<'_> {
                 return Ok(Err((ModelError::Unavailable { reason, retry_after: None }, true)));
             }
         };
-        let ms = u64::try_from(self.now().since(at).as_millis()).unwrap_or(u64::MAX);
-        let opening = (turn == 1).then(|| opening.clone());
-        let record = TurnRecord { turn, at, ms, forced, response, opening };
+        let without = self.without.iter();
+        let record = TurnRecord {
+            turn,
+            at,
+            ms: u64::try_from(self.now().since(at).as_millis()).unwrap_or(u64::MAX),
+            forced: asking.forced,
+            asked: request.model,
+            instead: instead.map(str::to_owned),
+            approvals,
+            without: without
+                .map(|(server, reason)| Without { server: server.clone(), reason: reason.clone() })
+                .collect(),
+            hosted: hosted::take_outputs(&mut response.items, self.run.redactor),
+            response,
+            opening: (turn == 1).then(|| asking.opening.clone()),
+        };
         self.append(ChildName::Turn(turn), "a model turn", &record).await?;
         self.tell(Progress::Answered {
             incident: self.id.clone(),
@@ -98,7 +246,7 @@ impl Session<'_> {
             calls: record.response.calls.iter().map(|c| c.name.clone()).collect(),
             input_tokens: record.response.usage.input_tokens,
             output_tokens: record.response.usage.output_tokens,
-            ms,
+            ms: record.ms,
         });
         self.stored.turns.push(record);
         Ok(Ok(()))
@@ -111,13 +259,17 @@ impl Session<'_> {
 fn redacted(mut response: TurnResponse, redactor: &Redactor) -> TurnResponse {
     for item in &mut response.items {
         let kind = item.get("type").and_then(Value::as_str).map(str::to_owned);
-        let written = match kind.as_deref() {
-            Some("function_call") => item.get_mut("arguments"),
-            Some("message") => item.get_mut("content"),
-            _ => None,
+        let written: &[&str] = match kind.as_deref() {
+            Some("function_call") => &["arguments"],
+            Some("message") => &["content"],
+            // A message of Chat Completions, which has a role and no type.
+            None => &["content", "refusal", "tool_calls"],
+            Some(_) => &[],
         };
-        if let Some(written) = written {
-            redactor.redact_json(written);
+        for key in written {
+            if let Some(written) = item.get_mut(*key) {
+                redactor.redact_json(written);
+            }
         }
     }
     for call in &mut response.calls {

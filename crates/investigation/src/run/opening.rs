@@ -9,7 +9,7 @@ use sentinel_core::redact::Redactor;
 use super::{Session, Stop};
 use crate::conversation::Planned;
 use crate::policy::Policy;
-use crate::ports::{ToolDefinition, ToolError};
+use crate::ports::{HostedServer, ToolDefinition, ToolError};
 use crate::progress::Progress;
 use crate::situation::Situation;
 use crate::tools::{LIST_TIMEOUT, offer};
@@ -23,10 +23,19 @@ impl Session<'_> {
         let playbook = self.run.playbook;
         let card = playbook.card();
         let redactor = self.run.redactor;
-        let listed = self.list().await?;
-        let mut offer = offer(card, &listed, redactor);
-        let policy = Policy::new(card, playbook.tool_rules(), situation, &card.tools, &offer.specs);
+        let hosted = self.hosted_servers();
+        let is_hosted = |server: &str| hosted.iter().any(|h| h.server == server);
+        // The card's own calls are Sentinel's, also where the model's service makes the model's.
+        let own = card.evidence.iter().map(|call| call.tool.server.as_str());
+        let direct = card.tools.iter().map(|t| t.server.as_str()).filter(|server| !is_hosted(server));
+        let mut listed = self.list(&direct.chain(own).collect()).await?;
+        let rules = playbook.tool_rules();
+        let specs = offer(card, &listed, redactor).specs;
+        let policy = Policy::new(card, rules, situation, &card.tools, &specs);
         self.gather(situation, &policy, &listed).await?;
+        listed.retain(|server, _| !is_hosted(server));
+        let mut offer = offer(card, &listed, redactor);
+        let policy = Policy::new(card, rules, situation, &card.tools, &offer.specs);
         let instructions = playbook.instructions().map_err(Stop::Fail)?;
         let task = playbook.task(situation, self.now()).unwrap_or_else(|reason| {
             offer.gaps.push(format!("The card's prompt could not be rendered for these alerts: {reason}."));
@@ -42,22 +51,34 @@ impl Session<'_> {
             task: redact(redactor, &task),
             alert: redact(redactor, &situation.shown()),
             tools: offer.specs,
+            hosted,
             gaps: offer.gaps,
             allowed: policy.offered().map(|t| (t.server.clone(), t.tool.clone())).collect(),
             evidence_calls: u32::try_from(card.evidence.len()).unwrap_or(u32::MAX).max(stored),
         })
     }
 
-    /// Asks every server of the card for its tools. One that is down is a gap.
-    async fn list(&mut self) -> Result<Listed, Stop> {
+    /// The card's servers that the model's service calls.
+    fn hosted_servers(&self) -> Vec<HostedServer> {
+        let tools = &self.run.playbook.card().tools;
+        let servers: BTreeSet<&str> = tools.iter().map(|t| t.server.as_str()).collect();
+        let hosted = servers.into_iter().filter_map(|server| {
+            let label = self.run.model?.hosts(server)?;
+            let tools = tools.iter().filter(|t| t.server == server).map(|t| t.tool.clone()).collect();
+            Some(HostedServer { server: server.to_owned(), label, tools })
+        });
+        hosted.collect()
+    }
+
+    /// Asks servers for their tools. One that is down is a gap.
+    async fn list(&mut self, servers: &BTreeSet<&str>) -> Result<Listed, Stop> {
         let card = self.run.playbook.card();
-        let servers: BTreeSet<&str> = card.tools.iter().map(|t| t.server.as_str()).collect();
         if servers.is_empty() {
             return Ok(Listed::new());
         }
         let until = self.paid(0, LIST_TIMEOUT, LIST_TIMEOUT).await?;
         let session = &*self;
-        let asked = servers.into_iter().map(|server| async move {
+        let asked = servers.iter().map(|&server| async move {
             let answer = session.list_one(server, until).await?;
             session.tell(Progress::Listed {
                 incident: session.id.clone(),
@@ -120,7 +141,10 @@ impl Session<'_> {
                     (call.arguments.clone(), Some(refusal))
                 }
             };
-            batch.push((Planned { number, turn: 0, tool: call.tool.clone(), arguments }, refusal));
+            batch.push((
+                Planned { number, turn: 0, tool: call.tool.clone(), arguments, given: None },
+                refusal,
+            ));
         }
         // They were listed a moment ago.
         self.call(batch, None).await

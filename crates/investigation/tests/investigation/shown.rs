@@ -25,9 +25,10 @@ async fn one_whole_conversation() {
     for item in &last.input {
         match item {
             Item::User { text } => writeln!(shown, "--- user\n{text}"),
-            Item::Response { items } => {
+            Item::Response { items, .. } => {
                 writeln!(shown, "--- model\n{}", serde_json::Value::from(items.clone()))
             }
+            Item::Approval(approval) => writeln!(shown, "--- {approval:?}"),
             Item::CallOutput { call_id, output } => writeln!(shown, "--- {call_id}\n{output}"),
         }
         .unwrap();

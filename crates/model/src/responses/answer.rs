@@ -3,14 +3,12 @@
 use sentinel_investigation::ports::{FunctionCall, TurnResponse, TurnUsage};
 use serde_json::Value;
 
-use super::failure::Failure;
+use crate::failure::{Failure, error_of};
 
 /// Reads a response's JSON.
 pub(crate) fn read(mut answer: Value) -> Result<TurnResponse, Failure> {
-    if let Some(error) = answer.get("error").filter(|e| !e.is_null()) {
-        let code = text_at(error, "code").or_else(|| text_at(error, "type")).unwrap_or("no code");
-        let message = text_at(error, "message").unwrap_or("no reason given");
-        return Err(Failure::Failed { code: code.to_owned(), message: message.to_owned() });
+    if let Some(failure) = error_of(&answer) {
+        return Err(failure);
     }
     let incomplete = match text_at(&answer, "status") {
         Some("completed") | None => None,

@@ -16,8 +16,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use tower::{BoxError, Service, service_fn};
 
-use super::ResponsesSettings;
-use super::failure::Failure;
+use crate::failure::Failure;
+use crate::service::ModelSettings;
 
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 16 << 20;
@@ -27,10 +27,12 @@ const MAX_MESSAGE: usize = 500;
 /// The service's address and credential. async-openai's own configuration would read the environment, and panics on
 /// a key that cannot be a header.
 #[derive(Clone)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     base: String,
     authorization: HeaderValue,
     key: SecretString,
+    /// What else must not stand in an error: the credentials of hosted servers.
+    secrets: Vec<SecretString>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -42,7 +44,11 @@ impl fmt::Debug for Endpoint {
 
 impl Endpoint {
     /// Checks that the address may be called and that the key can be sent.
-    pub(super) fn new(settings: &ResponsesSettings, http: &HttpClient) -> Result<Self, ModelError> {
+    pub(crate) fn new(
+        settings: &ModelSettings,
+        secrets: Vec<SecretString>,
+        http: &HttpClient,
+    ) -> Result<Self, ModelError> {
         let refused = |reason: String| ModelError::Refused(format!("openai.base-url: {reason}"));
         let url = Url::parse(&settings.base_url).map_err(|e| refused(e.to_string()))?;
         http.check_url(&url).map_err(|e| refused(e.to_string()))?;
@@ -51,14 +57,17 @@ impl Endpoint {
             .map_err(|_| ModelError::Refused("openai.api-key cannot be sent in a header".to_owned()))?;
         authorization.set_sensitive(true);
         let base = settings.base_url.trim_end_matches('/').to_owned();
-        Ok(Self { base, authorization, key: settings.api_key.clone() })
+        Ok(Self { base, authorization, key: settings.api_key.clone(), secrets })
     }
 
     /// `text` on one line, cut, and without the key or what looks like a part of one: the API quotes a wrong key
     /// with its middle masked.
     fn clean(&self, text: &str) -> String {
         let key = self.key.expose_secret().trim();
-        let text = if key.is_empty() { text.to_owned() } else { text.replace(key, "[key]") };
+        let mut text = if key.is_empty() { text.to_owned() } else { text.replace(key, "[key]") };
+        for secret in self.secrets.iter().map(ExposeSecret::expose_secret).filter(|s| !s.is_empty()) {
+            text = text.replace(secret, "[secret]");
+        }
         let like_a_key =
             |word: &str| word.trim_start_matches(|c: char| !c.is_alphanumeric()).starts_with("sk-");
         let words = text.split_whitespace().map(|word| if like_a_key(word) { "[key]" } else { word });
@@ -95,7 +104,7 @@ impl Config for Endpoint {
 
 /// What async-openai sends by: one exchange, checked and bounded. It hands on nothing but JSON of a 2xx, so that
 /// async-openai never logs a body (it does, at ERROR, when it cannot parse one).
-pub(super) fn service(
+pub(crate) fn service(
     http: reqwest::Client,
     endpoint: Endpoint,
 ) -> impl Service<HttpRequestFactory, Response = Response, Error = BoxError, Future: Send> + Clone + Send + Sync

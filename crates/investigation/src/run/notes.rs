@@ -1,0 +1,47 @@
+//! What a reader of the report should know of how it was made.
+
+use crate::hosted::{self, Event};
+use crate::transcript::{Opening, TurnRecord};
+
+/// The notes of a run.
+pub(super) fn of(turns: &[TurnRecord], opening: &Opening) -> Vec<String> {
+    let mut notes: Vec<String> = stretches(turns)
+        .into_iter()
+        .map(|(from, to, asked, why)| {
+            let turns =
+                if from == to { format!("Turn {from} was") } else { format!("Turns {from} to {to} were") };
+            format!("{turns} answered by the fallback model {asked}: {why}.")
+        })
+        .collect();
+    let called = |label: &str| {
+        let mut events = turns.iter().flat_map(|turn| hosted::events(&turn.response.items));
+        events.any(|event| matches!(event, Event::Called { label: of, .. } if of == label))
+    };
+    let servers: Vec<&str> =
+        opening.hosted.iter().filter(|h| called(&h.label)).map(|h| h.server.as_str()).collect();
+    if !servers.is_empty() {
+        notes.push(format!(
+            "The tools of {} were called by the model's own service: it saw their outputs before secrets were taken \
+             out of them, and a call whose answer was lost may have been made twice.",
+            servers.join(", ")
+        ));
+    }
+    notes
+}
+
+/// Turns in a row that one fallback model answered for one reason: first, last, model, reason.
+fn stretches(turns: &[TurnRecord]) -> Vec<(u32, u32, &str, &str)> {
+    let mut stretches: Vec<(u32, u32, &str, &str)> = Vec::new();
+    for turn in turns {
+        let Some(why) = &turn.instead else { continue };
+        match stretches.last_mut() {
+            Some((_, to, asked, reason))
+                if *asked == turn.asked && *reason == why && to.saturating_add(1) == turn.turn =>
+            {
+                *to = turn.turn;
+            }
+            _ => stretches.push((turn.turn, turn.turn, &turn.asked, why)),
+        }
+    }
+    stretches
+}

@@ -1,0 +1,140 @@
+//! Why one try gave no answer, and what becomes of it.
+
+use std::time::Duration;
+
+use sentinel_http::HttpError;
+use sentinel_investigation::ports::ModelError;
+use serde_json::Value;
+use thiserror::Error;
+
+/// Why one try gave no answer. Never holds the key or a URL.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    /// It did not get there, or nothing came back.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// An error status.
+    #[error("HTTP {status}: {message}")]
+    Status {
+        /// The status.
+        status: u16,
+        /// The API's `error.code`.
+        code: Option<String>,
+        /// The API's `error.message`, or the beginning of what came instead.
+        message: String,
+        /// `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// A response that says of itself that it failed (`status: failed`).
+    #[error("the response failed: {message} ({code})")]
+    Failed {
+        /// The contract's `ResponseErrorCode`.
+        code: String,
+        /// Its text.
+        message: String,
+    },
+    /// A 200 that is not a response.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It was not asked: it failed too often just before.
+    #[error("{reason}")]
+    LeftAlone {
+        /// What happened.
+        reason: String,
+        /// For how long it is not asked.
+        left: Duration,
+    },
+}
+
+/// What an answer with an error in place of a result says. Some services send it with a 200.
+pub(crate) fn error_of(answer: &Value) -> Option<Failure> {
+    let error = answer.get("error").filter(|e| !e.is_null())?;
+    let text = |key: &str| error.get(key).and_then(Value::as_str);
+    let message = error.as_str().or_else(|| text("message")).unwrap_or("no reason given").to_owned();
+    // A gateway hands on the status of what it asked.
+    if let Some(status) = error.get("code").and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok()) {
+        return Some(Failure::Status { status, code: None, message, retry_after: None });
+    }
+    let code = text("code").or_else(|| text("type")).unwrap_or("no code").to_owned();
+    Some(Failure::Failed { code, message })
+}
+
+impl Failure {
+    /// Whether the next try may do better. An answer that cannot be read was paid for, so it is not bought again
+    /// here.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Http(error) => error.is_retryable(),
+            // A rate limit passes; an exhausted quota has the same status and does not.
+            Self::Status { status, .. } => {
+                matches!(status, 408 | 409 | 429 | 500..) && !self.is_out_of_quota()
+            }
+            Self::Failed { code, .. } => matches!(code.as_str(), "server_error" | "rate_limit_exceeded"),
+            Self::Unreadable(_) => false,
+            Self::LeftAlone { .. } => true,
+        }
+    }
+
+    /// Whether the account has nothing left: no other try will do, another account or model may.
+    fn is_out_of_quota(&self) -> bool {
+        match self {
+            Self::Status { status, code, .. } => {
+                *status == 402 || code.as_deref() == Some("insufficient_quota")
+            }
+            Self::Failed { code, .. } => code == "insufficient_quota",
+            Self::Http(_) | Self::Unreadable(_) | Self::LeftAlone { .. } => false,
+        }
+    }
+
+    /// Whether it says that the service is unwell, rather than that it does not like the request or is asked too
+    /// much.
+    pub(crate) fn is_the_services(&self) -> bool {
+        match self {
+            Self::Http(error) => error.is_retryable(),
+            Self::Status { status, .. } => *status >= 500,
+            Self::Failed { code, .. } => code == "server_error",
+            Self::Unreadable(_) | Self::LeftAlone { .. } => false,
+        }
+    }
+
+    /// What the service says where it could not reach a hosted server: OpenAI answers 424 then, with the text "Error
+    /// retrieving tool list from MCP server: 'label'.", and does not ask the model.
+    pub(crate) fn hosted_server_out(&self) -> Option<&str> {
+        let (unreached, message) = match self {
+            Self::Status { status, code, message, .. } => {
+                (*status == 424 || code.as_deref() == Some("external_connector_error"), message)
+            }
+            Self::Failed { code, message } => (code == "external_connector_error", message),
+            Self::Http(_) | Self::Unreadable(_) | Self::LeftAlone { .. } => return None,
+        };
+        let about_a_list = message.starts_with("Error retrieving tool list from MCP server");
+        (unreached || about_a_list).then_some(message)
+    }
+
+    /// How long the server asks to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            Self::LeftAlone { left, .. } => Some(*left),
+            _ => None,
+        }
+    }
+
+    /// What the caller is told after `tries`.
+    pub(crate) fn into_model_error(self, tries: u32) -> ModelError {
+        if self.is_retryable() {
+            let count = if tries <= 1 { String::new() } else { format!(", {tries} times") };
+            return ModelError::Unavailable {
+                reason: format!("{self}{count}"),
+                retry_after: self.retry_after(),
+            };
+        }
+        if self.is_out_of_quota() {
+            return ModelError::OutOfQuota(self.to_string());
+        }
+        match self {
+            Self::Unreadable(reason) => ModelError::Unreadable(reason),
+            refused => ModelError::Refused(refused.to_string()),
+        }
+    }
+}
