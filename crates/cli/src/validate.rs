@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use sentinel_config::{Diagnostic, Loaded, Problems, Watcher};
+use sentinel_config::{Caller, Diagnostic, Loaded, Problems, Server, Watcher};
 use sentinel_core::card::{Card, DedupeBy, PromptSource};
 use serde::Serialize;
 
@@ -15,12 +15,18 @@ use crate::setup;
 /// The shortest rate of a schedule on AWS.
 const LEAST_ON_LAMBDA: Duration = Duration::from_mins(1);
 
+/// The model's service calls the server.
+const HOSTED: &str = "hosted";
+/// Sentinel calls it.
+const DIRECT: &str = "direct";
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Verdict<'a> {
     valid: bool,
     diagnostics: &'a [Diagnostic],
     cards: Vec<Resolved>,
+    servers: Vec<Called>,
     watchers: Vec<Polled>,
 }
 
@@ -31,6 +37,7 @@ struct Resolved {
     matches: Vec<String>,
     prompt: String,
     model: String,
+    fallback_models: Vec<String>,
     tools: Vec<String>,
     sinks: Vec<String>,
     max_iterations: u32,
@@ -54,6 +61,7 @@ impl Resolved {
                 PromptSource::BuiltIn(name) => format!("built in: {name}"),
             },
             model: card.model.clone(),
+            fallback_models: card.fallback_models.clone(),
             tools: card.tools.iter().map(ToString::to_string).collect(),
             sinks: card.sinks.iter().map(|s| s.sink.clone()).collect(),
             max_iterations: card.max_iterations,
@@ -69,6 +77,25 @@ impl Resolved {
             evidence: card.evidence.iter().map(|e| e.tool.to_string()).collect(),
             checklist: card.checklist.iter().map(|c| c.name.clone()).collect(),
         }
+    }
+}
+
+/// An MCP server, and who calls it.
+#[derive(Serialize)]
+struct Called {
+    name: String,
+    /// What `mode` comes to: `hosted` or `direct`.
+    mode: &'static str,
+    why: String,
+}
+
+impl Called {
+    fn of(server: &Server) -> Self {
+        let mode = match server.reach.caller {
+            Caller::ModelService(_) => HOSTED,
+            Caller::Sentinel => DIRECT,
+        };
+        Self { name: server.name.clone(), mode, why: server.reach.why.clone() }
     }
 }
 
@@ -125,6 +152,7 @@ fn as_json(checked: &Result<Loaded, Problems>) -> anyhow::Result<Exit> {
                 valid: true,
                 diagnostics: &loaded.warnings,
                 cards: loaded.settings.cards.iter().map(Resolved::of).collect(),
+                servers: loaded.settings.servers.iter().map(Called::of).collect(),
                 watchers: loaded.settings.watchers.iter().map(Polled::of).collect(),
             },
             Exit::Done,
@@ -134,6 +162,7 @@ fn as_json(checked: &Result<Loaded, Problems>) -> anyhow::Result<Exit> {
                 valid: false,
                 diagnostics: &problems.diagnostics,
                 cards: Vec::new(),
+                servers: Vec::new(),
                 watchers: Vec::new(),
             },
             Exit::Usage,
@@ -156,6 +185,9 @@ fn as_text(name: &str, checked: &Result<Loaded, Problems>) -> anyhow::Result<Exi
         writeln!(out, "\x1b[1m{}\x1b[0m  takes {matches}", card.name)?;
         writeln!(out, "  prompt      {}", card.prompt)?;
         writeln!(out, "  model       {}, at most {} turns", card.model, card.max_iterations)?;
+        if !card.fallback_models.is_empty() {
+            writeln!(out, "  fallback    {}", card.fallback_models.join(", then "))?;
+        }
         writeln!(out, "  tools       {}", listed(&card.tools, "none: only the evidence calls are made"))?;
         writeln!(out, "  evidence    {}", listed(&card.evidence, "none"))?;
         writeln!(out, "  checklist   {}", listed(&card.checklist, "none"))?;
@@ -166,6 +198,20 @@ fn as_text(name: &str, checked: &Result<Loaded, Problems>) -> anyhow::Result<Exi
             "  waits {} s, at least {} s between generations, {} attempts of {} s in all",
             card.wait_seconds, card.dedupe_ttl_seconds, card.attempts, card.timeout_seconds
         )?;
+    }
+    for server in loaded.settings.servers.iter().map(Called::of) {
+        writeln!(out, "\x1b[1m{}\x1b[0m  is {}: {}", server.name, server.mode, server.why)?;
+        if server.mode == HOSTED {
+            writeln!(
+                out,
+                "  calls       the model's service makes them, each with the tool policy's leave; no person is asked"
+            )?;
+            writeln!(
+                out,
+                "  outputs     the service sees them before secrets are taken out and before they are cut"
+            )?;
+            writeln!(out, "  once more   a call whose answer was lost may be made again")?;
+        }
     }
     for watcher in loaded.settings.watchers.iter().map(Polled::of) {
         let Polled { name, r#type, host, resources, poll_interval_seconds: every, .. } = &watcher;

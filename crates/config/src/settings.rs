@@ -145,7 +145,7 @@ impl Ingest {
 pub enum Api {
     /// `POST /responses`
     Responses,
-    /// `POST /chat/completions`. Not built yet.
+    /// `POST /chat/completions`. It hosts no MCP servers.
     Chat,
 }
 
@@ -172,6 +172,13 @@ pub struct OpenAi {
     pub timeout: Duration,
     /// By model.
     pub prices: BTreeMap<String, Price>,
+}
+
+impl OpenAi {
+    /// Whether the service is OpenAI itself: others are not trusted to host MCP servers unless the file says so.
+    pub fn is_openai(&self) -> bool {
+        self.base_url.host_str().is_some_and(|host| host == "openai.com" || host.ends_with(".openai.com"))
+    }
 }
 
 /// What a model costs, in USD per million tokens.
@@ -211,18 +218,47 @@ pub struct Budget {
     pub generations_per_hour: Option<u32>,
 }
 
-/// How an MCP server is reached.
+/// `mode`: how an MCP server is to be reached. What it comes to is [`Reach`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// OpenAI calls it. Not built yet.
+    /// The model's service calls it.
     Hosted,
     /// Sentinel calls it.
     Direct,
-    /// As fits; for now, directly.
+    /// As fits: hosted where OpenAI can reach it, else direct.
     Auto,
 }
 
-/// Whether a hosted call asks back. Sentinel's own tool policy answers in any case.
+/// Who makes the model's calls to an MCP server, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reach {
+    /// Who.
+    pub caller: Caller,
+    /// Why, for `validate`.
+    pub why: String,
+}
+
+/// Who makes the model's calls to an MCP server. A card's own evidence calls are always Sentinel's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Caller {
+    /// The model's service, each time with the leave of Sentinel's tool policy.
+    ModelService(HostedAt),
+    /// Sentinel.
+    Sentinel,
+}
+
+/// Where the model's service finds a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostedAt {
+    /// At its `server-url`.
+    Url,
+    /// Behind its `connector-id`.
+    Connector,
+    /// Behind its `tunnel-id`.
+    Tunnel,
+}
+
+/// Whether a person is to be asked before a call. None is: Sentinel's own tool policy answers in any case.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RequireApproval {
     /// For every tool.
@@ -231,14 +267,14 @@ pub enum RequireApproval {
     Never,
     /// By tool.
     PerTool {
-        /// These ask.
+        /// For these.
         always: Vec<String>,
-        /// These do not.
+        /// For none of these.
         never: Vec<String>,
     },
 }
 
-/// An MCP server. One without a `url` cannot be called yet (connector, tunnel, command).
+/// An MCP server.
 #[derive(Clone)]
 pub struct Server {
     /// How cards name it: `name.tool`.
@@ -253,20 +289,30 @@ pub struct Server {
     pub tunnel_id: Option<String>,
     /// A program that speaks MCP on its standard input and output, with its arguments; empty: none.
     pub command: Vec<String>,
-    /// How it is reached.
+    /// How it is to be reached, as written.
     pub mode: Mode,
+    /// What that comes to.
+    pub reach: Reach,
     /// What `name` or `name.*` in a card's `tools` means.
     pub default_allowed_tools: Vec<String>,
     /// Sent with each request.
     pub headers: Vec<(String, SecretString)>,
     /// The access token as written: a value without a scheme is a bearer token.
     pub authorization: Option<SecretString>,
-    /// Whether a hosted call asks back.
+    /// Whether a person is to be asked.
     pub require_approval: RequireApproval,
     /// The longest one call may take.
     pub timeout: Duration,
     /// For the model.
     pub description: Option<String>,
+}
+
+impl Server {
+    /// Whether nobody but the model's service can call it.
+    pub const fn is_hosted_only(&self) -> bool {
+        let hosted = self.connector_id.is_some() || self.tunnel_id.is_some();
+        hosted && self.url.is_none() && self.command.is_empty()
+    }
 }
 
 /// Without the address's query, which may hold a key.

@@ -54,9 +54,9 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     let loaded = loaded(&Source::read(&path, Path::new(".")).unwrap());
     insta::assert_snapshot!(warnings(&loaded), @r#"
     46 budget: accepted, not built yet: spending limits
-    60 incident-cards[0].fallback-models: accepted, not built yet: fallback models
+    60 incident-cards[0].fallback-models: the model `gpt-4.1` has no price, so its cost will read "unknown"
     69 incident-cards[0].budget: accepted, not built yet: spending limits
-    95 mcp-servers[2].connector-id: accepted, not built yet: connectors and tunnels, which only OpenAI can call
+    90 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
     104 sinks[1].type: accepted, not built yet: sinks of type slack
     105 sinks[2].type: accepted, not built yet: sinks of type webhook
     108 watchers[0].endpoint: plain http is refused unless the host is listed
@@ -260,6 +260,43 @@ fn the_redactor_gets_secrets_and_not_ordinary_words() {
         assert!(secrets.iter().any(|s| s == secret), "{secret}");
     }
     assert!(!secrets.iter().any(|s| s == "readonly"));
+}
+
+/// Who calls each server, and why.
+fn reach(loaded: &Loaded) -> String {
+    let line = |s: &sentinel_config::Server| format!("{}: {:?}, {}", s.name, s.reach.caller, s.reach.why);
+    loaded.settings.servers.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+const SERVERS: &str = "mcp-servers:\n\
+    - {name: public, server-url: 'https://mcp.example.com/mcp'}\n\
+    - {name: inner, server-url: 'https://mcp.tools.svc/mcp'}\n\
+    - {name: plain, server-url: 'http://mcp.example.com/mcp'}\n\
+    - {name: kept, server-url: 'https://mcp.example.com/mcp', mode: direct}\n\
+    - {name: tunneled, server-url: 'https://10.0.0.1/mcp', tunnel-id: tunnel_0123456789abcdef0123456789abcdef}\n\
+    - {name: program, command: [npx, server]}\n";
+
+#[test]
+fn who_calls_a_server_follows_from_its_mode_its_address_and_the_model() {
+    let drive = "- {name: drive, connector-id: connector_googledrive, authorization: t}\n";
+    insta::assert_snapshot!(reach(&inline(&format!("{SERVERS}{drive}"))), @r"
+    public: ModelService(Url), its address is public and the model is OpenAI's
+    inner: Sentinel, `mcp.tools.svc` is a private address, which OpenAI cannot reach
+    plain: Sentinel, `mcp.example.com` is plain http, and OpenAI calls https only
+    kept: Sentinel, `mode: direct`
+    tunneled: ModelService(Tunnel), it has a tunnel to the model's service
+    program: Sentinel, a program on this machine cannot be hosted
+    drive: ModelService(Connector), only the model's service can call a connector
+    ");
+    let chat = reach(&inline(&format!("openai: {{api: chat}}\n{SERVERS}")));
+    assert!(!chat.contains("ModelService"), "{chat}");
+    assert!(chat.starts_with("public: Sentinel, Chat Completions hosts no MCP servers"), "{chat}");
+
+    let other = "openai: {base-url: 'https://llm.example/v1'}\n";
+    let hosted = "- {name: hosted, server-url: 'https://mcp.example.com/mcp', mode: hosted}\n";
+    let told = reach(&inline(&format!("{other}{SERVERS}{hosted}")));
+    assert!(told.starts_with("public: Sentinel, the model is not OpenAI's"), "{told}");
+    assert!(told.ends_with("hosted: ModelService(Url), `mode: hosted`"), "{told}");
 }
 
 #[test]

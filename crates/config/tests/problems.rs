@@ -241,10 +241,10 @@ fn what_will_not_work_as_hoped_is_warned_about() {
         "mcp-servers:\n\
          - {name: plain, server-url: 'http://10.0.0.7/mcp'}\n\
          - {name: local, server-url: 'http://localhost:1/mcp'}\n\
-         - {name: hosted, server-url: 'https://h.example/mcp', mode: hosted}\n\
+         - {name: hosted, server-url: 'https://h.example/mcp', mode: hosted, require-approval: always}\n\
          - {name: program, command: [npx, server]}\n\
          network: {allow-insecure-hosts: [LOCALHOST], allow-private-hosts: [localhost]}\n\
-         openai: {api: chat, model: unpriced, service-tier: odd}\n\
+         openai: {model: unpriced, service-tier: odd}\n\
          ingest: {allow-anonymous: true, bearer: [a]}\n\
          resources: [{name: kube-pod}]\n\
          incident-cards:\n\
@@ -253,17 +253,46 @@ fn what_will_not_work_as_hoped_is_warned_about() {
     insta::assert_snapshot!(told, @r#"
     config.yaml:2:29: warning: mcp-servers[0].server-url: plain http is refused unless the host is listed; use https, or add `10.0.0.7` to `network.allow-insecure-hosts`
     config.yaml:2:29: warning: mcp-servers[0].server-url: a private address is refused unless the host is listed; add `10.0.0.7` to `network.allow-private-hosts`
-    config.yaml:4:61: warning: mcp-servers[2].mode: accepted, not built yet: hosted mode; until then Sentinel calls the server itself
+    config.yaml:4:87: warning: mcp-servers[2].require-approval: asks for a person's approval, and no person is asked; the tool policy answers each call: the card's `tools`, then its `policy`
     config.yaml:5:28: warning: mcp-servers[3].command: accepted, not built yet: servers that are programs (stdio); its tools cannot be called until then
-    config.yaml:7:15: warning: openai.api: accepted, not built yet: the Chat Completions interface; write `responses`, or leave the key out
-    config.yaml:7:52: warning: openai.service-tier: is none of the words that OpenAI knows; it is sent as it is; usual: auto, default, flex, scale, priority, fast, ultrafast
+    config.yaml:7:41: warning: openai.service-tier: is none of the words that OpenAI knows; it is sent as it is; usual: auto, default, flex, scale, priority, fast, ultrafast
     config.yaml:8:27: warning: ingest.allow-anonymous: lets everybody in, so that the credentials beside it mean nothing; keep one of the two
     config.yaml:11:3: warning: incident-cards[0]: the model `unpriced` has no price, so its cost will read "unknown"; add it to `openai.prices`
     config.yaml:11:23: warning: incident-cards[0].resource: no resource is named `kube-pad`; it means the alert of that name; did you mean `kube-pod`?
     config.yaml:11:55: warning: incident-cards[0].tools[0]: allows nothing: the server `plain` has no default-allowed-tools, and what is not named is denied; list the tools there, or name them here as `server.tool`
     config.yaml:11:85: warning: incident-cards[0].sinks[1]: names `log` a second time; each is told once
-    config.yaml:11:108: warning: incident-cards[0].fallback-models: accepted, not built yet: fallback models; while the model is out, the investigation waits
+    config.yaml:11:108: warning: incident-cards[0].fallback-models: the model `m` has no price, so its cost will read "unknown"; add it to `openai.prices`
     "#);
+}
+
+#[test]
+fn a_server_that_nobody_can_call_as_it_is_written_stops() {
+    let told = problems(
+        "mcp-servers:\n\
+         - {name: inner, server-url: 'https://localhost/mcp', mode: hosted}\n\
+         - {name: drive, connector-id: connector_googledrive, mode: direct}\n\
+         - {name: tokens, server-url: 'https://h.example/mcp', mode: hosted, oauth: {client-id: a}}\n\
+         - {name: tunnel, tunnel-id: tunnel_1}\n\
+         - {name: 7up, server-url: 'https://h.example/mcp', mode: hosted}\n\
+         - {name: one, server-url: 'https://h.example/mcp'}\n\
+         - {name: two, server-url: 'https://h.example/mcp', server-label: one}\n\
+         - {name: docs, connector-id: connector_dropbox}\n\
+         incident-cards:\n\
+         - {name: c, resource: X, prompt: look, tools: [docs.fetch], evidence: [{tool: docs.fetch}]}\n",
+    );
+    let errors = told.diagnostics.iter().filter(|d| d.severity == Severity::Error);
+    insta::assert_snapshot!(errors.map(ToString::to_string).collect::<Vec<_>>().join("\n"), @r"
+    config.yaml:2:60: error: mcp-servers[0].mode: cannot be hosted: `localhost` is a private address, which OpenAI cannot reach; write `mode: direct`, or give it a `tunnel-id`
+    config.yaml:3:60: error: mcp-servers[1].mode: a connector or a tunnel cannot be called directly; write `mode: hosted`, or a `server-url`
+    config.yaml:4:61: error: mcp-servers[2].mode: cannot be hosted: its OAuth tokens are fetched by Sentinel; write `mode: direct`, or an `authorization`
+    config.yaml:5:29: error: mcp-servers[3].tunnel-id: is not a tunnel's id; write it as OpenAI shows it: `tunnel_` and 32 letters and digits
+    config.yaml:6:10: error: mcp-servers[4].name: OpenAI takes no label such as `7up`; give it a `server-label` that begins with a letter and holds letters, digits, `-` and `_` only
+    config.yaml:8:66: error: mcp-servers[6].server-label: a second hosted server has the label `one`; the first is in line 7; give each its own `server-label`
+    config.yaml:11:79: error: incident-cards[0].evidence[0].tool: the card's own calls are made by Sentinel, which cannot call a connector or a tunnel; give the server a `server-url` too, or let the model call it
+    ");
+    let chat = problems("openai: {api: chat}\nmcp-servers: [{name: d, connector-id: connector_dropbox}]")
+        .to_string();
+    assert!(chat.contains("cannot be reached: Chat Completions hosts no MCP servers"), "{chat}");
 }
 
 #[test]

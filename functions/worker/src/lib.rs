@@ -251,7 +251,7 @@ impl Worker {
             model,
             tools: self.tools.as_ref(),
             redactor: &self.redactor,
-            price: self.prices.get(&playbook.card().model).copied(),
+            prices: &self.prices,
             deadline,
             model_timeout: self.model_timeout,
             no_model_reason,

@@ -1,7 +1,7 @@
 //! What is measured while a job is handled. The investigation itself knows nothing of it: it tells its progress, and
 //! the report says what it took.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use sentinel_core::UnixMs;
@@ -59,7 +59,7 @@ pub(crate) async fn measured(
     if !worker.metrics.is_on() {
         return investigate(run).await;
     }
-    let mut heard = Heard { price: run.price, ..Heard::default() };
+    let mut heard = Heard::new(run.prices);
     let events = events();
     let mut progress = events.subscribe();
     // The sender is dropped with the run, and that ends the listening.
@@ -87,9 +87,12 @@ pub(crate) async fn measured(
     outcome
 }
 
-#[derive(Default)]
-struct Heard {
+struct Heard<'a> {
+    prices: &'a BTreeMap<String, Price>,
+    /// What the model costs that was asked last.
     price: Option<Price>,
+    /// What the turns cost, the model's cache left aside; `None`: one of the models has no price.
+    usd: Option<f64>,
     metrics: Vec<Metric>,
     /// Calls that left: a refused one ends too, and took no time.
     left: HashSet<String>,
@@ -98,7 +101,21 @@ struct Heard {
     output_tokens: u64,
 }
 
-impl Heard {
+impl<'a> Heard<'a> {
+    fn new(prices: &'a BTreeMap<String, Price>) -> Self {
+        Self {
+            prices,
+            price: None,
+            usd: Some(0.0),
+            metrics: Vec::new(),
+            left: HashSet::new(),
+            turns: 0,
+            input_tokens: 0,
+            output_tokens: 0,
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a turn has far fewer than 2^52 tokens")]
     fn listen(&mut self, step: &Progress, since_claim: Duration) {
         match step {
             Progress::Started { .. } => self.metrics.push(Metric::ClaimToStart(since_claim)),
@@ -115,8 +132,14 @@ impl Heard {
                     took: Duration::from_millis(*ms),
                 });
             }
+            Progress::Asking { model, .. } => self.price = self.prices.get(model).copied(),
             Progress::Answered { input_tokens, output_tokens, .. } => {
                 self.turns += 1;
+                self.usd = self.usd.zip(self.price).map(|(sum, price)| {
+                    let millionths =
+                        *input_tokens as f64 * price.input + *output_tokens as f64 * price.output;
+                    sum + millionths / 1_000_000.0
+                });
                 self.input_tokens = self.input_tokens.saturating_add(*input_tokens);
                 self.output_tokens = self.output_tokens.saturating_add(*output_tokens);
             }
@@ -124,19 +147,13 @@ impl Heard {
         }
     }
 
-    /// Without a report nobody else says what was paid for: what was heard in this attempt counts, the model's cache
-    /// left aside.
-    #[expect(clippy::cast_precision_loss, reason = "a run has far fewer than 2^52 tokens")]
+    /// Without a report nobody else says what was paid for: what was heard in this attempt counts.
     fn failed(&mut self) {
         if self.turns == 0 {
             return;
         }
         self.metrics.push(Metric::Turns(self.turns));
         self.metrics.push(Metric::Tokens(self.input_tokens.saturating_add(self.output_tokens)));
-        if let Some(price) = self.price {
-            let millionths =
-                self.input_tokens as f64 * price.input + self.output_tokens as f64 * price.output;
-            self.metrics.push(Metric::Usd(millionths / 1_000_000.0));
-        }
+        self.metrics.extend(self.usd.map(Metric::Usd));
     }
 }

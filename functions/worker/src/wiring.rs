@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use sentinel_config::{Diagnostic, Level, Loaded, Problems, Settings, SinkKind};
+use sentinel_config::{
+    Api, Caller, Diagnostic, HostedAt, Level, Loaded, Problems, Server, Settings, SinkKind,
+};
 use sentinel_core::card::Subscription;
 use sentinel_core::ports::{Ports, Sink};
 use sentinel_core::redact::Redactor;
@@ -13,7 +15,7 @@ use sentinel_http::{AddressPolicy, HttpClient};
 use sentinel_investigation::ports::{Model, ModelError, ToolBox};
 use sentinel_investigation::{EventSender, Part, Playbook, Price};
 use sentinel_mcp::{ServerSpec, Servers};
-use sentinel_model::{Responses, ResponsesSettings};
+use sentinel_model::{Chat, HostedPlace, HostedSpec, ModelSettings, Responses};
 use sentinel_sinks::LogSink;
 use sentinel_telemetry::Metrics;
 use thiserror::Error;
@@ -123,7 +125,7 @@ fn mind(settings: &Settings, http: &Arc<HttpClient>) -> Result<Mind, ModelError>
     let Some(api_key) = &openai.api_key else {
         return Ok(Mind::None { reason: "no model key is configured (`openai.api-key`)".to_owned() });
     };
-    let settings = ResponsesSettings {
+    let model = ModelSettings {
         base_url: openai.base_url.to_string(),
         api_key: api_key.clone(),
         temperature: Some(openai.temperature),
@@ -133,8 +135,39 @@ fn mind(settings: &Settings, http: &Arc<HttpClient>) -> Result<Mind, ModelError>
         timeout: openai.timeout,
         attempts: MODEL_ATTEMPTS,
         backoff: MODEL_BACKOFF,
+        random,
     };
-    Ok(Mind::Model(Arc::new(Responses::new(settings, Arc::clone(http))?)))
+    let http = Arc::clone(http);
+    Ok(Mind::Model(match openai.api {
+        Api::Responses => {
+            let hosted = settings.servers.iter().filter_map(hosted);
+            Arc::new(Responses::new(model, hosted.collect(), http)?)
+        }
+        Api::Chat => Arc::new(Chat::new(model, http)?),
+    }))
+}
+
+/// A server that the model's service calls.
+fn hosted(server: &Server) -> Option<HostedSpec> {
+    let Caller::ModelService(at) = server.reach.caller else { return None };
+    let place = match at {
+        HostedAt::Url => HostedPlace::Url(server.url.as_ref()?.to_string()),
+        HostedAt::Connector => HostedPlace::Connector(server.connector_id.clone()?),
+        HostedAt::Tunnel => HostedPlace::Tunnel(server.tunnel_id.clone()?),
+    };
+    Some(HostedSpec {
+        name: server.name.clone(),
+        label: server.label.clone(),
+        place,
+        authorization: server.authorization.clone(),
+        headers: server.headers.clone(),
+        description: server.description.clone(),
+    })
+}
+
+/// Chance for the waits between tries; without any they are as short as they may be.
+fn random() -> u32 {
+    getrandom::u32().unwrap_or_default()
 }
 
 /// The client that all requests go through, with the network's exceptions.

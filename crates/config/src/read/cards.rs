@@ -72,11 +72,13 @@ pub(super) fn cards(
             r.required_text(&s, "name", "give it a name; the name becomes part of each incident's identity");
         let name = name.filter(|name| unique(r, &mut names, &s, name, "card"));
         let Some((card, places)) = card(r, &field, &s, name, context) else { continue };
-        if !context.openai.prices.contains_key(&card.model) && unpriced.insert(card.model.clone()) {
-            let place = s.get("model").map_or_else(|| r.place(&field), |f| r.place(&f));
-            let message =
-                format!("the model `{}` has no price, so its cost will read \"unknown\"", card.model);
-            r.diagnostics.push(place.warning(message, "add it to `openai.prices`"));
+        let fallbacks = card.fallback_models.iter().map(|model| (model, "fallback-models"));
+        for (model, key) in [(&card.model, "model")].into_iter().chain(fallbacks) {
+            if !context.openai.prices.contains_key(model) && unpriced.insert(model.clone()) {
+                let place = s.get(key).map_or_else(|| r.place(&field), |f| r.place(&f));
+                let message = format!("the model `{model}` has no price, so its cost will read \"unknown\"");
+                r.diagnostics.push(place.warning(message, "add it to `openai.prices`"));
+            }
         }
         all.0.push(card);
         all.1.push(places);
@@ -111,9 +113,6 @@ fn card(
     }
     let (checklist, rules) = checklist(r, s);
     let fallback_models = r.texts(s, "fallback-models");
-    if let Some(f) = s.get("fallback-models").filter(|_| !fallback_models.is_empty()) {
-        r.unbuilt(&f, "fallback models", "while the model is out, the investigation waits");
-    }
     let ignore_labels = match s.get("ignore-labels") {
         Some(_) => r.texts(s, "ignore-labels").into_iter().collect(),
         None => IGNORED.iter().map(|l| (*l).to_owned()).collect(),
@@ -364,6 +363,16 @@ fn evidence(
                 &f,
                 format!("the card does not allow {}", shown(&f, &tool.to_string())),
                 "add it to the card's `tools`",
+            );
+        }
+        let server = servers.iter().find(|server| server.name == tool.server);
+        if let Some(f) = call.get("tool")
+            && server.is_some_and(Server::is_hosted_only)
+        {
+            r.error(
+                &f,
+                "the card's own calls are made by Sentinel, which cannot call a connector or a tunnel",
+                "give the server a `server-url` too, or let the model call it",
             );
         }
         places.push(arguments_field.map_or_else(|| r.place(&field), |f| r.place(&f)));

@@ -142,13 +142,7 @@ pub(super) fn header_name(r: &mut Reader<'_>, field: &Field<'_>, name: &str) -> 
 
 pub(super) fn openai(r: &mut Reader<'_>, field: Option<Field<'_>>, network: &Network) -> OpenAi {
     let s = section(r, field, "openai", OPENAI);
-    let api = s.get("api").and_then(|f| {
-        let api = r.choice(&f, &[("responses", Api::Responses), ("chat", Api::Chat)])?;
-        if api == Api::Chat {
-            r.unbuilt(&f, "the Chat Completions interface", "write `responses`, or leave the key out");
-        }
-        Some(api)
-    });
+    let api = s.get("api").and_then(|f| r.choice(&f, &[("responses", Api::Responses), ("chat", Api::Chat)]));
     let api_key = match s.get("api-key") {
         Some(f) => r.secret_or_unset(&f),
         // The default is "${OPENAI_API_KEY}", as in the example.
@@ -292,16 +286,20 @@ pub(super) fn warn_refused(r: &mut Reader<'_>, field: &Field<'_>, url: &Url, net
         let help = format!("use https, or add `{host}` to `network.allow-insecure-hosts`");
         r.warn(field, "plain http is refused unless the host is listed", help);
     }
-    let private = match url.host() {
+    if is_private(url) && !listed(&network.allow_private_hosts) {
+        let help = format!("add `{host}` to `network.allow-private-hosts`");
+        r.warn(field, "a private address is refused unless the host is listed", help);
+    }
+}
+
+/// Whether an address is surely no public one, as far as its text says.
+pub(super) fn is_private(url: &Url) -> bool {
+    match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(url::Host::Ipv4(ip)) => {
             ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified()
         }
         Some(url::Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unspecified(),
         None => false,
-    };
-    if private && !listed(&network.allow_private_hosts) {
-        let help = format!("add `{host}` to `network.allow-private-hosts`");
-        r.warn(field, "a private address is refused unless the host is listed", help);
     }
 }

@@ -2,6 +2,7 @@
 
 mod cards;
 mod general;
+mod hosting;
 mod lock;
 mod policy;
 mod reach;
@@ -77,7 +78,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
     let budget = part("budget").map(|f| general::budget(r, &f));
     let lock = part("tools").and_then(|f| lock::lock(r, &f));
     let resources = resources::resources(r, &top);
-    let servers = servers::servers(r, &top, &network);
+    let servers = servers::servers(r, &top, &openai, &network);
     let sinks = sinks::sinks(r, &top);
     let watchers = sinks::watchers(r, &top, &resources, &network);
     let context = cards::Context {

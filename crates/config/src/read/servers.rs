@@ -6,9 +6,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::general::{header_name, warn_refused};
+use super::hosting::{Written, check_ids, check_label};
 use super::unique;
 use crate::reader::{Field, Keys, Reader, Section, shown};
-use crate::settings::{Mode, Network, RequireApproval, Server};
+use crate::settings::{Caller, Mode, Network, OpenAi, Reach, RequireApproval, Server};
 use crate::tree::Value;
 
 const SERVER: Keys = &[
@@ -31,21 +32,29 @@ const SERVER: Keys = &[
 ];
 const OAUTH: Keys = &[("client-id", &[]), ("client-secret", &[]), ("token-url", &[]), ("scopes", &[])];
 
-pub(super) fn servers(r: &mut Reader<'_>, top: &Section<'_>, network: &Network) -> Vec<Server> {
-    let (mut all, mut names) = (vec![], BTreeMap::new());
+pub(super) fn servers(
+    r: &mut Reader<'_>,
+    top: &Section<'_>,
+    openai: &OpenAi,
+    network: &Network,
+) -> Vec<Server> {
+    let (mut all, mut names, mut labels) = (vec![], BTreeMap::new(), BTreeMap::new());
     for field in r.items(top, "mcp-servers") {
         let s = r.section(&field, SERVER);
-        let server = server(r, &s, network);
+        let server = server(r, &s, openai, network);
         if let Some(server) = server
             && unique(r, &mut names, &s, &server.name, "server")
         {
+            if matches!(server.reach.caller, Caller::ModelService(_)) {
+                check_label(r, &s, &server.label, &mut labels);
+            }
             all.push(server);
         }
     }
     all
 }
 
-fn server(r: &mut Reader<'_>, s: &Section<'_>, network: &Network) -> Option<Server> {
+fn server(r: &mut Reader<'_>, s: &Section<'_>, openai: &OpenAi, network: &Network) -> Option<Server> {
     let name = r.required_text(s, "name", "name it as the cards' tools do: `name.tool`");
     let name = name.filter(|n| {
         let good = n.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
@@ -66,7 +75,6 @@ fn server(r: &mut Reader<'_>, s: &Section<'_>, network: &Network) -> Option<Serv
     let connector_id = r.optional_text(s, "connector-id");
     let tunnel_id = r.optional_text(s, "tunnel-id");
     let command = r.texts(s, "command");
-    let hosted_only = s.get("connector-id").or_else(|| s.get("tunnel-id"));
     let mode = s.get("mode").and_then(|f| {
         r.choice(&f, &[("auto", Mode::Auto), ("direct", Mode::Direct), ("hosted", Mode::Hosted)])
     });
@@ -76,31 +84,17 @@ fn server(r: &mut Reader<'_>, s: &Section<'_>, network: &Network) -> Option<Serv
     {
         r.missing(s, "command", "write the program and its arguments, such as [npx, some-mcp-server]");
     }
-    match (&url, &hosted_only, s.get("command")) {
-        (Some(_), ..) => {
-            if let Some(f) = s.get("mode").filter(|_| mode == Some(Mode::Hosted)) {
-                r.unbuilt(&f, "hosted mode", "until then Sentinel calls the server itself");
-            }
-        }
-        (None, Some(f), _) => {
-            if mode == Some(Mode::Direct) {
-                r.error(f, "cannot be called directly", "write `mode: hosted`, or a `server-url`");
-            }
-            r.unbuilt(
-                f,
-                "connectors and tunnels, which only OpenAI can call",
-                "its tools cannot be called until then",
-            );
-        }
-        (None, None, Some(f)) => {
-            r.unbuilt(&f, "servers that are programs (stdio)", "its tools cannot be called until then");
-        }
-        (None, None, None) => r.missing(
-            s,
-            "server-url",
-            "give the server a `server-url`, or a `connector-id`, a `tunnel-id` or a `command`",
-        ),
-    }
+    check_ids(r, s, connector_id.as_deref(), tunnel_id.as_deref());
+    let written = Written {
+        url: url.as_ref().and_then(Option::as_ref),
+        connector: connector_id.as_deref(),
+        tunnel: tunnel_id.as_deref(),
+        has_command: s.get("command").is_some(),
+        has_oauth: s.get("oauth").is_some(),
+        mode: mode.unwrap_or(Mode::Auto),
+    };
+    // A URL that cannot be read has been told.
+    let reach = if matches!(url, Some(None)) { None } else { reach(r, s, &written, openai, network) };
     if let Some(f) = s.get("enforce-read-only")
         && !r.flag(s, "enforce-read-only", true)
     {
@@ -117,6 +111,15 @@ fn server(r: &mut Reader<'_>, s: &Section<'_>, network: &Network) -> Option<Serv
     let headers = s.get("headers").map(|f| headers(r, &f)).unwrap_or_default();
     let require_approval =
         s.get("require-approval").and_then(|f| approval(r, &f)).unwrap_or(RequireApproval::Always);
+    if let Some(f) = s.get("require-approval")
+        && asks(&require_approval)
+    {
+        r.warn(
+            &f,
+            "asks for a person's approval, and no person is asked",
+            "the tool policy answers each call: the card's `tools`, then its `policy`",
+        );
+    }
     let authorization = r.optional_secret(s, "authorization");
     let (label, description) = (r.optional_text(s, "server-label"), r.optional_text(s, "description"));
     let timeout = r.duration_or(s, "timeout", Duration::from_secs(30));
@@ -129,6 +132,8 @@ fn server(r: &mut Reader<'_>, s: &Section<'_>, network: &Network) -> Option<Serv
         tunnel_id,
         command,
         mode: mode.unwrap_or(Mode::Auto),
+        // What has no way is an error, so that no settings come of it.
+        reach: reach.unwrap_or(Reach { caller: Caller::Sentinel, why: String::new() }),
         default_allowed_tools,
         headers,
         authorization,
@@ -136,6 +141,29 @@ fn server(r: &mut Reader<'_>, s: &Section<'_>, network: &Network) -> Option<Serv
         timeout,
         description,
     })
+}
+
+/// Who calls the server; nobody is told as an error.
+fn reach(
+    r: &mut Reader<'_>,
+    s: &Section<'_>,
+    written: &Written<'_>,
+    openai: &OpenAi,
+    network: &Network,
+) -> Option<Reach> {
+    let ways = ["connector-id", "tunnel-id", "server-url", "command"];
+    let Some(way) = ways.into_iter().find_map(|key| s.get(key)) else {
+        let help = "give the server a `server-url`, or a `connector-id`, a `tunnel-id` or a `command`";
+        r.missing(s, "server-url", help);
+        return None;
+    };
+    if written.is_a_program()
+        && let Some(f) = s.get("command")
+    {
+        r.unbuilt(&f, "servers that are programs (stdio)", "its tools cannot be called until then");
+    }
+    let place = s.get("mode").unwrap_or(way);
+    written.reach(openai, network).map_err(|(message, help)| r.error(&place, message, help)).ok()
 }
 
 fn tool_names(r: &mut Reader<'_>, s: &Section<'_>) -> Vec<String> {
@@ -197,6 +225,15 @@ fn approval(r: &mut Reader<'_>, field: &Field<'_>) -> Option<RequireApproval> {
     };
     let (always, never) = (names("always"), names("never"));
     Some(RequireApproval::PerTool { always, never })
+}
+
+/// Whether a person is to be asked before any call.
+fn asks(approval: &RequireApproval) -> bool {
+    match approval {
+        RequireApproval::Always => true,
+        RequireApproval::Never => false,
+        RequireApproval::PerTool { always, .. } => !always.is_empty(),
+    }
 }
 
 /// Read for its problems and its secret; what it protects is not built.
