@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use sentinel_http::HttpClient;
 use sentinel_investigation::ports::{Model, ModelError, TurnRequest, TurnResponse};
 
@@ -44,6 +44,18 @@ pub struct HostedSpec {
     pub description: Option<String>,
 }
 
+impl HostedSpec {
+    /// What must not stand in an error: the values, and a token without its scheme, as the service is sent it.
+    fn secrets(&self) -> Vec<SecretString> {
+        let token = |value: &SecretString| {
+            let (_, token) = value.expose_secret().trim().split_once(' ')?;
+            Some(SecretString::from(token.trim()))
+        };
+        let values = self.authorization.iter().chain(self.headers.iter().map(|(_, value)| value));
+        values.flat_map(|value| token(value).into_iter().chain([value.clone()])).collect()
+    }
+}
+
 /// Without the address, whose query may hold a key.
 impl fmt::Debug for HostedSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,9 +81,7 @@ impl Responses {
         hosted: Vec<HostedSpec>,
         http: Arc<HttpClient>,
     ) -> Result<Self, ModelError> {
-        let headers = |spec: &HostedSpec| spec.headers.iter().map(|(_, v)| v.clone()).collect::<Vec<_>>();
-        let secrets =
-            hosted.iter().flat_map(|spec| spec.authorization.clone().into_iter().chain(headers(spec)));
+        let secrets = hosted.iter().flat_map(HostedSpec::secrets);
         let service = Service::new(settings, secrets.collect(), http)?;
         let hosted = hosted.into_iter().map(|spec| (spec.name.clone(), spec)).collect();
         Ok(Self { service, hosted })

@@ -41,6 +41,45 @@ pub fn function_call_item(name: &str, arguments: &str, call_id: &str) -> Value {
     })
 }
 
+/// An output item by which a hosted server `label` shows its tools, each `(name, annotations)`; all take any object.
+pub fn mcp_list_item(label: &str, tools: &[(&str, Value)]) -> Value {
+    let tool = |(name, annotations): &(&str, Value)| {
+        json!({
+            "name": name, "description": format!("{name} of {label}"), "input_schema": {"type": "object"},
+            "annotations": annotations,
+        })
+    };
+    let tools: Vec<Value> = tools.iter().map(tool).collect();
+    json!({"type": "mcp_list_tools", "id": format!("mcpl_{label}"), "server_label": label, "tools": tools})
+}
+
+/// An output item by which a call of a hosted tool asks to be made.
+pub fn mcp_approval_request_item(label: &str, tool: &str, arguments: &Value, id: &str) -> Value {
+    json!({
+        "type": "mcp_approval_request", "id": id, "server_label": label, "name": tool,
+        "arguments": arguments.to_string(),
+    })
+}
+
+/// An output item that tells of a call which was made after the request `approved` was; `Err` is its error's JSON.
+pub fn mcp_call_item(
+    label: &str,
+    tool: &str,
+    arguments: &Value,
+    approved: &str,
+    gave: Result<&str, Value>,
+) -> Value {
+    let (output, error, status) = match gave {
+        Ok(output) => (json!(output), Value::Null, "completed"),
+        Err(error) => (Value::Null, error, "failed"),
+    };
+    json!({
+        "type": "mcp_call", "id": format!("mcp_{approved}"), "server_label": label, "name": tool,
+        "arguments": arguments.to_string(), "approval_request_id": approved, "output": output, "error": error,
+        "status": status,
+    })
+}
+
 /// A `Response` with these output items; none is an empty answer. Its usage is 100 tokens in, none of them cached,
 /// and 10 out: see [`with_usage`].
 #[expect(clippy::needless_pass_by_value, reason = "a list written in place reads better without a borrow")]
@@ -82,7 +121,7 @@ pub fn error_body(kind: &str, message: &str) -> String {
 
 /// A `CreateChatCompletionResponse` that says `text`.
 pub fn chat_message(text: &str) -> Value {
-    chat(&json!({"role": "assistant", "content": text, "refusal": null}), "stop")
+    chat_answer(&json!({"role": "assistant", "content": text, "refusal": null}), "stop")
 }
 
 /// A `CreateChatCompletionResponse` that calls functions, each `(name, arguments, call id)`.
@@ -93,10 +132,14 @@ pub fn chat_function_calls(calls: &[(&str, Value, &str)]) -> Value {
             json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments.to_string()}})
         })
         .collect();
-    chat(&json!({"role": "assistant", "content": null, "refusal": null, "tool_calls": calls}), "tool_calls")
+    chat_answer(
+        &json!({"role": "assistant", "content": null, "refusal": null, "tool_calls": calls}),
+        "tool_calls",
+    )
 }
 
-fn chat(message: &Value, finish_reason: &str) -> Value {
+/// A `CreateChatCompletionResponse` with this message of the assistant, which ended for this reason.
+pub fn chat_answer(message: &Value, finish_reason: &str) -> Value {
     json!({
         "id": "chatcmpl_scripted", "object": "chat.completion", "created": 1_790_000_000, "model": MODEL,
         "choices": [{"index": 0, "finish_reason": finish_reason, "logprobs": null, "message": message}],
@@ -123,6 +166,18 @@ mod tests {
             response(vec![]),
             response(vec![message_item("x"), function_call_item("a", "no JSON", "c1")]),
             with_usage(message("x"), 5, 3, 1),
+            response(vec![
+                mcp_list_item("k8s", &[("get", json!({"readOnlyHint": true})), ("log", json!(null))]),
+                mcp_approval_request_item("k8s", "get", &json!({"a": 1}), "mcpr_1"),
+                mcp_call_item("k8s", "get", &json!({"a": 1}), "mcpr_1", Ok("fine")),
+                mcp_call_item(
+                    "k8s",
+                    "get",
+                    &json!({}),
+                    "mcpr_2",
+                    Err(json!({"type": "http_error", "code": 502, "message": "bad gateway"})),
+                ),
+            ]),
             cut_off(message("x")),
         ] {
             assert_eq!(contract::response(&answer), Ok(()), "{answer:#}");

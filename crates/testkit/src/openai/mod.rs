@@ -18,8 +18,9 @@ mod answers;
 mod pairs;
 
 pub use answers::{
-    chat_function_calls, chat_message, cut_off, error_body, function_call, function_call_item,
-    function_calls, message, message_item, response, with_usage,
+    chat_answer, chat_function_calls, chat_message, cut_off, error_body, function_call, function_call_item,
+    function_calls, mcp_approval_request_item, mcp_call_item, mcp_list_item, message, message_item, response,
+    with_usage,
 };
 
 use crate::contract;

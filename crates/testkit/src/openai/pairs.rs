@@ -1,4 +1,5 @@
-//! Tool calls and their outputs have to come in pairs: the service refuses a request where one is missing.
+//! Tool calls and their outputs have to come in pairs, and so do requests for approval and their answers: the service
+//! refuses a request where one is missing.
 
 use std::collections::HashMap;
 
@@ -10,10 +11,13 @@ use serde_json::Value;
 pub(super) fn in_responses(request: &Value) -> Vec<String> {
     let mut pairs = Pairs::default();
     for (n, item) in items(request, "input") {
-        let id = item.get("call_id").and_then(Value::as_str).unwrap_or_default();
-        match item.get("type").and_then(Value::as_str) {
-            Some("function_call") => pairs.call(id, &format!("/input/{n}")),
-            Some("function_call_output") => pairs.output(id, &format!("/input/{n}")),
+        let text = |key: &str| item.get(key).and_then(Value::as_str).unwrap_or_default();
+        let path = format!("/input/{n}");
+        match text("type") {
+            "function_call" => pairs.call(text("call_id"), &path),
+            "function_call_output" => pairs.output(text("call_id"), &path),
+            "mcp_approval_request" => pairs.call(text("id"), &path),
+            "mcp_approval_response" => pairs.output(text("approval_request_id"), &path),
             _ => {}
         }
     }
@@ -113,6 +117,16 @@ mod tests {
             assert_eq!(in_responses(&json!({"input": input})), [fault]);
         }
         assert_eq!(in_responses(&json!({"input": [output("a"), call("a")]})).len(), 2);
+    }
+
+    #[test]
+    fn requests_for_approval_are_held_to_the_same() {
+        let asks = json!({"type": "mcp_approval_request", "id": "r"});
+        let answer = json!({"type": "mcp_approval_response", "approval_request_id": "r", "approve": true});
+        assert!(in_responses(&json!({"input": [asks, answer]})).is_empty());
+        for input in [json!([asks]), json!([answer]), json!([asks, answer, answer])] {
+            assert_eq!(in_responses(&json!({"input": input})).len(), 1, "{input}");
+        }
     }
 
     #[test]

@@ -1,61 +1,15 @@
 //! The Responses API at the wire: what is sent, and what every kind of bad answer becomes.
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sentinel_http::{AddressPolicy, HttpClient};
-use sentinel_investigation::ports::{Item, Model, ModelError, ToolSpec, TurnRequest, TurnResponse};
+use sentinel_investigation::ports::{Item, Model, ModelError, TurnRequest, TurnResponse};
 use sentinel_model::{ModelSettings, Responses};
 use sentinel_testkit::openai::{self, Scripted, ScriptedOpenAi};
 use serde_json::{Value, json};
 
-const KEY: &str = "sk-test-1234567890";
-const LONG: Duration = Duration::from_mins(1);
-
-fn settings(base_url: &str) -> ModelSettings {
-    ModelSettings {
-        base_url: base_url.to_owned(),
-        api_key: KEY.into(),
-        temperature: Some(0.2),
-        reasoning_effort: Some("low".to_owned()),
-        max_output_tokens: Some(4096),
-        service_tier: Some("auto".to_owned()),
-        timeout: Duration::from_secs(30),
-        attempts: 3,
-        backoff: Duration::from_millis(1),
-        random: || 500,
-    }
-}
-
-fn loopback() -> Arc<HttpClient> {
-    Arc::new(HttpClient::new(AddressPolicy::new(["127.0.0.1"], ["127.0.0.1"])))
-}
-
-fn model(server: &ScriptedOpenAi) -> Responses {
-    Responses::new(settings(&server.base_url()), vec![], loopback()).unwrap()
-}
-
-fn request(name: &str, input: Vec<Item>) -> TurnRequest {
-    TurnRequest {
-        model: name.to_owned(),
-        instructions: "You investigate.".to_owned(),
-        input,
-        tools: vec![ToolSpec {
-            name: "k8s__pods_get".to_owned(),
-            description: "One pod.".to_owned(),
-            parameters: json!({"type": "object", "properties": {"name": {"type": "string"}}}),
-        }],
-        hosted: vec![],
-        max_hosted_calls: 16,
-        force: None,
-        cache_key: "incident-1".to_owned(),
-    }
-}
-
-fn task() -> Vec<Item> {
-    vec![Item::User { text: "KubePodNotReady in web".to_owned() }]
-}
+use crate::support::*;
 
 async fn ask(model: &Responses) -> Result<TurnResponse, ModelError> {
     model.respond(&request("gpt-4.1-mini", task()), LONG).await
@@ -66,7 +20,7 @@ async fn answered<S: Into<Scripted>>(
     answers: impl IntoIterator<Item = S>,
 ) -> (Result<TurnResponse, ModelError>, usize) {
     let server = ScriptedOpenAi::answering(answers).await;
-    let answer = ask(&model(&server)).await;
+    let answer = ask(&responses(&server)).await;
     (answer, server.finish().len())
 }
 
@@ -77,7 +31,7 @@ fn status(status: u16, headers: Vec<(&'static str, String)>, body: String) -> Sc
 #[tokio::test]
 async fn a_first_turn_is_on_the_contract() {
     let server = ScriptedOpenAi::answering([openai::message("hello")]).await;
-    let answer = ask(&model(&server)).await.unwrap();
+    let answer = ask(&responses(&server)).await.unwrap();
     assert_eq!(answer.text, "hello");
     assert_eq!((answer.usage.input_tokens, answer.usage.output_tokens), (100, 10));
     let requests = server.finish();
@@ -90,7 +44,7 @@ async fn a_first_turn_is_on_the_contract() {
 async fn a_second_turn_sends_the_first_ones_items_back_as_they_came() {
     let first = openai::function_call("k8s__pods_get", &json!({"name": "a"}), "call_1");
     let server = ScriptedOpenAi::answering([first.clone(), openai::message("done")]).await;
-    let model = model(&server);
+    let model = responses(&server);
     let answer = ask(&model).await.unwrap();
     assert_eq!(answer.calls[0].arguments, r#"{"name":"a"}"#);
     let mut input = task();
@@ -121,7 +75,7 @@ async fn a_model_that_reasons_gets_an_effort_and_no_temperature_and_its_reasonin
     let server =
         ScriptedOpenAi::answering([openai::response(vec![reasoning.clone(), call]), openai::message("x")])
             .await;
-    let model = model(&server);
+    let model = responses(&server);
     let answer = model.respond(&request("gpt-5-mini", task()), LONG).await.unwrap();
     let mut input = task();
     input.push(Item::Response { asked: String::new(), items: answer.items });
@@ -138,7 +92,7 @@ async fn a_model_that_reasons_gets_an_effort_and_no_temperature_and_its_reasonin
 async fn a_request_without_tools_chooses_none() {
     let server = ScriptedOpenAi::answering([openai::message("x")]).await;
     let without = TurnRequest { tools: vec![], ..request("gpt-4.1-mini", task()) };
-    model(&server).respond(&without, LONG).await.unwrap();
+    responses(&server).respond(&without, LONG).await.unwrap();
     let body = &server.finish()[0].body;
     assert!(body.get("tool_choice").is_none() && body.get("tools").is_none());
 }
@@ -177,7 +131,7 @@ async fn a_rate_limit_beyond_the_time_given_is_left_to_the_caller() {
     );
     let server = ScriptedOpenAi::answering([limited]).await;
     let began = Instant::now();
-    let answer = model(&server).respond(&request("gpt-4.1-mini", task()), Duration::from_secs(10)).await;
+    let answer = responses(&server).respond(&request("gpt-4.1-mini", task()), Duration::from_secs(10)).await;
     assert!(
         matches!(answer, Err(ModelError::Unavailable { retry_after: Some(after), .. }) if after == Duration::from_secs(20)),
         "{answer:?}"
@@ -234,7 +188,7 @@ async fn a_try_that_hangs_is_cut_off_and_the_next_one_may_answer() {
 #[tokio::test]
 async fn a_model_that_hangs_costs_no_more_than_the_time_given() {
     let server = ScriptedOpenAi::answering([openai::message("warm").into(), Scripted::Hang]).await;
-    let model = model(&server);
+    let model = responses(&server);
     ask(&model).await.unwrap();
     let answer = model.respond(&request("gpt-4.1-mini", task()), CUT).await;
     assert_eq!(answer.unwrap_err().to_string(), "the model did not answer: no answer in time");
@@ -315,7 +269,7 @@ async fn an_item_of_an_unknown_kind_is_kept_and_the_next_request_is_on_the_contr
         openai::message("x").into(),
     ])
     .await;
-    let model = model(&server);
+    let model = responses(&server);
     let first = ask(&model).await.unwrap();
     assert_eq!(first.items[0], unknown);
     assert_eq!(first.calls.len(), 1);
