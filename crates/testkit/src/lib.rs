@@ -2,6 +2,7 @@
 //!
 //! [`clock`] and [`builders`] for unit tests; [`contract`], [`openai`] and [`mcp`] stand in for the network's far
 //! side, on real sockets of the loopback; [`process`] runs the real programs that `tests/setup.sh` installs;
+//! [`memory`] and [`faults`] are a store, and everything that can go wrong between a handler and its ports;
 //! [`gate`] lets a test decide when something goes on, so that no test sleeps to synchronise.
 //!
 //! Everything here panics where a library would return an error: a part that cannot do its work has failed the
@@ -17,9 +18,11 @@ pub mod aws;
 pub mod builders;
 pub mod clock;
 pub mod contract;
+pub mod faults;
 pub mod gate;
 pub mod lambda;
 pub mod mcp;
+pub mod memory;
 pub mod openai;
 pub mod process;
 mod server;

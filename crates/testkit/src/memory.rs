@@ -1,0 +1,190 @@
+//! An [`IncidentStore`] in memory, for tests that run a great many incidents through the real handlers.
+//!
+//! It has the adapter's exact semantics, and is held to them by the same suite (`sentinel-aws`, test `contract`): a
+//! head is created where none stands and swapped where its version is the one read, a write that finds itself there
+//! was this very write, a child stays as it was first written, and a record of a newer Sentinel is refused.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId};
+use sentinel_core::lifecycle::due_at;
+use sentinel_core::ports::{Appended, Created, IncidentStore, StoreError, Swapped};
+
+/// Is shown each head that is written, with what stood there before.
+type Watcher = Box<dyn Fn(Option<&Head>, &Head) + Send + Sync>;
+
+/// Incidents in memory.
+#[derive(Default)]
+pub struct MemoryStore {
+    items: Mutex<Items>,
+    watcher: Option<Watcher>,
+}
+
+#[derive(Default)]
+struct Items {
+    heads: BTreeMap<IncidentId, Head>,
+    children: BTreeMap<(IncidentId, Gen), BTreeMap<ChildName, String>>,
+    /// Generations of which a child cannot be put together any more.
+    damaged: BTreeSet<(IncidentId, Gen)>,
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryStore")
+    }
+}
+
+impl MemoryStore {
+    /// An empty store that shows `watcher` every write of a head, in their order.
+    pub fn watched(watcher: impl Fn(Option<&Head>, &Head) + Send + Sync + 'static) -> Self {
+        Self { watcher: Some(Box::new(watcher)), ..Self::default() }
+    }
+
+    /// Every method leaves the items whole before it could panic.
+    fn items(&self) -> MutexGuard<'_, Items> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All heads, in the order of their ids.
+    pub fn heads(&self) -> Vec<Head> {
+        self.items().heads.values().cloned().collect()
+    }
+
+    /// One head, without a call that could fail.
+    pub fn head(&self, id: &IncidentId) -> Option<Head> {
+        self.items().heads.get(id).cloned()
+    }
+
+    /// The body of a child.
+    pub fn body(&self, id: &IncidentId, generation: Gen, name: &ChildName) -> Option<String> {
+        self.items().children.get(&(id.clone(), generation))?.get(name).cloned()
+    }
+
+    /// When the first head has to be looked at, if any has.
+    pub fn first_due(&self) -> Option<UnixMs> {
+        self.items().heads.values().filter(|head| is_readable(head)).filter_map(due_at).min()
+    }
+
+    /// Puts a head there behind everybody's back.
+    pub fn put(&self, head: Head) {
+        self.items().heads.insert(head.id.clone(), head);
+    }
+
+    /// Deletes a whole incident behind everybody's back, as a person with the AWS console can.
+    pub fn delete(&self, id: &IncidentId) {
+        let mut items = self.items();
+        items.heads.remove(id);
+        items.children.retain(|(of, _), _| of != id);
+    }
+
+    /// Damages a generation's children: they cannot be read any more, as a body whose parts are gone.
+    pub fn damage(&self, id: &IncidentId, generation: Gen) {
+        self.items().damaged.insert((id.clone(), generation));
+    }
+
+    /// Replaces a child's body behind everybody's back.
+    pub fn rewrite(&self, id: &IncidentId, generation: Gen, name: ChildName, body: &str) {
+        let mut items = self.items();
+        items.children.entry((id.clone(), generation)).or_default().insert(name, body.to_owned());
+    }
+
+    fn write(&self, items: &mut Items, head: &Head) {
+        let before = items.heads.insert(head.id.clone(), head.clone());
+        if let Some(watcher) = &self.watcher {
+            watcher(before.as_ref(), head);
+        }
+    }
+}
+
+fn is_readable(head: &Head) -> bool {
+    head.schema <= Head::SCHEMA
+}
+
+fn readable(head: &Head) -> Result<Head, StoreError> {
+    if is_readable(head) {
+        return Ok(head.clone());
+    }
+    Err(StoreError::Unreadable {
+        item: format!("INC#{}/HEAD", head.id),
+        reason: format!("its schema is {}: upgrade this Sentinel", head.schema),
+    })
+}
+
+#[async_trait]
+impl IncidentStore for MemoryStore {
+    async fn create(&self, head: &Head) -> Result<Created, StoreError> {
+        let mut items = self.items();
+        if let Some(found) = items.heads.get(&head.id) {
+            let found = readable(found)?;
+            let mine = found.writer == head.writer;
+            return Ok(if mine { Created::New } else { Created::Exists(Box::new(found)) });
+        }
+        self.write(&mut items, head);
+        Ok(Created::New)
+    }
+
+    async fn load(&self, id: &IncidentId) -> Result<Option<Head>, StoreError> {
+        self.items().heads.get(id).map(readable).transpose()
+    }
+
+    async fn swap(&self, head: &Head) -> Result<Swapped, StoreError> {
+        let mut items = self.items();
+        let Some(found) = items.heads.get(&head.id) else { return Ok(Swapped::Stale(None)) };
+        if found.version.checked_add(1) == Some(head.version) {
+            self.write(&mut items, head);
+            return Ok(Swapped::Stored);
+        }
+        let found = readable(found)?;
+        let mine = found.writer == head.writer;
+        Ok(if mine { Swapped::Stored } else { Swapped::Stale(Some(Box::new(found))) })
+    }
+
+    async fn append(&self, id: &IncidentId, child: &Child) -> Result<Appended, StoreError> {
+        let mut items = self.items();
+        let children = items.children.entry((id.clone(), child.generation)).or_default();
+        match children.entry(child.name.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(child.body.clone());
+                Ok(Appended::Written)
+            }
+            Entry::Occupied(there) if *there.get() == child.body => Ok(Appended::Written),
+            Entry::Occupied(_) => Ok(Appended::Other),
+        }
+    }
+
+    async fn children(&self, id: &IncidentId, generation: Gen) -> Result<Vec<Child>, StoreError> {
+        let key = (id.clone(), generation);
+        let items = self.items();
+        if items.damaged.contains(&key) {
+            return Err(StoreError::Unreadable {
+                item: format!("INC#{id}/GEN#{generation}"),
+                reason: "its parts are missing".to_owned(),
+            });
+        }
+        let children = items.children.get(&key).into_iter().flatten();
+        Ok(children
+            .map(|(name, body)| Child { generation, name: name.clone(), body: body.clone() })
+            .collect())
+    }
+
+    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
+        let items = self.items();
+        let readable = items.heads.values().filter(|head| is_readable(head));
+        let mut due: Vec<(UnixMs, &Head)> =
+            readable.filter_map(|head| Some((due_at(head).filter(|due| *due <= now)?, head))).collect();
+        due.sort_by_key(|(due, _)| *due);
+        Ok(due.into_iter().take(limit).map(|(_, head)| head.clone()).collect())
+    }
+
+    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
+        let items = self.items();
+        let mut heads: Vec<&Head> = items.heads.values().filter(|head| is_readable(head)).collect();
+        heads.sort_by_key(|head| std::cmp::Reverse(head.generation));
+        Ok(heads.into_iter().take(limit).cloned().collect())
+    }
+}
