@@ -1,0 +1,179 @@
+//! What has to hold in every case, whatever went wrong in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{ChildName, DeliveryState, Event, Gen, Head, IncidentId, State};
+use sentinel_testkit::faults::Kind;
+
+use crate::parts::Broken;
+use crate::world::{Taken, World};
+
+/// By how much the clocks of two processes may differ.
+pub(crate) const SKEW: Duration = Duration::from_secs(10);
+
+/// At every write of a head.
+pub(crate) fn write(before: Option<&Head>, after: &Head, now: UnixMs, broken: &Broken) {
+    let wrong = |what: &str| broken.say(format!("{now}: {what}: {before:?} -> {after:?}"));
+    let settled = after.state.is_terminal() && after.is_settled();
+    if after.ttl.is_some() != settled {
+        wrong("a time to live stands on what is over and told, and only there");
+    }
+    let Some(before) = before else {
+        if after.version != 1 || after.state != State::Pending {
+            wrong("it begins otherwise than pending");
+        }
+        return;
+    };
+    if after.version != before.version + 1 {
+        wrong("a write was overwritten");
+    }
+    if after.epoch < before.epoch || after.generation < before.generation || after.seen < before.seen {
+        wrong("an epoch, a generation or what was seen went back");
+    }
+    let same = after.generation == before.generation;
+    if same && before.state.is_terminal() && after.state != before.state {
+        wrong("what had ended changed");
+    }
+    let begins = before.state.is_terminal() && after.state == State::Pending;
+    if !(same || begins) {
+        wrong("a generation began beside another");
+    }
+    if after.state == State::Running && after.epoch != before.epoch {
+        let over = before.lease_until.is_none_or(|until| until <= now.plus(SKEW));
+        if !over {
+            wrong("two leases at once");
+        }
+    }
+    if same && after.state == State::Suppressed && after.turn > 0 {
+        wrong("what was paid for was suppressed");
+    }
+}
+
+/// When a webhook is answered with 200.
+pub(crate) fn answered(world: &World, taken: &Taken) {
+    let now = world.now();
+    for id in &taken.incidents {
+        let Some(head) = world.store.head(id) else {
+            world.broken.unless(!taken.firing, || format!("{now}: 200, and nothing is stored"));
+            continue;
+        };
+        if head.state != State::Pending {
+            continue;
+        }
+        let name = ChildName::Snapshot(head.digest.clone());
+        let stored = world.store.body(id, head.generation, &name).is_some();
+        world.broken.unless(stored, || format!("{now}: 200 before the snapshot is stored: {head:?}"));
+        let sent = world.queue.has_taken(id, head.generation);
+        world.broken.unless(sent, || format!("{now}: 200 before the job is sent: {head:?}"));
+    }
+}
+
+/// How a generation ended: its last head.
+pub(crate) fn generations(world: &World) -> BTreeMap<(IncidentId, Gen), Head> {
+    let written = world.written.lock().unwrap();
+    written.iter().map(|head| ((head.id.clone(), head.generation), head.clone())).collect()
+}
+
+/// When nothing happens any more. `may_fail`: an investigation may end as failed, having said so.
+pub(crate) fn at_the_end(world: &World, may_fail: bool) {
+    let broken = &world.broken;
+    let generations = generations(world);
+    for taken in world.taken.iter().filter(|taken| taken.firing) {
+        let kept = taken.incidents.iter().all(|id| generations.keys().any(|(known, _)| known == id));
+        broken.unless(kept, || "an alert that got its 200 is lost".to_owned());
+    }
+    let told: BTreeSet<_> =
+        world.told().into_iter().map(|t| (t.incident, t.generation, t.event, t.sink)).collect();
+    for ((id, generation), head) in &generations {
+        let last = match head.state {
+            State::Done => Event::Findings,
+            State::Failed => Event::Failed,
+            State::Aborted => Event::Aborted,
+            State::Suppressed => Event::Suppressed,
+            State::Pending | State::Running => {
+                broken.say(format!("it never ended: {head:?}"));
+                continue;
+            }
+        };
+        broken.unless(may_fail || head.state != State::Failed, || format!("it failed: {head:?}"));
+        // What is suppressed and fires again before that is told begins anew instead.
+        let cancelled = head.state == State::Suppressed
+            && generations.keys().any(|(other, later)| other == id && later > generation);
+        for sink in ["hook", "chat"].into_iter().filter(|_| !cancelled) {
+            let told = told.contains(&(id.clone(), *generation, last, sink));
+            broken.unless(told, || format!("{sink} was never told of {last}: {head:?}"));
+        }
+        if !cancelled {
+            let sent = head.deliveries.iter().all(|d| d.state == DeliveryState::Sent);
+            broken.unless(sent, || format!("something was not delivered: {head:?}"));
+        }
+        if head.state == State::Done {
+            let stored = world.store.body(id, *generation, &ChildName::Report).is_some();
+            broken.unless(stored, || format!("a commit without a report: {head:?}"));
+        }
+    }
+    commits(world);
+    twice(world);
+}
+
+/// One commit a generation.
+fn commits(world: &World) {
+    let mut ended: BTreeMap<(IncidentId, Gen), u32> = BTreeMap::new();
+    let written = world.written.lock().unwrap();
+    let mut last: BTreeMap<&IncidentId, &Head> = BTreeMap::new();
+    for head in &*written {
+        let before = last.insert(&head.id, head);
+        let was = before.is_some_and(|b| b.generation == head.generation && b.state == State::Done);
+        if head.state == State::Done && !was {
+            *ended.entry((head.id.clone(), head.generation)).or_default() += 1;
+        }
+    }
+    world.broken.unless(ended.values().all(|n| *n == 1), || format!("committed twice: {ended:?}"));
+}
+
+/// What is paid for, and told, more often than once: of an incident never more turns than its worker was disturbed,
+/// because only the one that was in flight is paid for again; and never more messages than something went wrong.
+fn twice(world: &World) {
+    let injected = world.faults().injected();
+    let disturbed = world.restarts + injected.iter().filter(|(at, _)| at.process == "worker").count();
+    // A request that its sender gave up may arrive at any time.
+    let late = injected.iter().filter(|(at, kind)| (at.call, *kind) == ("respond", Kind::TimedOut)).count();
+    let stored = world.paid().iter().filter(|turn| turn.was_stored).count();
+    world.broken.unless(stored <= late, || format!("paid for again, and stored: {:?}", world.paid()));
+    let mut paid: BTreeMap<IncidentId, Vec<_>> = BTreeMap::new();
+    for turn in world.paid() {
+        paid.entry(turn.incident).or_default().push((turn.generation, turn.number));
+    }
+    for turns in paid.values() {
+        let again = more_than_once(turns);
+        world.broken.unless(again <= disturbed, || {
+            format!("{again} turns paid for again after {disturbed} disturbances: {turns:?}")
+        });
+    }
+    let told = world.told();
+    let mut keys: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for t in &told {
+        keys.entry((&t.incident, t.sink)).or_default().push(&t.key);
+    }
+    for keys in keys.values() {
+        let again = more_than_once(keys);
+        world.broken.unless(again <= disturbed, || {
+            format!("{again} messages again after {disturbed} disturbances: {keys:?}")
+        });
+    }
+    // A receiver that goes by the key sees each thing once, and misses none.
+    let (mut keys, mut things) = (BTreeMap::new(), BTreeMap::new());
+    for t in &told {
+        let thing = (&t.incident, t.generation, t.event, &t.about, t.sink);
+        let (key, seen) = (keys.entry(thing).or_insert(&t.key), things.entry(&t.key).or_insert(thing));
+        let same = *key == &t.key && *seen == thing;
+        world.broken.unless(same, || format!("a key does not stand for one thing: {told:?}"));
+    }
+}
+
+fn more_than_once<T: Ord>(all: impl IntoIterator<Item = T>) -> usize {
+    let mut seen = BTreeSet::new();
+    all.into_iter().map(|one| usize::from(!seen.insert(one))).sum()
+}

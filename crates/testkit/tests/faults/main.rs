@@ -1,0 +1,21 @@
+//! No alert lost, none paid for twice: the real intake, worker, deliveries and sweeper, with everything going wrong
+//! that can, at every call that they make.
+//!
+//!     cargo nextest run -p sentinel-testkit --test faults --no-capture
+//!
+//! prints the tables. The calls are counted in a run without faults, so a new one is covered without being listed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that panics has failed, as it should; its tables are for people"
+)]
+
+mod cases;
+mod checks;
+mod mutant;
+mod parts;
+mod scenarios;
+mod sender;
+mod singles;
+mod world;

@@ -1,0 +1,84 @@
+//! A design that is known to be wrong, to see that the suite sees it: 200 on any conflict.
+//!
+//! It stands in this test program, so no build of the product can hold it: the test kit is a dependency of tests only
+//! (`tests/tests/architecture.rs`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{Child, Gen, Head, IncidentId, Job};
+use sentinel_core::ports::{
+    Appended, Created, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
+};
+
+/// Once a head turned out to be there already, everything that intake would still do is left out, as if the other
+/// sender had surely done it.
+#[derive(Debug)]
+pub(crate) struct OkOnConflict<P: ?Sized> {
+    port: Arc<P>,
+    conflict: Arc<AtomicBool>,
+}
+
+impl OkOnConflict<dyn IncidentStore> {
+    /// The ports of one webhook.
+    pub(crate) fn around(ports: Ports) -> Ports {
+        let conflict: Arc<AtomicBool> = Arc::default();
+        let queue = OkOnConflict { port: ports.queue, conflict: Arc::clone(&conflict) };
+        Ports {
+            store: Arc::new(OkOnConflict { port: ports.store, conflict }),
+            queue: Arc::new(queue),
+            ..ports
+        }
+    }
+}
+
+impl<P: ?Sized> OkOnConflict<P> {
+    fn is_over(&self) -> bool {
+        self.conflict.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl IncidentStore for OkOnConflict<dyn IncidentStore> {
+    async fn create(&self, head: &Head) -> Result<Created, StoreError> {
+        let created = self.port.create(head).await;
+        if matches!(created, Ok(Created::Exists(_))) {
+            self.conflict.store(true, Ordering::SeqCst);
+        }
+        created
+    }
+
+    async fn load(&self, id: &IncidentId) -> Result<Option<Head>, StoreError> {
+        self.port.load(id).await
+    }
+
+    async fn swap(&self, head: &Head) -> Result<Swapped, StoreError> {
+        if self.is_over() { Ok(Swapped::Stored) } else { self.port.swap(head).await }
+    }
+
+    async fn append(&self, id: &IncidentId, child: &Child) -> Result<Appended, StoreError> {
+        if self.is_over() { Ok(Appended::Written) } else { self.port.append(id, child).await }
+    }
+
+    async fn children(&self, id: &IncidentId, generation: Gen) -> Result<Vec<Child>, StoreError> {
+        self.port.children(id, generation).await
+    }
+
+    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
+        self.port.due(now, limit).await
+    }
+
+    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
+        self.port.recent(limit).await
+    }
+}
+
+#[async_trait]
+impl JobQueue for OkOnConflict<dyn JobQueue> {
+    async fn send(&self, job: &Job, delay: Duration) -> Result<(), QueueError> {
+        if self.is_over() { Ok(()) } else { self.port.send(job, delay).await }
+    }
+}

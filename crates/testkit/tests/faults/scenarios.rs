@@ -1,0 +1,216 @@
+//! What happens to a house that faults are then added to.
+
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{Event, State};
+use sentinel_testkit::builders::NOON;
+
+use crate::checks::{at_the_end, generations};
+use crate::parts::Told;
+use crate::sender::{Fact, Webhook, at, ended, fires};
+use crate::world::{Action, Setting, World};
+
+/// A scenario and what has to come of it, with and without faults.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    script: fn() -> Vec<(u64, Action)>,
+    incidents: usize,
+    /// The states in which generations may end.
+    ends: &'static [State],
+    /// What every sink is told in any case, …
+    told: &'static [Event],
+    /// … and what it may be told besides, because a fault changes the order of things.
+    perhaps: &'static [Event],
+    model_out_until: UnixMs,
+    sink_down_until: UnixMs,
+    /// Messages that nobody can read.
+    garbage: usize,
+}
+
+const PLAIN: Scenario = Scenario {
+    name: "",
+    script: Vec::new,
+    incidents: 1,
+    ends: &[State::Done],
+    told: &[Event::Findings],
+    perhaps: &[],
+    model_out_until: NOON,
+    sink_down_until: NOON,
+    garbage: 0,
+};
+
+fn post(sender: &'static str, alertname: &'static str, facts: Vec<Fact>) -> Action {
+    Action::Post(Webhook { sender, alertname, facts })
+}
+
+fn pods(facts: Vec<Fact>) -> Action {
+    post("am-1", "PodDown", facts)
+}
+
+fn disks(facts: Vec<Fact>) -> Action {
+    post("am-1", "DiskFull", facts)
+}
+
+/// All scenarios. Times are milliseconds; the model answers after 5 s, a tool after 1 s.
+pub(crate) fn all() -> Vec<Scenario> {
+    arrivals().into_iter().chain(troubles()).collect()
+}
+
+/// What senders do.
+fn arrivals() -> [Scenario; 7] {
+    [
+        Scenario { name: "first alert", script: || vec![(0, pods(vec![fires("a", 0)]))], ..PLAIN },
+        Scenario {
+            name: "duplicate",
+            script: || {
+                let again = [0, 3_000, 30_000];
+                again.map(|ms| (ms, pods(vec![fires("a", 0)]))).into()
+            },
+            ..PLAIN
+        },
+        Scenario {
+            name: "HA duplicate while claiming",
+            script: || {
+                let mut all = vec![(0, pods(vec![fires("a", 0)]))];
+                let other = [1, 5, 9, 13];
+                all.extend(other.map(|ms| (ms, post("am-2", "PodDown", vec![fires("a", 0)]))));
+                all
+            },
+            ..PLAIN
+        },
+        Scenario {
+            name: "regroup",
+            script: || {
+                vec![
+                    (0, pods(vec![fires("a", 0)])),
+                    (3_000, pods(vec![fires("a", 0), fires("b", 2)])),
+                    (60_000, pods(vec![fires("a", 0), fires("b", 2), fires("c", 50)])),
+                ]
+            },
+            told: &[Event::Findings],
+            perhaps: &[Event::Updated],
+            ..PLAIN
+        },
+        Scenario {
+            name: "resolve while waiting",
+            script: || vec![(0, disks(vec![fires("a", 0)])), (20_000, disks(vec![ended("a", 0, 15)]))],
+            // A resolve that is late enough comes when the investigation has begun.
+            ends: &[State::Suppressed, State::Done],
+            told: &[],
+            perhaps: &[Event::Suppressed, Event::Findings, Event::Resolved],
+            ..PLAIN
+        },
+        Scenario {
+            name: "resolve while running",
+            script: || vec![(0, pods(vec![fires("a", 0)])), (3_000, pods(vec![ended("a", 0, 2)]))],
+            ends: &[State::Done, State::Suppressed],
+            told: &[],
+            perhaps: &[Event::Findings, Event::Resolved, Event::Suppressed],
+            ..PLAIN
+        },
+        Scenario {
+            name: "re-opening",
+            script: || {
+                vec![
+                    (0, pods(vec![fires("a", 0)])),
+                    (60_000, pods(vec![ended("a", 0, 55)])),
+                    (720_000, pods(vec![fires("a", 710)])),
+                ]
+            },
+            ends: &[State::Done, State::Suppressed],
+            told: &[Event::Findings],
+            perhaps: &[Event::Resolved, Event::Updated, Event::Suppressed],
+            ..PLAIN
+        },
+    ]
+}
+
+/// What goes wrong around them.
+fn troubles() -> [Scenario; 5] {
+    [
+        Scenario {
+            name: "batch with a poison message",
+            script: || {
+                vec![
+                    (0, Action::Garbage),
+                    (0, post("am-1", "PodDown", vec![fires("a", 0)])),
+                    (0, post("am-1", "PodSlow", vec![fires("a", 0)])),
+                ]
+            },
+            incidents: 2,
+            garbage: 1,
+            ..PLAIN
+        },
+        Scenario {
+            name: "sink down",
+            script: || vec![(0, pods(vec![fires("a", 0)]))],
+            sink_down_until: at(150),
+            ..PLAIN
+        },
+        Scenario {
+            name: "model out",
+            script: || vec![(0, pods(vec![fires("a", 0)]))],
+            model_out_until: at(20),
+            ..PLAIN
+        },
+        Scenario {
+            name: "abort, then a re-fire",
+            script: || {
+                vec![
+                    (0, pods(vec![fires("a", 0)])),
+                    (3_000, Action::Abort),
+                    (60_000, pods(vec![ended("a", 0, 55)])),
+                    (720_000, pods(vec![fires("a", 710)])),
+                ]
+            },
+            ends: &[State::Done, State::Aborted, State::Suppressed],
+            told: &[Event::Findings],
+            perhaps: &[Event::Aborted, Event::Resolved, Event::Updated, Event::Suppressed],
+            ..PLAIN
+        },
+        Scenario {
+            name: "restart of the embedded service",
+            script: || vec![(0, pods(vec![fires("a", 0)])), (3_000, Action::Restart)],
+            ..PLAIN
+        },
+    ]
+}
+
+impl Scenario {
+    /// Plays it, and gives the world as it then stands, with what is wrong written down in it.
+    pub(crate) async fn play(&self, mut setting: Setting) -> World {
+        setting.model_out_until = self.model_out_until;
+        setting.sink_down_until = self.sink_down_until;
+        let mut world = World::new(setting);
+        world.script((self.script)());
+        world.play().await;
+        at_the_end(&world, false);
+        self.hold(&world);
+        world
+    }
+
+    fn hold(&self, world: &World) {
+        let broken = &world.broken;
+        let heads = world.store.heads();
+        broken.unless(heads.len() == self.incidents, || format!("{} incidents: {heads:?}", heads.len()));
+        for (_, head) in generations(world) {
+            broken.unless(self.ends.contains(&head.state), || format!("ended otherwise: {head:?}"));
+        }
+        let told = world.told();
+        for sink in ["hook", "chat"] {
+            for head in &heads {
+                for event in self.told {
+                    let good =
+                        told.iter().any(|t| (t.sink, &t.incident, &t.event) == (sink, &head.id, event));
+                    broken.unless(good, || format!("{sink} was never told of {event}: {told:?}"));
+                }
+            }
+        }
+        // That it starts is told to those who asked for it, where the end has not overtaken it.
+        let foreseen = |t: &Told| match t.event {
+            Event::Started => t.sink == "chat",
+            event => self.told.contains(&event) || self.perhaps.contains(&event),
+        };
+        broken.unless(told.iter().all(foreseen), || format!("told otherwise: {told:?}"));
+        broken.unless(world.dead.len() == self.garbage, || format!("dead letters: {:?}", world.dead));
+    }
+}
