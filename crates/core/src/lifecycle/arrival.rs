@@ -118,8 +118,10 @@ fn is_later_episode(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> boo
         (Some(began), Some(start)) => start > began.plus(rules.dedupe_ttl),
         _ => false,
     };
-    let overdue =
-        rules.reinvestigate_after.is_some_and(|after| UnixMs::new(head.generation.0).plus(after) <= now);
+    // A late copy of what has ended is no sign that it goes on.
+    let is_over = matches!((head.resolved_at, a.latest_start()), (Some(end), Some(start)) if start <= end);
+    let overdue = !is_over
+        && rules.reinvestigate_after.is_some_and(|after| UnixMs::new(head.generation.0).plus(after) <= now);
     after_end || after_window || overdue
 }
 
@@ -198,9 +200,14 @@ fn notify(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Take
 
     if head.state == State::Pending {
         let mut next = head.clone();
-        join(&mut next, a, episode, true);
+        // What was paid for before it was put off says nothing of what comes now: people hear of it as of an update.
+        let paid = head.turn > 0;
+        join(&mut next, a, episode, !paid || head.reopen_after > now);
         next.digest = digest(&next, a, rules);
         let taken = if next.digest == head.digest { Taken::Duplicate } else { Taken::Joined };
+        if taken == Taken::Joined && paid && is_news(head, a, rules, now) {
+            arm(&mut next, Event::Updated, rules, now);
+        }
         // Snapshot and message again, even where nothing changed: the first ones may have been lost.
         let delay = head.not_before.since(now);
         return Decision::write(next, taken).and_append().and_send(delay);

@@ -61,9 +61,14 @@ fn a_resolve_a_yield_then_a_re_fire_before_the_commit() {
     assert_eq!(s.put_off(fence, 60), Yielded::Yielded);
     assert_eq!(s.at(50).tell(&[fires(1, 40)]), Taken::Joined);
     let fence = s.at(60).begin("w2");
-    assert_eq!(s.commit(fence), Ended::Ended(vec![key(Event::Findings)]), "it fires: no `resolved`");
+    let due = vec![key(Event::Findings), key(Event::Updated)];
+    assert_eq!(
+        s.commit(fence),
+        Ended::Ended(due),
+        "it fires: no `resolved`, and the run had begun without it"
+    );
     assert_eq!(s.at(80).tell(&[ended(1, 40, 70)]), Taken::Resolved);
-    assert_eq!(s.deliver_all(), [Event::Findings, Event::Resolved]);
+    assert_eq!(s.deliver_all(), [Event::Findings, Event::Updated, Event::Resolved]);
 }
 
 #[test]
@@ -188,4 +193,30 @@ fn two_senders_that_see_different_parts_of_a_group_for_ever() {
     }
     assert_eq!(opened, 1, "the part that joined a finished incident is investigated once, and never again");
     assert_eq!(updates, 1);
+}
+
+#[test]
+fn a_later_episode_that_arrives_while_a_paid_run_is_put_off() {
+    let (mut s, fence) = Story::running();
+    let _ = s.pay(fence, 1, 10);
+    assert_eq!(s.put_off(fence, 900), Yielded::Yielded);
+    assert_eq!(s.at(700).tell(&[fires(1, 650)]), Taken::Joined);
+    assert_eq!(s.tell(&[fires(1, 650)]), Taken::Duplicate, "told again, it is no more news");
+    let fence = s.at(900).begin("w2");
+    let _ = s.commit(fence);
+    assert_eq!(s.deliver_all(), [Event::Findings, Event::Updated]);
+    assert_eq!(s.at(1000).tell(&[fires(1, 650)]), Taken::Accepted, "its next repeat is investigated");
+}
+
+#[test]
+fn a_late_copy_of_what_has_ended_is_not_investigated_again_although_its_card_wants_repeats() {
+    let mut s = Story::with(Rules { reinvestigate_after: Some(secs(3600)), ..rules() });
+    let _ = s.tell(&[fires(1, 0)]);
+    let fence = s.begin("w1");
+    let _ = s.commit(fence);
+    let _ = s.at(30).tell(&[ended(1, 0, 20)]);
+    let _ = s.deliver_all();
+    assert_eq!(s.at(4000).tell(&[fires(1, 0)]), Taken::Joined, "a late copy");
+    assert_eq!((s.state(), s.owed()), (State::Done, vec![]));
+    assert_eq!(s.at(8000).tell(&[fires(1, 7000)]), Taken::Accepted, "the next one is investigated");
 }
