@@ -1,0 +1,158 @@
+//! The production rules under one type, and the wrong designs that are put in their place.
+
+use std::time::Duration;
+
+use crate::scenario::{TWO_AND_TWO, TWO_FAULTS, YIELD};
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{DeliveryKey, Fence, Head, State};
+use sentinel_core::lifecycle::{
+    Abort, Aborted, Arrival, Claim, ClaimDelivery, Claimed, Commit, Decision, Delivered, DeliveryClaimed,
+    DeliveryRecorded, Ended, Fail, Input, Missed, Paid, PaidOutcome, Rules, Sweep, Swept, Taken, Yield,
+    Yielded, decide,
+};
+
+/// Any input.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Asked {
+    Arrival(Arrival),
+    Claim(Claim),
+    Paid(Paid),
+    Yield(Yield),
+    Commit(Commit),
+    Fail(Fail),
+    Abort(Abort),
+    ClaimDelivery(ClaimDelivery),
+    Delivered(Delivered),
+    Missed(Missed),
+    Sweep,
+}
+
+/// Any outcome.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Answer {
+    Taken(Taken),
+    Claimed(Claimed),
+    Paid(PaidOutcome),
+    Yielded(Yielded),
+    Ended(Ended),
+    Aborted(Aborted),
+    DeliveryClaimed(DeliveryClaimed),
+    Recorded(DeliveryRecorded),
+    Swept(Swept),
+}
+
+/// A design that is known to be wrong. The model has to reject each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mutant {
+    /// Whoever finds the incident there answers 200 at once.
+    OkOnAnyConflict,
+    /// A duplicate of a waiting incident mends its snapshot and job only for the sender that wrote it.
+    ResendForOwnTokenOnly,
+    /// The job goes out before the head is written.
+    SendBeforeSwap,
+    /// Nobody sends again what a crash left.
+    NoSweeper,
+    /// A granted call may outlive its lease.
+    LeaseShorterThanCall,
+    /// A commit counts whoever holds the lease.
+    UnfencedCommit,
+    /// A queue that refused the job is not noticed.
+    SendNotChecked,
+    /// A resolve suppresses a waiting incident although a model was paid for it.
+    SuppressPaid,
+}
+
+impl Mutant {
+    /// Each with its name and the world in which it shows.
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 8] = [
+        (Self::OkOnAnyConflict, "200 on any conflict", TWO_AND_TWO),
+        (Self::ResendForOwnTokenOnly, "re-send only for one's own token", TWO_AND_TWO),
+        (Self::SendBeforeSwap, "send before the swap", TWO_FAULTS),
+        (Self::NoSweeper, "no sweeper", TWO_FAULTS),
+        (Self::LeaseShorterThanCall, "a lease shorter than the call", TWO_AND_TWO),
+        (Self::UnfencedCommit, "unfenced commit", TWO_AND_TWO),
+        (Self::SendNotChecked, "send result not checked", TWO_FAULTS),
+        (Self::SuppressPaid, "suppressing what was already paid for", YIELD),
+    ];
+}
+
+fn run<I: Input>(
+    head: Option<&Head>,
+    input: &I,
+    rules: &Rules,
+    now: UnixMs,
+    answer: impl FnOnce(I::Outcome) -> Answer,
+) -> Decision<Answer> {
+    let Decision { next, append, send, outcome } = decide(head, input, rules, now);
+    Decision { next, append, send, outcome: answer(outcome) }
+}
+
+/// What the production rules decide; with a mutant, what they would decide if they were wrong in that way. `mine` says
+/// whether the head's last writer is the one who asks.
+pub(crate) fn rule(
+    head: Option<&Head>,
+    asked: &Asked,
+    rules: &Rules,
+    now: UnixMs,
+    mutant: Option<Mutant>,
+    mine: bool,
+) -> Decision<Answer> {
+    match asked {
+        Asked::Arrival(arrival) => match (mutant, head) {
+            (Some(Mutant::ResendForOwnTokenOnly), Some(head)) if head.state == State::Pending && !mine => {
+                let decision = run(Some(head), arrival, rules, now, Answer::Taken);
+                if decision.next.is_none() {
+                    Decision { append: false, send: None, ..decision }
+                } else {
+                    decision
+                }
+            }
+            (Some(Mutant::SuppressPaid), Some(head)) if head.state == State::Pending => {
+                let unpaid = Head { turn: 0, ..head.clone() };
+                let mut decision = run(Some(&unpaid), arrival, rules, now, Answer::Taken);
+                if let Some(next) = decision.next.as_mut().filter(|n| n.generation == head.generation) {
+                    next.turn = head.turn;
+                }
+                decision
+            }
+            _ => run(head, arrival, rules, now, Answer::Taken),
+        },
+        Asked::Claim(input) => run(head, input, rules, now, Answer::Claimed),
+        Asked::Paid(input) => {
+            let mut decision = run(head, input, rules, now, Answer::Paid);
+            if mutant == Some(Mutant::LeaseShorterThanCall)
+                && let (Some(next), Some(head)) = (decision.next.as_mut(), head)
+            {
+                next.lease_until = head.lease_until;
+            }
+            decision
+        }
+        Asked::Yield(input) => run(head, input, rules, now, Answer::Yielded),
+        Asked::Commit(input) => match (mutant, head) {
+            (Some(Mutant::UnfencedCommit), Some(head)) => {
+                let running = Head { state: State::Running, ..head.clone() };
+                let fence = Fence { generation: head.generation, epoch: head.epoch };
+                run(Some(&running), &Commit { fence, ..*input }, rules, now, Answer::Ended)
+            }
+            _ => run(head, input, rules, now, Answer::Ended),
+        },
+        Asked::Fail(input) => run(head, input, rules, now, Answer::Ended),
+        Asked::Abort(input) => run(head, input, rules, now, Answer::Aborted),
+        Asked::ClaimDelivery(input) => run(head, input, rules, now, Answer::DeliveryClaimed),
+        Asked::Delivered(input) => run(head, input, rules, now, Answer::Recorded),
+        Asked::Missed(input) => run(head, input, rules, now, Answer::Recorded),
+        Asked::Sweep => run(head, &Sweep, rules, now, Answer::Swept),
+    }
+}
+
+/// How long one call may take.
+pub(crate) const CALL: Duration = Duration::from_mins(2);
+
+/// The deliveries that a worker goes on to make after this answer.
+pub(crate) fn owed(answer: &Answer, head: Option<&Head>, now: UnixMs) -> Vec<DeliveryKey> {
+    match answer {
+        Answer::Claimed(Claimed::Deliver(due)) | Answer::Ended(Ended::Ended(due)) => due.clone(),
+        Answer::Yielded(Yielded::Failed) => head.map(|h| h.due_deliveries(now)).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,245 @@
+//! A witness who sees everything, and notes what may never happen. Nobody in the model asks it.
+
+use sentinel_core::incident::{Event, Gen, Head, State};
+use sentinel_core::lifecycle::Taken;
+
+use crate::rule::{Answer, Asked};
+use crate::world::{Told, at, second};
+
+/// The promises. Each is a property of the model.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Promise {
+    StoredBeforeOk,
+    EndsAndIsTold,
+    OneLiveLease,
+    OneCommit,
+    SpentWithinCap,
+    OneCallAtOnce,
+    EpochGrows,
+    DeliveredMeansCommitted,
+    NeverPaidAgain,
+    NeverSwallowed,
+    TtlOnlyWhenSettled,
+    PaidIsNotSuppressed,
+    ToldBeforeNext,
+    JobAfterHead,
+    ResolveIsTold,
+}
+
+impl Promise {
+    pub(crate) const ALL: [(Self, &'static str); 15] = [
+        (Self::StoredBeforeOk, "a 200 means stored, and sent where it waits"),
+        (Self::EndsAndIsTold, "a 200 ends in DONE, SUPPRESSED, ABORTED or FAILED, and is told"),
+        (Self::OneLiveLease, "at most one live lease"),
+        (Self::OneCommit, "at most one commit a generation"),
+        (Self::SpentWithinCap, "spent stays within the cap"),
+        (Self::OneCallAtOnce, "at most one paid call at once"),
+        (Self::EpochGrows, "epochs and generations only grow"),
+        (Self::DeliveredMeansCommitted, "what is delivered is committed"),
+        (Self::NeverPaidAgain, "a continuing alert is never paid for again"),
+        (Self::NeverSwallowed, "a later episode is investigated or told"),
+        (Self::TtlOnlyWhenSettled, "a ttl stands only on what is over and told"),
+        (Self::PaidIsNotSuppressed, "what was paid for, or fires, is not suppressed"),
+        (Self::ToldBeforeNext, "a generation is left only when it is told"),
+        (Self::JobAfterHead, "a job is sent only for what is stored"),
+        (Self::ResolveIsTold, "the end of all alerts is told"),
+    ];
+}
+
+/// One alert's episode, as it truly is.
+type Episode = (usize, u8);
+
+#[derive(Clone, PartialEq, Hash, Debug)]
+struct Generation {
+    id: Gen,
+    calls: u32,
+    /// Calls whose answer was lost with their caller: each may be made once more.
+    wasted: u32,
+    commits: u32,
+    /// Episodes that its investigation is about.
+    episodes: Vec<Episode>,
+    /// It was opened for nothing but episodes that had been paid for.
+    again: bool,
+}
+
+#[derive(Clone, PartialEq, Hash, Debug, Default)]
+pub(crate) struct Witness {
+    /// Clocks or views differ, so that senders and workers are not interchangeable.
+    pub(crate) tells_apart: bool,
+    broken: u32,
+    /// A firing alert was answered with 200.
+    pub(crate) answered: bool,
+    /// A notification may be stored whose sender believes that it is not.
+    pub(crate) unsure: bool,
+    generations: Vec<Generation>,
+    /// Episodes that are investigated, or told as an update.
+    covered: Vec<Episode>,
+    latest_start: Option<i64>,
+    recorded_end: Option<i64>,
+}
+
+impl Witness {
+    pub(crate) fn new(tells_apart: bool) -> Self {
+        Self { tells_apart, ..Self::default() }
+    }
+
+    pub(crate) fn broke(&mut self, promise: Promise) {
+        self.broken |= 1 << promise as u32;
+    }
+
+    pub(crate) fn kept(&self, promise: Promise) -> bool {
+        self.broken & (1 << promise as u32) == 0
+    }
+
+    fn generation(&mut self, id: Gen) -> &mut Generation {
+        let found = self.generations.iter().position(|g| g.id == id);
+        let at = found.unwrap_or_else(|| {
+            let new = Generation { id, calls: 0, wasted: 0, commits: 0, episodes: vec![], again: false };
+            self.generations.push(new);
+            self.generations.len() - 1
+        });
+        &mut self.generations[at]
+    }
+
+    pub(crate) fn commits(&self, id: Gen) -> u32 {
+        self.generations.iter().find(|g| g.id == id).map_or(0, |g| g.commits)
+    }
+
+    /// A paid call is made.
+    pub(crate) fn paid(&mut self, id: Gen, turns: u32) {
+        let generation = self.generation(id);
+        generation.calls += 1;
+        let (over, again) = (generation.calls > turns + generation.wasted, generation.again);
+        if over {
+            self.broke(Promise::SpentWithinCap);
+        }
+        if again {
+            self.broke(Promise::NeverPaidAgain);
+        }
+    }
+
+    /// A call's answer was lost.
+    pub(crate) fn wasted(&mut self, id: Gen) {
+        self.generation(id).wasted += 1;
+    }
+
+    /// A head was written.
+    pub(crate) fn wrote(&mut self, before: Option<&Head>, after: &Head, asked: &Asked, answer: &Answer) {
+        if let Some(before) = before {
+            let grown = after.generation > before.generation;
+            if after.epoch < before.epoch || after.generation < before.generation {
+                self.broke(Promise::EpochGrows);
+            }
+            if before.state != State::Running && after.state == State::Running && after.epoch <= before.epoch
+            {
+                self.broke(Promise::EpochGrows);
+            }
+            let over = before.state.is_terminal() && before.is_settled();
+            if grown && !over && before.state != State::Suppressed {
+                self.broke(Promise::ToldBeforeNext);
+            }
+        }
+        let settled = after.state.is_terminal() && after.is_settled();
+        if after.ttl.is_some() != settled {
+            self.broke(Promise::TtlOnlyWhenSettled);
+        }
+        let calls = self.generation(after.generation).calls;
+        if after.state == State::Suppressed && calls > 0 {
+            self.broke(Promise::PaidIsNotSuppressed);
+        }
+        if matches!((asked, answer), (Asked::Commit(_), Answer::Ended(_))) {
+            self.generation(after.generation).commits += 1;
+            if self.commits(after.generation) > 1 {
+                self.broke(Promise::OneCommit);
+            }
+        }
+    }
+
+    /// A notification changed the head. `may_pay_again`: the card wants a continuing alert investigated again, and it
+    /// truly goes on.
+    pub(crate) fn took(
+        &mut self,
+        before: Option<&Head>,
+        after: &Head,
+        told: &[Told],
+        taken: Taken,
+        may_pay_again: bool,
+    ) {
+        if matches!(taken, Taken::Resolved | Taken::Suppressed) {
+            self.recorded_end = self.recorded_end.max(told.iter().filter_map(|t| t.end).max());
+        }
+        let fires: Vec<&Told> = told.iter().filter(|t| t.end.is_none()).collect();
+        let opened = before.is_none_or(|b| after.generation > b.generation);
+        if opened && !fires.is_empty() {
+            let paid = |e: &Episode| self.generations.iter().any(|g| g.calls > 0 && g.episodes.contains(e));
+            let again = fires.iter().all(|t| paid(&(t.alert, t.episode)));
+            self.generation(after.generation).again = again && !may_pay_again;
+        }
+        // A run that is put off before its first paid call reads the latest notification when it begins again.
+        let begun = after.turn > 0;
+        let will_tell = after
+            .deliveries
+            .iter()
+            .any(|d| d.key.event == Event::Updated && !d.is_settled() && (d.claimer.is_none() || d.rearmed));
+        for t in fires {
+            let id = sentinel_core::incident::MemberId(t.alert as u64 + 1);
+            let within = after.known.contains(id) && after.began >= Some(at(t.start));
+            let episodes = &mut self.generation(after.generation).episodes;
+            if !after.state.is_terminal() && within && !episodes.contains(&(t.alert, t.episode)) {
+                episodes.push((t.alert, t.episode));
+                episodes.sort_unstable();
+            }
+            if opened || will_tell || (after.state == State::Pending && !begun) {
+                self.cover(t);
+            }
+        }
+    }
+
+    fn cover(&mut self, t: &Told) {
+        let episode = (t.alert, t.episode);
+        if !self.covered.contains(&episode) {
+            self.covered.push(episode);
+            self.covered.sort_unstable();
+        }
+        self.latest_start = self.latest_start.max(Some(t.start));
+    }
+
+    /// A notification was answered with 200.
+    pub(crate) fn answered(&mut self, told: &[Told], window: i64) {
+        for t in told.iter().filter(|t| t.end.is_none()) {
+            self.answered = true;
+            if self.covered.contains(&(t.alert, t.episode)) {
+                continue;
+            }
+            let stranger = self.covered.iter().all(|(alert, _)| *alert != t.alert);
+            let after_window = self.latest_start.is_none_or(|s| t.start > s + window);
+            let after_end = self.recorded_end.is_some_and(|e| t.start > e);
+            if stranger || after_window || after_end {
+                self.broke(Promise::NeverSwallowed);
+            }
+            self.cover(t);
+        }
+    }
+}
+
+/// Whether the end of a generation was told to everybody.
+pub(crate) fn is_told(head: &Head) -> bool {
+    let event = match head.state {
+        State::Done => Event::Findings,
+        State::Failed => Event::Failed,
+        State::Suppressed => Event::Suppressed,
+        State::Aborted => Event::Aborted,
+        State::Pending | State::Running => return false,
+    };
+    head.is_settled() && was_sent(head, event)
+}
+
+pub(crate) fn was_sent(head: &Head, event: Event) -> bool {
+    use sentinel_core::incident::DeliveryState;
+    head.deliveries.iter().any(|d| d.key.event == event && d.state == DeliveryState::Sent)
+}
+
+/// Whether a lease that ends then, by a clock that may be off by so much, has certainly not ended.
+pub(crate) fn certainly_live(until: Option<sentinel_core::UnixMs>, now: i64, off: i64) -> bool {
+    until.is_some_and(|until| second(until) - 2 * off > now)
+}
