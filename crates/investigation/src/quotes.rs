@@ -8,7 +8,7 @@ use crate::evidence::{EvidenceRecord, normal_id};
 const SHORTEST: usize = 8;
 
 /// A text as quotes are looked up in it: whitespace folded; once as it is, once with JSON escapes resolved, because a
-/// model that read `\"x\"` inside a JSON string may quote `"x"`.
+/// model that read `\"x\"` inside a JSON string may quote `"x"`. A quote may begin and end anywhere but inside a number.
 #[derive(Clone, Debug)]
 pub(crate) struct Searchable {
     plain: String,
@@ -23,7 +23,7 @@ impl Searchable {
     /// Whether the quote stands in it. An empty one stands nowhere.
     pub(crate) fn holds(&self, quote: &str) -> bool {
         let plain = fold(quote);
-        !plain.is_empty() && (self.plain.contains(&plain) || self.unescaped.contains(&fold(&unescape(quote))))
+        !plain.is_empty() && (stands(&self.plain, &plain) || stands(&self.unescaped, &fold(&unescape(quote))))
     }
 }
 
@@ -83,6 +83,61 @@ pub(crate) fn check<'e>(
     if alert.holds(&citation.quote) { Mark::RepeatsTheAlert } else { Mark::Stands }
 }
 
+/// Whether a quote stands in a text without cutting a number: `restarts: 12` stands neither in `restarts: 123` nor in
+/// `restarts: 12.5`, and `5 degrees` not in `-5 degrees`.
+fn stands(text: &str, quote: &str) -> bool {
+    let (opens, closes) =
+        (quote.starts_with(|c: char| c.is_ascii_digit()), quote.ends_with(|c: char| c.is_ascii_digit()));
+    let mut from = 0;
+    while let Some((at, rest)) = text.get(from..).and_then(|rest| Some((from + rest.find(quote)?, rest))) {
+        let after = text.get(at + quote.len()..).unwrap_or_default();
+        let before = text.get(..at).unwrap_or_default();
+        let cuts_a_number = (opens && is_in_number(before, quote)) || (closes && goes_on(after));
+        if !cuts_a_number {
+            return true;
+        }
+        // The next place may overlap this one.
+        from = at + rest.get(at - from..).and_then(|r| r.chars().next()).map_or(1, char::len_utf8);
+    }
+    false
+}
+
+fn digits(text: &str) -> usize {
+    text.bytes().take_while(u8::is_ascii_digit).count()
+}
+
+/// Whether the number that a quote begins with began in the text before it, or has a sign there.
+fn is_in_number(before: &str, quote: &str) -> bool {
+    let mut back = before.chars().rev();
+    let (last, previous, earlier) = (back.next(), back.next(), back.next());
+    match last {
+        Some(c) if c.is_ascii_digit() => true,
+        Some('.') => previous.is_some_and(|c| c.is_ascii_digit()),
+        // `1,234`, and not the next of a list.
+        Some(',') => previous.is_some_and(|c| c.is_ascii_digit()) && digits(quote) == 3,
+        // `1.2e+06`.
+        Some('+' | '-') if matches!(previous, Some('e' | 'E')) => {
+            earlier.is_some_and(|c| c.is_ascii_digit() || c == '.')
+        }
+        // A sign, and not a hyphen as in `api-5`.
+        Some('-') => previous.is_none_or(|c| !c.is_alphanumeric() && !matches!(c, '-' | '_' | '.' | '/')),
+        _ => false,
+    }
+}
+
+/// Whether a number that ends before this text goes on in it.
+fn goes_on(after: &str) -> bool {
+    let mut rest = after.chars();
+    match rest.next() {
+        Some(c) if c.is_ascii_digit() => true,
+        Some('.') => digits(rest.as_str()) > 0,
+        Some(',') => digits(rest.as_str()) == 3,
+        // `1.2e+06`.
+        Some('e' | 'E') => digits(rest.as_str().trim_start_matches(['+', '-'])) > 0,
+        _ => false,
+    }
+}
+
 fn fold(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for word in text.split_whitespace() {
@@ -114,9 +169,8 @@ fn escape(after: &str) -> (String, &str) {
         Some(c @ ('"' | '\\' | '/')) => Some(c),
         Some('n' | 'r' | 't' | 'f' | 'b') => Some(' '),
         Some('u') => {
-            let code = after.get(1..5).and_then(|hex| u32::from_str_radix(hex, 16).ok());
-            return match code.and_then(char::from_u32) {
-                Some(c) => (c.to_string(), after.get(5..).unwrap_or_default()),
+            return match unicode(after) {
+                Some((c, rest)) => (c.to_string(), rest),
                 None => ("\\".to_owned(), after),
             };
         }
@@ -126,6 +180,18 @@ fn escape(after: &str) -> (String, &str) {
         Some(c) => (c.to_string(), chars.as_str()),
         None => ("\\".to_owned(), after),
     }
+}
+
+/// `u00e9`, or the two halves of a character beyond them, `ud83d\ude00`.
+fn unicode(after: &str) -> Option<(char, &str)> {
+    let code = |text: &str| u32::from_str_radix(text.get(..4)?, 16).ok();
+    let (first, rest) = (code(after.get(1..)?)?, after.get(5..)?);
+    if !(0xd800..0xdc00).contains(&first) {
+        return Some((char::from_u32(first)?, rest));
+    }
+    let second = code(rest.strip_prefix("\\u")?)?;
+    let low = second.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
+    Some((char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + low)?, rest.get(6..)?))
 }
 
 #[cfg(test)]
@@ -177,6 +243,44 @@ mod tests {
         assert_eq!(mark(text, "E1", r#"secret "db" not found retry"#), Mark::Stands);
         assert_eq!(mark(text, "E1", r#"secret \"db\" not found"#), Mark::Stands);
         assert_eq!(mark("caf\\u00e9 closed \\u00zz", "E1", "café closed"), Mark::Stands);
+        assert_eq!(mark("on fire \\ud83d\\udd25 now", "E1", "on fire 🔥 now"), Mark::Stands);
+        assert_eq!(mark("half \\ud83d of it", "E1", "half \\ud83d of it"), Mark::Stands);
+    }
+
+    #[test]
+    fn numbers_stand_exactly_or_not_at_all() {
+        let text = "restarts: 123, load 12.5, at 1.2e+06 bytes, -5 degrees, 1,234 pods, list [12,34], api-5 has 9 of 911 9";
+        for quote in [
+            "restarts: 123",
+            "load 12.5",
+            "1.2e+06 bytes",
+            "-5 degrees",
+            "1,234 pods",
+            "list [12",
+            "34], api-5",
+            "5 has 9 of",
+            "9 of 911",
+        ] {
+            assert!(stands(text, quote), "{quote}");
+        }
+        for quote in [
+            "restarts: 12",
+            "23, load",
+            "load 12",
+            "5, at",
+            "at 1.2",
+            "06 bytes,",
+            "5 degrees",
+            "234 pods",
+            "degrees, 1",
+            "11 9",
+        ] {
+            assert!(!stands(text, quote), "{quote}");
+        }
+        // The first place is inside a number, and the second overlaps it.
+        assert!(stands("911 11 11", "11 11"));
+        assert!(!stands("911 11", "11 11"));
+        assert!(!stands("é12", "é1") && stands("é12", "é12"));
     }
 
     #[test]
@@ -226,6 +330,8 @@ mod tests {
             let piece: String = text.chars().skip(from).take(len).collect();
             prop_assume!(!piece.trim().is_empty());
             let trimmed = piece.trim();
+            // A number that is cut in two is another number.
+            prop_assume!(!trimmed.starts_with(|c: char| c.is_ascii_digit()) && !trimmed.ends_with(|c: char| c.is_ascii_digit()));
             prop_assert!(Searchable::new(&text).holds(trimmed));
             // A backslash before the piece's edge makes the encoded text ambiguous; models do not cut there.
             prop_assume!(!text.contains('\\'));
