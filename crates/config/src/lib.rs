@@ -12,8 +12,8 @@ mod tree;
 pub use diagnostic::{Diagnostic, Place, Problems, Severity};
 pub use read::{CardPlaces, PolicyPlaces};
 pub use settings::{
-    Api, Budget, Caller, Dispatcher, Hmac, HostedAt, Ingest, Level, Mode, Network, OpenAi, Price, Reach,
-    RequireApproval, Server, Settings, SinkKind, SinkSettings, Watcher, WatcherKind,
+    Api, Budget, Caller, Dispatcher, Hmac, HostedAt, Ingest, Level, Mode, Network, OAuth, OpenAi, Price,
+    Reach, RequireApproval, Server, Settings, SinkKind, SinkSettings, Watcher, WatcherKind,
 };
 pub use source::{Source, built_in, locate, locate_deployed};
 

@@ -128,6 +128,11 @@ impl<'a> Reader<'a> {
         self.reading.wants(path)
     }
 
+    /// Whether the configuration is read for a function of a deployment that investigates.
+    pub(crate) fn is_for_lambda(&self) -> bool {
+        self.reading == Reading::Worker
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(|d| d.severity == Severity::Error)
     }

@@ -274,7 +274,7 @@ pub enum RequireApproval {
     },
 }
 
-/// An MCP server.
+/// An MCP server: an address, a connector, a tunnel or a program.
 #[derive(Clone)]
 pub struct Server {
     /// How cards name it: `name.tool`.
@@ -289,6 +289,8 @@ pub struct Server {
     pub tunnel_id: Option<String>,
     /// A program that speaks MCP on its standard input and output, with its arguments; empty: none.
     pub command: Vec<String>,
+    /// What that program finds in its environment, besides what every program needs.
+    pub env: Vec<(String, SecretString)>,
     /// How it is to be reached, as written.
     pub mode: Mode,
     /// What that comes to.
@@ -299,6 +301,8 @@ pub struct Server {
     pub headers: Vec<(String, SecretString)>,
     /// The access token as written: a value without a scheme is a bearer token.
     pub authorization: Option<SecretString>,
+    /// Where an access token comes from, instead.
+    pub oauth: Option<OAuth>,
     /// Whether a person is to be asked.
     pub require_approval: RequireApproval,
     /// The longest one call may take.
@@ -313,6 +317,19 @@ impl Server {
         let hosted = self.connector_id.is_some() || self.tunnel_id.is_some();
         hosted && self.url.is_none() && self.command.is_empty()
     }
+}
+
+/// OAuth 2.0 client credentials.
+#[derive(Clone, Debug)]
+pub struct OAuth {
+    /// The client's id.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: SecretString,
+    /// Who gives tokens.
+    pub token_url: Url,
+    /// What is asked for; empty: whatever the client may have.
+    pub scopes: Vec<String>,
 }
 
 /// Without the address's query, which may hold a key.

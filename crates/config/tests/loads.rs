@@ -57,9 +57,9 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     60 incident-cards[0].fallback-models: the model `gpt-4.1` has no price, so its cost will read "unknown"
     69 incident-cards[0].budget: accepted, not built yet: spending limits
     90 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
-    104 sinks[1].type: accepted, not built yet: sinks of type slack
-    105 sinks[2].type: accepted, not built yet: sinks of type webhook
-    108 watchers[0].endpoint: plain http is refused unless the host is listed
+    111 sinks[1].type: accepted, not built yet: sinks of type slack
+    112 sinks[2].type: accepted, not built yet: sinks of type webhook
+    115 watchers[0].endpoint: plain http is refused unless the host is listed
     "#);
 
     let s = &loaded.settings;

@@ -167,17 +167,12 @@ fn a_later_card_that_an_earlier_one_covers_is_unreachable() {
 
 #[test]
 fn what_would_protect_and_is_not_built_refuses_the_start() {
-    let server = "mcp-servers: [{name: s, server-url: 'https://s.example/mcp', MORE}]";
     let card = "mcp-servers: [{name: s, server-url: 'https://s.example/mcp'}]\n\
                 incident-cards: [{name: c, resource: X, prompt: look, tools: [s.t], MORE}]";
     for (text, key) in [
         ("budget: {per-hour: 3}".into(), "budget"),
         ("ingest: {bearer: [\"${secret:arn:aws:secretsmanager:x#key}\"]}".into(), "ingest.bearer[0]"),
         ("openai: {api-key: \"${secret:arn:aws:x}\"}".into(), "openai.api-key"),
-        (
-            server.replace("MORE", "oauth: {client-id: a, client-secret: \"${TOKEN}\"}"),
-            "mcp-servers[0].oauth",
-        ),
         (card.replace("MORE", "budget: {per-hour: 3}"), "incident-cards[0].budget"),
     ] {
         let loaded = load(&source(&text), &env).unwrap();
@@ -254,7 +249,6 @@ fn what_will_not_work_as_hoped_is_warned_about() {
     config.yaml:2:29: warning: mcp-servers[0].server-url: plain http is refused unless the host is listed; use https, or add `10.0.0.7` to `network.allow-insecure-hosts`
     config.yaml:2:29: warning: mcp-servers[0].server-url: a private address is refused unless the host is listed; add `10.0.0.7` to `network.allow-private-hosts`
     config.yaml:4:87: warning: mcp-servers[2].require-approval: asks for a person's approval, and no person is asked; the tool policy answers each call: the card's `tools`, then its `policy`
-    config.yaml:5:28: warning: mcp-servers[3].command: accepted, not built yet: servers that are programs (stdio); its tools cannot be called until then
     config.yaml:7:41: warning: openai.service-tier: is none of the words that OpenAI knows; it is sent as it is; usual: auto, default, flex, scale, priority, fast, ultrafast
     config.yaml:8:27: warning: ingest.allow-anonymous: lets everybody in, so that the credentials beside it mean nothing; keep one of the two
     config.yaml:11:3: warning: incident-cards[0]: the model `unpriced` has no price, so its cost will read "unknown"; add it to `openai.prices`
@@ -271,7 +265,7 @@ fn a_server_that_nobody_can_call_as_it_is_written_stops() {
         "mcp-servers:\n\
          - {name: inner, server-url: 'https://localhost/mcp', mode: hosted}\n\
          - {name: drive, connector-id: connector_googledrive, mode: direct}\n\
-         - {name: tokens, server-url: 'https://h.example/mcp', mode: hosted, oauth: {client-id: a}}\n\
+         - {name: tokens, server-url: 'https://h.example/mcp', mode: hosted, oauth: {client-id: a, client-secret: b, token-url: 'https://t.example/'}}\n\
          - {name: tunnel, tunnel-id: tunnel_1}\n\
          - {name: 7up, server-url: 'https://h.example/mcp', mode: hosted}\n\
          - {name: one, server-url: 'https://h.example/mcp'}\n\
@@ -385,4 +379,58 @@ fn what_is_wrong_with_a_policy_is_told_with_its_place() {
         "{}",
         warnings(&unused)
     );
+}
+
+#[test]
+fn what_is_wrong_with_a_program_or_with_oauth_is_told() {
+    let told = problems(
+        "mcp-servers:\n\
+         - {name: a, command: []}\n\
+         - {name: b, command: [npx, x], mode: hosted}\n\
+         - {name: c, command: [npx], server-url: 'https://c.example/mcp'}\n\
+         - {name: d, server-url: 'https://d.example/mcp', env: {A: b}}\n\
+         - {name: e, command: [npx], env: {'A=B': c}}\n\
+         - {name: f, command: [npx], oauth: {client-id: i, client-secret: s, token-url: 'https://t.example/'}}\n\
+         - {name: g, server-url: 'https://g.example/mcp', authorization: x, oauth: {client-id: i}}\n\
+         - {name: h, server-url: 'https://h.example/mcp', oauth: {client-id: i, client-secret: s, token-url: nowhere}}\n",
+    );
+    insta::assert_snapshot!(told, @r#"
+    config.yaml:2:22: error: mcp-servers[0].command: is empty; write the program and its arguments, such as [npx, some-mcp-server]
+    config.yaml:3:38: error: mcp-servers[1].mode: cannot be hosted: a program on this machine cannot be hosted; leave `mode` out
+    config.yaml:4:22: error: mcp-servers[2].command: stands beside an address; a server has a `server-url` or a `command`, not both
+    config.yaml:5:55: error: mcp-servers[3].env: needs a `command`; only a program has an environment: remove it
+    config.yaml:6:42: error: mcp-servers[4].env.A=B: is not the name of a variable; write a name without `=`
+    config.yaml:7:36: error: mcp-servers[5].oauth: needs a `server-url`; Sentinel takes the token to the server that it calls itself
+    config.yaml:8:75: error: mcp-servers[6].oauth: stands beside another credential; keep `oauth` or the `authorization`
+    config.yaml:8:75: error: mcp-servers[6].oauth.client-secret: is missing; write "${NAME}", and set that variable in the environment
+    config.yaml:8:75: error: mcp-servers[6].oauth.token-url: is missing; write the address that gives tokens
+    config.yaml:9:101: error: mcp-servers[7].oauth.token-url: is not an address: relative URL without a base; write an address such as https://host.example/path
+    "#);
+}
+
+#[test]
+fn a_function_runs_no_program() {
+    let text = "mcp-servers: [{name: a, command: [npx]}]";
+    let told = sentinel_config::load_for(
+        sentinel_config::Reading::Worker,
+        &source(text),
+        &env,
+        &std::collections::BTreeMap::default(),
+    );
+    let told = told.unwrap_err().to_string();
+    assert!(told.contains("mcp-servers[0].command: is a program, and a function runs none"), "{told}");
+}
+
+#[test]
+fn a_program_finds_only_what_every_program_needs_and_what_is_written() {
+    let env = |name: &str| {
+        Some(format!("of {name}")).filter(|_| ["PATH", "HOME", "OPENAI_API_KEY", "KEY"].contains(&name))
+    };
+    let text =
+        "mcp-servers: [{name: a, command: [npx, some-server], env: {TOKEN: \"${KEY}\", PATH: /opt/bin}}]";
+    let loaded = load(&source(text), &env).unwrap();
+    let names: Vec<&str> = loaded.settings.servers[0].env.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["PATH", "HOME", "TOKEN", "PATH"], "what is written wins, as it is last");
+    assert!(!format!("{loaded:?}").contains("of KEY"));
+    assert!(loaded.settings.secrets().iter().any(|s| secrecy::ExposeSecret::expose_secret(s) == "of KEY"));
 }

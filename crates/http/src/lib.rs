@@ -10,4 +10,4 @@ mod error;
 pub use address::AddressPolicy;
 pub use client::HttpClient;
 pub use error::HttpError;
-pub use url::Url;
+pub use url::{Url, form_urlencoded};

@@ -16,7 +16,7 @@ mod quotes;
 mod report;
 mod rule;
 mod run;
-mod schema;
+pub mod schema;
 mod situation;
 mod tools;
 mod transcript;

@@ -247,7 +247,7 @@ impl<'a> Policy<'a> {
                 "{tool} was not called: the card does not allow it, or its server does not offer it"
             ));
         };
-        let problems = problems(&offered.validator, &Value::Object(arguments.clone()));
+        let problems = problems(&offered.validator, &Value::Object(arguments.clone()), "the arguments");
         if !problems.is_empty() {
             return Err(format!(
                 "{tool} was not called: its arguments break its schema: {}",
@@ -288,7 +288,7 @@ fn shaped(name: &str, validator: &Validator, arguments: &str) -> Result<Map<Stri
         return Err(format!("Error: the arguments of {name} are not an object and it was not called."));
     };
     let value = Value::Object(map);
-    let problems = problems(validator, &value);
+    let problems = problems(validator, &value, "the arguments");
     match value {
         Value::Object(map) if problems.is_empty() => Ok(map),
         _ => Err(format!(

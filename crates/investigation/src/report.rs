@@ -97,7 +97,7 @@ pub(crate) fn read(arguments: &str) -> Result<Submission, Vec<String>> {
     let value: Value =
         serde_json::from_str(arguments).map_err(|e| vec![format!("the report is not JSON: {e}")])?;
     let schema = SCHEMA.get_or_init(|| validator(&schema())).as_ref().map_err(|e| vec![e.clone()])?;
-    let broken = problems(schema, &value);
+    let broken = problems(schema, &value, "the arguments");
     if !broken.is_empty() {
         return Err(broken);
     }

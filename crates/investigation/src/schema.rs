@@ -7,18 +7,21 @@ use crate::fence::clip;
 
 /// A validator that takes linear time: the schemas are a server's, the values a model's. References to other
 /// documents are not followed.
-pub(crate) fn validator(schema: &Value) -> Result<Validator, String> {
+///
+/// # Errors
+/// Why the schema cannot be used.
+pub fn validator(schema: &Value) -> Result<Validator, String> {
     jsonschema::options()
         .with_pattern_options(PatternOptions::regex().size_limit(1 << 20))
         .build(schema)
         .map_err(|e| clip(&e.to_string(), 300))
 }
 
-/// What is wrong with a value, at most the first five problems.
-pub(crate) fn problems(validator: &Validator, value: &Value) -> Vec<String> {
+/// What is wrong with a value, at most the first five problems, each with its place; `whole` is what the value is called.
+pub fn problems(validator: &Validator, value: &Value, whole: &str) -> Vec<String> {
     let problem = |e: jsonschema::ValidationError<'_>| {
         let path = e.instance_path().to_string();
-        let place = if path.is_empty() { "the arguments".to_owned() } else { path };
+        let place = if path.is_empty() { whole.to_owned() } else { path };
         format!("{place}: {}", clip(&e.to_string(), 240))
     };
     validator.iter_errors(value).take(5).map(problem).collect()

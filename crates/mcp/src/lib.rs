@@ -1,10 +1,14 @@
-//! The `ToolBox` port over MCP servers (streamable HTTP), by rmcp. The only crate that names rmcp.
+//! The `ToolBox` port over MCP servers (streamable HTTP, and programs on this machine), by rmcp. The only crate that
+//! names rmcp.
 //!
 //! [`Servers`] holds one connection to each server, made when it is first needed and shared by everybody. What a
 //! server does wrong is told to the model in a plain sentence; nothing that a server does is fatal.
 
+mod client;
 mod fault;
+mod oauth;
 mod output;
+mod program;
 mod server;
 mod session;
 mod spec;
@@ -21,7 +25,7 @@ use sentinel_investigation::ports::{ToolBox, ToolDefinition, ToolError, ToolOutp
 use serde_json::{Map, Value};
 
 use server::Server;
-pub use spec::ServerSpec;
+pub use spec::{Credential, Endpoint, OAuth, Program, Reach, ServerSpec};
 
 /// The MCP servers of a process.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sentinel_http::HttpClient;
@@ -11,13 +12,17 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use crate::ServerSpec;
+use crate::oauth::Tokens;
 use crate::session::{Fault, Session};
+use crate::spec::{Credential, Reach};
 
-/// How long a server that could not be connected to is left alone. Everybody is told at once meanwhile, so that a
-/// server that is down costs an investigation one time-out.
+/// How long a server that could not be connected to, or failed so often in a row, is left alone. Everybody is told at
+/// once meanwhile, so that a server that is down costs an investigation one time-out.
 const DOWN_FOR: Duration = Duration::from_secs(30);
-/// A time to connect shorter than this, and than half of the server's time-out, because the caller had no more, says
-/// nothing about the server.
+/// Requests in a row that have to fail on open sessions. After it was left alone, one is enough.
+const FAILURES: u32 = 3;
+/// A time shorter than this, and than half of the server's time-out, because the caller had no more, says nothing about
+/// the server.
 const FAIR_CHANCE: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
@@ -28,6 +33,8 @@ enum State {
     Down {
         until: Instant,
         reason: String,
+        /// Kept until then, so that what was cancelled on it is told to the server.
+        _last: Option<Arc<Session>>,
     },
 }
 
@@ -35,8 +42,11 @@ enum State {
 pub(crate) struct Server {
     spec: ServerSpec,
     http: Arc<HttpClient>,
+    tokens: Option<Arc<Tokens>>,
     /// Held while connecting, so that concurrent callers share one attempt.
     state: Mutex<State>,
+    /// Requests that failed since the last that did not.
+    failures: AtomicU32,
 }
 
 impl fmt::Debug for Server {
@@ -47,14 +57,27 @@ impl fmt::Debug for Server {
 
 impl Server {
     pub(crate) fn new(spec: ServerSpec, http: Arc<HttpClient>) -> Self {
-        Self { spec, http, state: Mutex::default() }
+        let tokens = match &spec.reach {
+            Reach::Http(endpoint) => match &endpoint.credential {
+                Credential::OAuth(oauth) => {
+                    Some(Arc::new(Tokens::new(oauth.clone(), &endpoint.url, Arc::clone(&http))))
+                }
+                Credential::None | Credential::Token(_) => None,
+            },
+            Reach::Program(_) => None,
+        };
+        Self { spec, http, tokens, state: Mutex::default(), failures: AtomicU32::new(0) }
     }
 
     pub(crate) async fn list(&self, within: Duration) -> Result<Vec<ToolDefinition>, ToolError> {
         let limit = within.min(self.spec.timeout);
         let deadline = Instant::now() + limit;
-        let session = self.session(deadline, limit).await?;
-        let listed = timeout_at(deadline, session.tools()).await;
+        let mut session = self.session(deadline, limit).await?;
+        let mut listed = timeout_at(deadline, session.tools()).await;
+        if matches!(&listed, Ok(Err(fault)) if fault.has_expired) {
+            session = self.renewed(&session, deadline, limit).await?;
+            listed = timeout_at(deadline, session.tools()).await;
+        }
         self.told(listed, &session, limit, "did not list its tools").await
     }
 
@@ -66,9 +89,15 @@ impl Server {
     ) -> Result<ToolOutput, ToolError> {
         let limit = within.min(self.spec.timeout);
         let deadline = Instant::now() + limit;
-        let session = self.session(deadline, limit).await?;
-        let called = timeout_at(deadline, session.call(tool, arguments)).await;
-        self.told(called, &session, limit, &format!("did not answer {tool}")).await
+        let mut session = self.session(deadline, limit).await?;
+        let mut called = timeout_at(deadline, session.call(tool, arguments, None)).await;
+        if matches!(&called, Ok(Err(fault)) if fault.has_expired) {
+            let expected = session.known(tool).await;
+            session = self.renewed(&session, deadline, limit).await?;
+            called = timeout_at(deadline, session.call(tool, arguments, expected.as_ref())).await;
+        }
+        let output = self.told(called, &session, limit, &format!("did not answer {tool}")).await?;
+        Ok(ToolOutput { text: self.scrub(output.text).await, ..output })
     }
 
     /// Ends the session, if there is one.
@@ -79,6 +108,17 @@ impl Server {
         }
     }
 
+    /// Another session in the place of one that the server does not know any more.
+    async fn renewed(
+        &self,
+        expired: &Arc<Session>,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<Arc<Session>, ToolError> {
+        self.forget(expired).await;
+        self.session(deadline, limit).await
+    }
+
     /// The open session, or a new one. At most one attempt to connect is under way.
     async fn session(&self, deadline: Instant, limit: Duration) -> Result<Arc<Session>, ToolError> {
         let Ok(mut state) = timeout_at(deadline, self.state.lock()).await else {
@@ -86,25 +126,28 @@ impl Server {
         };
         match &*state {
             State::Open(session) if !session.is_closed() => return Ok(Arc::clone(session)),
-            State::Down { until, reason } if *until > Instant::now() => return Err(self.unreachable(reason)),
+            State::Down { until, reason, .. } if *until > Instant::now() => {
+                return Err(self.unreachable(reason));
+            }
             _ => {}
         }
         let given = deadline.saturating_duration_since(Instant::now());
-        let reason = match timeout_at(deadline, Box::pin(Session::open(&self.spec, &self.http))).await {
+        let opening = Session::open(&self.spec.name, &self.spec.reach, &self.http, self.tokens.as_ref());
+        let reason = match timeout_at(deadline, Box::pin(opening)).await {
             Ok(Ok(session)) => {
                 let session = Arc::new(session);
                 *state = State::Open(Arc::clone(&session));
                 return Ok(session);
             }
-            Ok(Err(reason)) => reason,
-            Err(_) if given < FAIR_CHANCE.min(self.spec.timeout / 2) => {
+            Ok(Err(reason)) => self.scrub(reason).await,
+            Err(_) if !self.is_fair(given) => {
                 return Err(self.unreachable(&format!("no connection within {limit:?}")));
             }
             Err(_) => format!("no connection within {limit:?}"),
         };
         tracing::warn!(server = self.spec.name, reason, "no session with the MCP server");
         let told = self.unreachable(&reason);
-        *state = State::Down { until: Instant::now() + DOWN_FOR, reason };
+        *state = State::Down { until: Instant::now() + DOWN_FOR, reason, _last: None };
         Err(told)
     }
 
@@ -117,17 +160,56 @@ impl Server {
         did_not: &str,
     ) -> Result<T, ToolError> {
         let name = &self.spec.name;
-        match ended {
-            Ok(Ok(value)) => Ok(value),
-            Err(_) => Err(ToolError::RespondToModel(format!(
-                "the MCP server {name} {did_not} within {limit:?}; the request was cancelled"
-            ))),
+        let (told, has_failed) = match ended {
+            Ok(Ok(value)) => {
+                self.failures.store(0, Ordering::Relaxed);
+                return Ok(value);
+            }
+            Err(_) => {
+                let told = format!("{did_not} within {limit:?}; the request was cancelled");
+                (told, self.is_fair(limit))
+            }
             Ok(Err(fault)) => {
                 if fault.ends_session {
                     self.forget(session).await;
+                } else {
+                    // It answers.
+                    self.failures.store(0, Ordering::Relaxed);
                 }
-                Err(ToolError::RespondToModel(format!("the MCP server {name} {did_not}: {}", fault.told)))
+                (self.scrub(format!("{did_not}: {}", fault.told)).await, fault.ends_session)
             }
+        };
+        if has_failed && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES {
+            self.leave_alone(format!("its last requests failed; it {told}")).await;
+        }
+        Err(ToolError::RespondToModel(format!("the MCP server {name} {told}")))
+    }
+
+    /// Nobody asks it for a while. Then one failure is enough to begin again.
+    async fn leave_alone(&self, reason: String) {
+        let mut state = self.state.lock().await;
+        if matches!(&*state, State::Down { .. }) {
+            return;
+        }
+        tracing::warn!(server = self.spec.name, reason, "the MCP server is left alone for a while");
+        self.failures.store(FAILURES - 1, Ordering::Relaxed);
+        let last = match std::mem::take(&mut *state) {
+            State::Open(session) => Some(session),
+            State::Idle | State::Down { .. } => None,
+        };
+        *state = State::Down { until: Instant::now() + DOWN_FOR, reason, _last: last };
+    }
+
+    /// Whether so much time says something about the server when it is over.
+    fn is_fair(&self, given: Duration) -> bool {
+        given >= FAIR_CHANCE.min(self.spec.timeout / 2)
+    }
+
+    /// A server may say again what it was sent.
+    async fn scrub(&self, text: String) -> String {
+        match &self.tokens {
+            Some(tokens) => tokens.scrub(text).await,
+            None => text,
         }
     }
 

@@ -1,9 +1,10 @@
 //! A small real MCP server over streamable HTTP, with tools that a test scripts.
 //!
 //! It speaks revisions 2025-03-26 to 2025-11-25: `initialize` opens a session, whose id every later request carries;
-//! `tools/list` (in pages, if asked), `tools/call`, `ping`. It is as strict as a real one: a request that does not
-//! accept both content types, that names no session, or one that has expired, is refused. There is no server-sent
-//! stream of its own (`GET` is 405), as the protocol allows.
+//! `tools/list` (in pages, if asked), `tools/call`, `ping`. As [`Builder::modern`] it speaks 2026-07-28 and nothing
+//! else: `server/discover`, no sessions, and each request says which revision it is of, in its headers and in itself.
+//! It is as strict as a real one: a request that does not accept both content types, that names no session, or one that
+//! has expired, is refused. There is no server-sent stream of its own (`GET` is 405), as the protocol allows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -26,6 +27,9 @@ use crate::server::{Log, Running, broken, header_map, raw};
 /// The revisions that it speaks, the newest last.
 const REVISIONS: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
 
+/// The revision without `initialize` and without sessions.
+const MODERN: &str = "2026-07-28";
+
 /// How the server answers a request.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -39,8 +43,12 @@ pub enum Answer {
     RpcError(i64, String),
     /// This HTTP status and body.
     Status(u16, String),
+    /// A redirect to this address.
+    Redirect(String),
     /// `200`, `application/json`, and this body, whatever it is.
     Garbage(Vec<u8>),
+    /// `200`, `text/event-stream`, and this body, whatever it is.
+    Events(Vec<u8>),
     /// No answer, until the client gives up or the server stops.
     Hang,
     /// The connection breaks before the answer is whole.
@@ -99,9 +107,11 @@ type Handler = Box<dyn Fn(&Value) -> Answer + Send + Sync>;
 pub struct Builder {
     tools: Vec<(Value, Handler)>,
     overrides: HashMap<String, Answer>,
+    before_session: HashMap<String, Answer>,
     required: Vec<(String, String)>,
     page_size: Option<usize>,
     event_stream: bool,
+    modern: bool,
 }
 
 impl fmt::Debug for Builder {
@@ -147,6 +157,13 @@ impl Builder {
         self
     }
 
+    /// Answers a JSON-RPC method with this before it looks at the session.
+    #[must_use]
+    pub fn before_session(mut self, method: &str, answer: Answer) -> Self {
+        self.before_session.insert(method.to_owned(), answer);
+        self
+    }
+
     /// Answers 401 to whatever does not carry this header.
     #[must_use]
     pub fn require_header(mut self, name: &str, value: &str) -> Self {
@@ -169,12 +186,20 @@ impl Builder {
         self
     }
 
+    /// Speaks 2026-07-28, and no older revision.
+    #[must_use]
+    pub fn modern(mut self) -> Self {
+        self.modern = true;
+        self
+    }
+
     /// Starts the server on a free port of the loopback.
     pub async fn start(self) -> FakeMcp {
         let shared = Arc::new(Shared {
             script: self,
             requests: Log::default(),
             sessions: Mutex::default(),
+            replaced: Mutex::default(),
             stop: CancellationToken::new(),
         });
         let router = Router::new()
@@ -190,6 +215,8 @@ struct Shared {
     script: Builder,
     requests: Log<Request>,
     sessions: Mutex<Sessions>,
+    /// Definitions that the list holds instead of the script's, from the time that a test says.
+    replaced: Mutex<HashMap<String, Value>>,
     stop: CancellationToken,
 }
 
@@ -255,13 +282,29 @@ impl FakeMcp {
 
     /// Waits until at least `n` tool calls have arrived (answered or not); panics after [`crate::PATIENCE`].
     pub async fn wait_for_calls(&self, n: usize) {
+        self.wait_for("tools/call", n).await;
+    }
+
+    /// Waits until at least `n` messages with this JSON-RPC method have arrived; panics after [`crate::PATIENCE`].
+    pub async fn wait_for(&self, method: &str, n: usize) {
+        self.wait_until(|all| all.iter().filter(|request| request.method() == method).count() >= n).await;
+    }
+
+    /// Waits until what has arrived is as it should be; panics after [`crate::PATIENCE`] without another request.
+    pub async fn wait_until(&self, good: impl Fn(&[Request]) -> bool) {
         loop {
             let seen = self.requests();
-            if seen.iter().filter(|request| request.method() == "tools/call").count() >= n {
+            if good(&seen) {
                 return;
             }
             self.wait_for_requests(seen.len() + 1).await;
         }
+    }
+
+    /// Lists the tool of this definition's name so from now on, as if the server's program had been replaced.
+    pub fn redefine(&self, definition: Value) {
+        let name = definition.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        self.shared.replaced.lock().unwrap_or_else(PoisonError::into_inner).insert(name, definition);
     }
 
     /// Forgets all sessions: their next request is answered 404, and the client has to begin anew.
@@ -306,7 +349,14 @@ async fn answer(
     }
     let rpc_method = message.get("method").and_then(Value::as_str).unwrap_or_default();
     let session = headers.get("mcp-session-id");
-    if rpc_method != "initialize" {
+    if let Some(answer) = script.before_session.get(rpc_method) {
+        return script.play(answer.clone(), message.get("id").unwrap_or(&Value::Null)).await;
+    }
+    if script.modern {
+        if let Err(wrong) = check_modern(headers, message, rpc_method) {
+            return raw(StatusCode::BAD_REQUEST, "text/plain", format!("wrong {wrong}"));
+        }
+    } else if rpc_method != "initialize" {
         match session {
             None => return raw(StatusCode::BAD_REQUEST, "text/plain", "no Mcp-Session-Id"),
             Some(id) if !shared.with_sessions(|sessions| sessions.live.contains(id)) => {
@@ -334,9 +384,9 @@ async fn answer(
     };
     let params = message.get("params").unwrap_or(&Value::Null);
     let answer =
-        script.overrides.get(rpc_method).cloned().unwrap_or_else(|| script.answer(rpc_method, params));
+        script.overrides.get(rpc_method).cloned().unwrap_or_else(|| shared.answer(rpc_method, params));
     let mut response = script.play(answer, id).await;
-    if rpc_method == "initialize" && response.status() == StatusCode::OK {
+    if rpc_method == "initialize" && !script.modern && response.status() == StatusCode::OK {
         let id = shared.with_sessions(|sessions| {
             sessions.opened += 1;
             let id = format!("session-{}", sessions.opened);
@@ -348,11 +398,47 @@ async fn answer(
     response
 }
 
-impl Builder {
+/// A request of the modern revision says so itself, in its headers, and names its method there too.
+fn check_modern(
+    headers: &BTreeMap<String, String>,
+    message: &Value,
+    method: &str,
+) -> Result<(), &'static str> {
+    let header = |name: &str| headers.get(name).map_or("", String::as_str);
+    let of = |pointer: &str| message.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    // A notification of a cancelled request carries no more than the request's id.
+    let is_request = message.get("id").is_some();
+    let revision = of("/params/_meta/io.modelcontextprotocol~1protocolVersion");
+    let wrong = if header("mcp-protocol-version") != MODERN {
+        "MCP-Protocol-Version"
+    } else if header("mcp-method") != method {
+        "Mcp-Method"
+    } else if method == "tools/call" && header("mcp-name") != of("/params/name") {
+        "Mcp-Name"
+    } else if is_request && revision != MODERN {
+        "_meta"
+    } else if headers.contains_key("mcp-session-id") {
+        "Mcp-Session-Id"
+    } else {
+        return Ok(());
+    };
+    Err(wrong)
+}
+
+impl Shared {
     /// What an untouched method answers.
     fn answer(&self, method: &str, params: &Value) -> Answer {
+        let script = &self.script;
         match method {
-            "initialize" => {
+            "server/discover" if script.modern => Answer::Result(json!({
+                "resultType": "complete",
+                "supportedVersions": [MODERN],
+                "capabilities": {"tools": {}},
+                "ttlMs": 0,
+                "cacheScope": "private",
+                "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "fake-mcp", "version": "1.0.0"}},
+            })),
+            "initialize" if !script.modern => {
                 let asked = params.get("protocolVersion").and_then(Value::as_str).unwrap_or_default();
                 let revision = REVISIONS.into_iter().find(|r| *r == asked).unwrap_or("2025-11-25");
                 Answer::Result(json!({
@@ -361,12 +447,12 @@ impl Builder {
                     "serverInfo": {"name": "fake-mcp", "version": "1.0.0"},
                 }))
             }
-            "ping" => Answer::Result(json!({})),
+            "ping" if !script.modern => Answer::Result(json!({})),
             "tools/list" => self.list(params),
             "tools/call" => {
                 let name = params.get("name").and_then(Value::as_str).unwrap_or_default();
                 let tool =
-                    self.tools.iter().find(|(t, _)| t.get("name").and_then(Value::as_str) == Some(name));
+                    script.tools.iter().find(|(t, _)| t.get("name").and_then(Value::as_str) == Some(name));
                 match tool {
                     Some((_, handler)) => handler(params.get("arguments").unwrap_or(&Value::Null)),
                     None => Answer::RpcError(-32602, format!("Unknown tool: {name}")),
@@ -383,16 +469,29 @@ impl Builder {
             Some(Ok(first)) => first,
             Some(Err(_)) => return Answer::RpcError(-32602, "Invalid cursor".to_owned()),
         };
-        let size = self.page_size.unwrap_or(usize::MAX);
-        let page: Vec<&Value> = self.tools.iter().skip(first).take(size).map(|(tool, _)| tool).collect();
+        let script = &self.script;
+        let replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = |tool: &Value| {
+            let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
+            replaced.get(name).unwrap_or(tool).clone()
+        };
+        let size = script.page_size.unwrap_or(usize::MAX);
+        let page: Vec<Value> =
+            script.tools.iter().skip(first).take(size).map(|(tool, _)| now(tool)).collect();
         let next = first + page.len();
-        if next < self.tools.len() {
-            Answer::Result(json!({"tools": page, "nextCursor": next.to_string()}))
-        } else {
-            Answer::Result(json!({"tools": page}))
+        let mut result = json!({"tools": page});
+        let fields = result.as_object_mut().expect("an object");
+        if next < script.tools.len() {
+            fields.insert("nextCursor".to_owned(), json!(next.to_string()));
         }
+        if script.modern {
+            fields.extend([("ttlMs".to_owned(), json!(0)), ("cacheScope".to_owned(), json!("private"))]);
+        }
+        Answer::Result(result)
     }
+}
 
+impl Builder {
     async fn play(&self, mut answer: Answer, id: &Value) -> Response {
         let text = |text: String| json!([{"type": "text", "text": text}]);
         loop {
@@ -411,7 +510,13 @@ impl Builder {
                         body,
                     );
                 }
+                Answer::Redirect(target) => {
+                    let mut response = raw(StatusCode::TEMPORARY_REDIRECT, "text/plain", "");
+                    response.headers_mut().insert("location", target.parse().expect("a header value"));
+                    return response;
+                }
                 Answer::Garbage(bytes) => return raw(StatusCode::OK, "application/json", bytes),
+                Answer::Events(bytes) => return raw(StatusCode::OK, "text/event-stream", bytes),
                 Answer::Hang => pending().await,
                 Answer::Close => return broken(),
                 Answer::After(gate, rest) => {
@@ -430,6 +535,12 @@ impl Builder {
     }
 
     fn send(&self, message: &Value) -> Response {
+        let mut message = message.clone();
+        if self.modern
+            && let Some(result) = message.get_mut("result").and_then(Value::as_object_mut)
+        {
+            result.entry("resultType").or_insert_with(|| json!("complete"));
+        }
         if self.event_stream {
             raw(StatusCode::OK, "text/event-stream", format!("event: message\ndata: {message}\n\n"))
         } else {

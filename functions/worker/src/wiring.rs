@@ -14,7 +14,7 @@ use sentinel_core::redact::Redactor;
 use sentinel_http::{AddressPolicy, HttpClient};
 use sentinel_investigation::ports::{Model, ModelError, ToolBox};
 use sentinel_investigation::{EventSender, Part, Playbook, Price};
-use sentinel_mcp::{ServerSpec, Servers};
+use sentinel_mcp::{Credential, Endpoint, OAuth, Program, Reach, ServerSpec, Servers};
 use sentinel_model::{Chat, HostedPlace, HostedSpec, ModelSettings, Responses};
 use sentinel_sinks::LogSink;
 use sentinel_telemetry::Metrics;
@@ -183,16 +183,29 @@ pub fn servers(settings: &Settings, http: &Arc<HttpClient>) -> Servers {
         .servers
         .iter()
         .filter_map(|server| {
-            Some(ServerSpec {
-                name: server.name.clone(),
-                url: server.url.as_ref()?.to_string(),
-                headers: server.headers.clone(),
-                authorization: server.authorization.clone(),
-                timeout: server.timeout,
-            })
+            Some(ServerSpec { name: server.name.clone(), reach: reach(server)?, timeout: server.timeout })
         })
         .collect();
     Servers::new(specs, http)
+}
+
+/// Where a server is; `None`: only OpenAI can call it.
+fn reach(server: &Server) -> Option<Reach> {
+    let Some(url) = &server.url else {
+        let program = Program { command: server.command.clone(), env: server.env.clone() };
+        return (!program.command.is_empty()).then_some(Reach::Program(program));
+    };
+    let credential = match (&server.oauth, &server.authorization) {
+        (Some(oauth), _) => Credential::OAuth(OAuth {
+            client_id: oauth.client_id.clone(),
+            client_secret: oauth.client_secret.clone(),
+            token_url: oauth.token_url.clone(),
+            scopes: oauth.scopes.clone(),
+        }),
+        (None, Some(token)) => Credential::Token(token.clone()),
+        (None, None) => Credential::None,
+    };
+    Some(Reach::Http(Endpoint { url: url.to_string(), headers: server.headers.clone(), credential }))
 }
 
 /// The sinks, by the names that cards use. A kind that is not built yet has none: its deliveries fail, and say so.

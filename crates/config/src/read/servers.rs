@@ -9,7 +9,7 @@ use super::general::{header_name, warn_refused};
 use super::hosting::{Written, check_ids, check_label};
 use super::unique;
 use crate::reader::{Field, Keys, Reader, Section, shown};
-use crate::settings::{Caller, Mode, Network, OpenAi, Reach, RequireApproval, Server};
+use crate::settings::{Caller, Mode, Network, OAuth, OpenAi, Reach, RequireApproval, Server};
 use crate::tree::Value;
 
 const SERVER: Keys = &[
@@ -19,6 +19,7 @@ const SERVER: Keys = &[
     ("connector-id", &[]),
     ("tunnel-id", &[]),
     ("command", &[]),
+    ("env", &[]),
     ("transport", &[]),
     ("mode", &[]),
     ("default-allowed-tools", &[]),
@@ -29,6 +30,19 @@ const SERVER: Keys = &[
     ("require-approval", &[]),
     ("timeout", &[]),
     ("description", &["server-description"]),
+];
+/// What every program finds in its environment; nothing else of Sentinel's own, which holds secrets.
+const FOR_EVERY_PROGRAM: [&str; 10] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "XDG_CACHE_HOME",
 ];
 const OAUTH: Keys = &[("client-id", &[]), ("client-secret", &[]), ("token-url", &[]), ("scopes", &[])];
 
@@ -104,9 +118,16 @@ fn server(r: &mut Reader<'_>, s: &Section<'_>, openai: &OpenAi, network: &Networ
             "tools are always held to be read-only; what says it destroys is refused",
         );
     }
-    if let Some(f) = s.get("oauth") {
-        oauth(r, &f);
+    if let Some(f) = s.get("command").filter(|_| url.is_some()) {
+        r.error(&f, "stands beside an address", "a server has a `server-url` or a `command`, not both");
     }
+    let oauth = s.get("oauth").and_then(|f| oauth(r, s, &f, network));
+    let mut all_env = vec![];
+    if !command.is_empty() {
+        let basic = FOR_EVERY_PROGRAM.map(|name| Some((name.to_owned(), r.variable(name)?.into())));
+        all_env.extend(basic.into_iter().flatten());
+    }
+    all_env.extend(s.get("env").map(|f| env(r, s, &f)).unwrap_or_default());
     let default_allowed_tools = tool_names(r, s);
     let headers = s.get("headers").map(|f| headers(r, &f)).unwrap_or_default();
     let require_approval =
@@ -131,12 +152,14 @@ fn server(r: &mut Reader<'_>, s: &Section<'_>, openai: &OpenAi, network: &Networ
         connector_id,
         tunnel_id,
         command,
+        env: all_env,
         mode: mode.unwrap_or(Mode::Auto),
         // What has no way is an error, so that no settings come of it.
         reach: reach.unwrap_or(Reach { caller: Caller::Sentinel, why: String::new() }),
         default_allowed_tools,
         headers,
         authorization,
+        oauth,
         require_approval,
         timeout,
         description,
@@ -160,7 +183,7 @@ fn reach(
     if written.is_a_program()
         && let Some(f) = s.get("command")
     {
-        r.unbuilt(&f, "servers that are programs (stdio)", "its tools cannot be called until then");
+        program(r, &f);
     }
     let place = s.get("mode").unwrap_or(way);
     written.reach(openai, network).map_err(|(message, help)| r.error(&place, message, help)).ok()
@@ -236,14 +259,67 @@ fn asks(approval: &RequireApproval) -> bool {
     }
 }
 
-/// Read for its problems and its secret; what it protects is not built.
-fn oauth(r: &mut Reader<'_>, field: &Field<'_>) {
-    let s = r.section(field, OAUTH);
-    r.optional_text(&s, "client-id");
-    r.optional_secret(&s, "client-secret");
-    if let Some(f) = s.get("token-url") {
-        r.url(&f);
+/// A server that is a program, spoken to on its standard input and output.
+fn program(r: &mut Reader<'_>, field: &Field<'_>) {
+    if matches!(&field.node.value, Value::List(items) if items.is_empty()) {
+        r.error(field, "is empty", "write the program and its arguments, such as [npx, some-mcp-server]");
     }
-    r.texts(&s, "scopes");
-    r.unbuilt_protection(field, "OAuth");
+    if r.is_for_lambda() {
+        r.error(
+            field,
+            "is a program, and a function runs none",
+            "give the server a `server-url`; programs are for `sentinel up` and `sentinel replay`",
+        );
+    }
+}
+
+/// The environment of a program.
+fn env(r: &mut Reader<'_>, s: &Section<'_>, field: &Field<'_>) -> Vec<(String, SecretString)> {
+    if s.get("command").is_none() {
+        r.error(field, "needs a `command`", "only a program has an environment: remove it");
+    }
+    let mut all = vec![];
+    for (name, f) in r.free_map(field) {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            r.error(&f, "is not the name of a variable", "write a name without `=`");
+            continue;
+        }
+        let Some((value, from_env)) = r.loose_text(&f) else { continue };
+        if value.contains('\0') {
+            r.error(&f, "holds a NUL character, which no variable can", "remove it");
+            continue;
+        }
+        let value = SecretString::from(value);
+        if from_env || is_credential(name) {
+            r.secrets.push(value.clone());
+        }
+        all.push((name.to_owned(), value));
+    }
+    all
+}
+
+/// OAuth 2.0 client credentials (RFC 6749, 4.4).
+fn oauth(r: &mut Reader<'_>, server: &Section<'_>, field: &Field<'_>, network: &Network) -> Option<OAuth> {
+    let s = r.section(field, OAUTH);
+    if server.get("server-url").is_none() {
+        r.error(field, "needs a `server-url`", "Sentinel takes the token to the server that it calls itself");
+    }
+    let has_header = |f: Field<'_>, r: &mut Reader<'_>| {
+        matches!(&f.node.value, Value::Map(_))
+            && r.free_map(&f).iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"))
+    };
+    if server.get("authorization").is_some() || server.get("headers").is_some_and(|f| has_header(f, r)) {
+        r.error(field, "stands beside another credential", "keep `oauth` or the `authorization`");
+    }
+    let client_id = r.required_text(&s, "client-id", "write the client's id");
+    let secret =
+        r.required(&s, "client-secret", "write \"${NAME}\", and set that variable in the environment");
+    let client_secret = secret.and_then(|f| r.secret(&f));
+    let token_url = r.required(&s, "token-url", "write the address that gives tokens").and_then(|f| {
+        let url = r.url(&f)?;
+        warn_refused(r, &f, &url, network);
+        Some(url)
+    });
+    let scopes = r.texts(&s, "scopes");
+    Some(OAuth { client_id: client_id?, client_secret: client_secret?, token_url: token_url?, scopes })
 }
