@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests run beside Sentinel on a Debian machine: Alertmanager and Prometheus (Debian
-# packages), prometheus-mcp-server and cfn-lint (Python), server-everything (npm) and cargo-nextest. `setup.sh aws`
+# packages), prometheus-mcp-server and cfn-lint (Python), server-everything and kubernetes-mcp-server (npm) and
+# cargo-nextest. `setup.sh aws`
 # also installs what the tests of the deployment need: a local AWS (ministack), the AWS command line and cargo-lambda,
 # 700 MB. Safe to run again: what is there is only looked at. Apart from the Debian packages and cargo-nextest,
 # everything goes under target/testbench.
@@ -9,6 +10,7 @@ set -euo pipefail
 PROMETHEUS_MCP=1.6.2
 CFN_LINT=1.58.0
 EVERYTHING=2026.8.31
+KUBERNETES=0.0.67
 AWS_PARTS=(ministack==1.5.33 aws-sam-translator==1.115.0 awscli==1.46.3 boto3==1.43.106 cargo-lambda==1.9.2)
 NODE_MAJOR_MIN=18
 
@@ -135,6 +137,23 @@ if [ ! -f "$everything/dist/index.js" ] || [ "$(everything_version)" != "$EVERYT
   [ "$(everything_version)" = "$EVERYTHING" ] || fail "server-everything $EVERYTHING is not where npm should have put it"
 fi
 say "ok  server-everything $EVERYTHING"
+
+# --- kubernetes-mcp-server ----------------------------------------------------------------------------------------
+
+case "$(uname -m)" in
+  aarch64 | arm64) machine=arm64 ;;
+  *) machine=amd64 ;;
+esac
+kubernetes="$npm_dir/node_modules/kubernetes-mcp-server-linux-$machine"
+kubernetes_version() { node -p "require('$kubernetes/package.json').version" 2> /dev/null; }
+if [ ! -x "$kubernetes/bin/kubernetes-mcp-server-linux-$machine" ] || [ "$(kubernetes_version)" != "$KUBERNETES" ]; then
+  say "installing kubernetes-mcp-server $KUBERNETES into target/testbench/npm (80 MB)"
+  quietly npm install --prefix "$npm_dir" --ignore-scripts --no-audit --no-fund --save-exact \
+    "kubernetes-mcp-server@$KUBERNETES" || fail "npm install kubernetes-mcp-server@$KUBERNETES"
+  [ "$(kubernetes_version)" = "$KUBERNETES" ] ||
+    fail "kubernetes-mcp-server $KUBERNETES is not where npm should have put it"
+fi
+say "ok  kubernetes-mcp-server $KUBERNETES"
 
 # --- cargo-nextest ----------------------------------------------------------------------------------------------
 

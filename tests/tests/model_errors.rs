@@ -150,6 +150,39 @@ async fn a_model_that_only_talks_or_says_nothing_is_asked_to_conclude_and_the_in
 }
 
 #[tokio::test]
+async fn of_one_true_and_one_invented_quote_the_invented_one_is_caught_also_on_the_command_line() {
+    let both = |call: &str| {
+        let mut both = report("E1", "all is well here");
+        both["hypotheses"].as_array_mut().unwrap().push(json!({
+            "statement": "The disk burns.", "confidence": 0.9,
+            "evidence": [{"id": "E1", "quote": "the disk is on fire"}],
+        }));
+        function_call("submit_report", &both, call)
+    };
+    let (mcp, model) = (tools().await, ScriptedOpenAi::answering([both("c1"), both("c2")]).await);
+    let home = home(&model, &mcp);
+    let up = home.up().await;
+    let id = up.open(&trouble("one")).await;
+    let done = up.ended(&id).await;
+    assert_eq!(done["verdict"], "action_required", "one hypothesis is supported: {done:#}");
+    let repair = output_of(&model.finish()[1].body, "c1").unwrap();
+    assert!(repair.contains("\"the disk is on fire\" does not stand there"), "{repair}");
+    assert!(!repair.contains("all is well here"), "{repair}");
+
+    let shown = home.run(&["incidents", "show", &id, "--json"], 0).json();
+    for (whose, report) in [("API", &done["report"]), ("command line", &shown["report"])] {
+        let marks: Vec<_> = (0..2)
+            .map(|n| &report["hypotheses"][n])
+            .map(|h| (h["supported"].as_bool().unwrap(), h["evidence"][0]["found"].as_bool().unwrap()))
+            .collect();
+        assert_eq!(marks, [(true, true), (false, false)], "{whose}: {report:#}");
+    }
+    let text = home.run(&["incidents", "show", &id], 0).stdout;
+    assert!(text.contains("The disk burns. UNSUPPORTED"), "{text}");
+    assert!(text.contains("“the disk is on fire” does not stand in E1"), "{text}");
+}
+
+#[tokio::test]
 async fn an_invented_quote_may_be_mended_once_and_is_unsupported_after_that() {
     let invented =
         |call: &str| function_call("submit_report", &report("E1", "the disk is on fire"), call).into();

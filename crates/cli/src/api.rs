@@ -90,6 +90,9 @@ pub struct Evidence {
     pub ok: bool,
     /// The output's size.
     pub bytes: u64,
+    /// When the call left, RFC 3339.
+    #[serde(default)]
+    pub at: String,
     /// How long the call took.
     pub ms: u64,
     /// The output as it is kept.
@@ -104,6 +107,7 @@ impl From<EvidenceRecord> for Evidence {
             arguments: e.arguments,
             ok: e.ok,
             bytes: e.bytes,
+            at: e.at.to_string(),
             ms: e.ms,
             text: e.text,
         }

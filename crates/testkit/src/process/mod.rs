@@ -21,7 +21,9 @@ mod ministack;
 mod tools;
 
 pub use ministack::{Ministack, Stack, ministack};
-pub use tools::{Service, alertmanager, mcp_everything, prometheus, prometheus_mcp};
+pub use tools::{
+    Service, alertmanager, kubernetes_mcp, mcp_everything, mcp_everything_command, prometheus, prometheus_mcp,
+};
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(20);

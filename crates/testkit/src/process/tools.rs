@@ -76,6 +76,30 @@ pub async fn prometheus_mcp(prometheus_url: &str) -> Service {
     .await
 }
 
+/// A real kubernetes-mcp-server whose cluster nobody can reach. It speaks MCP at `url("/mcp")`.
+pub async fn kubernetes_mcp() -> Service {
+    let machine = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let name = format!("kubernetes-mcp-server-linux-{machine}");
+    let program = in_bench(&format!("npm/node_modules/{name}/bin/{name}"));
+    let nobody = free_port();
+    start("kubernetes-mcp-server", Ready::Succeeds("/healthz"), |port, dir| {
+        let kubeconfig = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             clusters: [{{name: c, cluster: {{server: \"https://127.0.0.1:{nobody}\"}}}}]\n\
+             users: [{{name: u, user: {{token: t}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
+        );
+        let file = written(dir, "kubeconfig", &kubeconfig);
+        let mut command = bare(&program, dir);
+        command
+            .args(["--read-only", "--bind-address", "127.0.0.1", "--port", &port.to_string()])
+            .arg("--kubeconfig")
+            .arg(file);
+        command
+    })
+    .await
+}
+
 /// A real `@modelcontextprotocol/server-everything` over streamable HTTP, at `url("/mcp")`.
 pub async fn mcp_everything() -> Service {
     // The server has no setting for its address and would listen on all interfaces.
@@ -84,7 +108,7 @@ pub async fn mcp_everything() -> Service {
         net.Server.prototype.listen = function (port, ...rest) { \
           return listen.call(this, { port: Number(port), host: '127.0.0.1' }, ...rest); };";
     let node = installed("node");
-    let script = in_bench("npm/node_modules/@modelcontextprotocol/server-everything/dist/index.js");
+    let script = in_bench(EVERYTHING);
     start("server-everything", Ready::Answers("/mcp"), |port, dir| {
         let mut command = bare(&node, dir);
         command
@@ -96,6 +120,14 @@ pub async fn mcp_everything() -> Service {
         command
     })
     .await
+}
+
+const EVERYTHING: &str = "npm/node_modules/@modelcontextprotocol/server-everything/dist/index.js";
+
+/// The command of a real `@modelcontextprotocol/server-everything` that speaks on its standard input and output.
+pub fn mcp_everything_command() -> Vec<String> {
+    let words = [installed("node"), in_bench(EVERYTHING), PathBuf::from("stdio")];
+    words.iter().map(|word| word.display().to_string()).collect()
 }
 
 /// What shows that a program is ready.
