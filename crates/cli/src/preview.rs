@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use async_trait::async_trait;
+use sentinel_config::Caller;
 use sentinel_core::card::{Card, ToolId};
 use sentinel_core::intake::Receipt;
 use sentinel_investigation::estimated_tokens;
@@ -60,8 +61,12 @@ pub(crate) async fn run(args: Render, env: &Environment) -> anyhow::Result<Exit>
         loaded.settings.cards = vec![loaded.settings.cards.swap_remove(position)];
         loaded.places = vec![loaded.places.swap_remove(position)];
     }
-    let model = Arc::new(Keeps::default());
     let placeholders = args.recorded.is_none();
+    // What was recorded was called by Sentinel itself.
+    let servers = loaded.settings.servers.iter().filter(|_| placeholders);
+    let hosted = servers.filter(|server| matches!(server.reach.caller, Caller::ModelService(_)));
+    let labels = hosted.map(|server| (server.name.clone(), server.label.clone())).collect();
+    let model = Arc::new(Keeps { requests: Mutex::default(), labels });
     let run = if let Some(path) = &args.recorded {
         Replacement { model: model.clone(), ..replay::recorded(path)? }
     } else {
@@ -136,25 +141,41 @@ fn text(r: &Rendered) -> String {
         line(&format!("{}: {}", inert(&tool.name), inert(&tool.description)));
         line(&format!("\x1b[2m  {}\x1b[0m", inert(&tool.parameters.to_string())));
     }
+    for hosted in &request.hosted {
+        let tools = hosted.tools.join(", ");
+        line(&format!(
+            "{}: hosted by the model's service, which lists {}",
+            inert(&hosted.label),
+            inert(&tools)
+        ));
+    }
     line("");
     out
 }
 
 /// A model that keeps what it is asked.
-#[derive(Debug, Default)]
-struct Keeps(Mutex<Vec<TurnRequest>>);
+#[derive(Debug)]
+struct Keeps {
+    requests: Mutex<Vec<TurnRequest>>,
+    /// The labels of the servers that the model's service calls, by their names.
+    labels: BTreeMap<String, String>,
+}
 
 impl Keeps {
     fn requests(&self) -> Vec<TurnRequest> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 #[async_trait]
 impl Model for Keeps {
     async fn respond(&self, request: &TurnRequest, _: Duration) -> Result<TurnResponse, ModelError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
         Err(ModelError::Refused("only what it would be asked was wanted".to_owned()))
+    }
+
+    fn hosts(&self, server: &str) -> Option<String> {
+        self.labels.get(server).cloned()
     }
 
     fn is_recorded(&self) -> bool {

@@ -102,6 +102,10 @@ fn report(out: &mut String, r: &Report, d: &Detail) {
         heading(out, "Gaps");
         r.gaps.iter().for_each(|gap| line(out, &format!("  - {}", inert(gap))));
     }
+    if !r.notes.is_empty() {
+        heading(out, "Notes");
+        r.notes.iter().for_each(|note| line(out, &format!("  - {}", inert(note))));
+    }
     if !r.next_steps.is_empty() {
         heading(out, "Next steps");
         for (n, step) in r.next_steps.iter().enumerate() {

@@ -8,7 +8,7 @@ use sentinel_core::card::ToolId;
 use serde_json::{Map, Value};
 
 use crate::evidence::{self, CallStatus, EvidenceRecord, id_of};
-use crate::fence::fenced;
+use crate::fence::{clip, fenced};
 use crate::hosted::{self, HostedOutput};
 use crate::policy::Policy;
 use crate::ports::{Approval, FunctionCall, Item};
@@ -236,7 +236,7 @@ impl<'a> Replay<'a> {
             self.input.push(Item::CallOutput { call_id, output });
         }
         self.input.extend(hosted_calls::naming(&made));
-        if calls.is_empty() && self.pending.is_empty() {
+        if calls.is_empty() && self.pending.is_empty() && made.is_empty() {
             self.input.push(Item::User { text: nudge(record) });
         }
         None
@@ -356,11 +356,23 @@ impl<'a> Replay<'a> {
 
     fn give_up(&mut self) -> Next {
         let earlier = self.rejected.take().map(Box::new);
+        let turns = self.case.turns;
+        let last = turns.last().map_or_else(String::new, |turn| format!("; {}", last_words(turn)));
         Next::Finish(
-            earlier.ok_or_else(|| {
-                format!("the model submitted no report within {} turns", self.case.turns.len())
-            }),
+            earlier
+                .ok_or_else(|| format!("the model submitted no report within {} turns{last}", turns.len())),
         )
+    }
+}
+
+/// What a turn says that should have been a report, for people.
+fn last_words(record: &TurnRecord) -> String {
+    let response = &record.response;
+    match (&response.incomplete, response.text.trim()) {
+        (Some(why), _) => format!("its last answer ended early ({why})"),
+        (None, "") if response.calls.is_empty() => "its last answer was empty".to_owned(),
+        (None, "") => "it called another tool".to_owned(),
+        (None, text) => format!("it said: {}", clip(text, 300)),
     }
 }
 

@@ -2,6 +2,8 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test part that cannot do its work fails the test")]
 
 mod ends;
+mod fallback;
+mod hosted;
 mod policy;
 mod resume;
 mod shown;

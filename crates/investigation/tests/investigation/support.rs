@@ -142,10 +142,11 @@ pub(crate) type Answer = Result<TurnResponse, ModelError>;
 
 /// Answers turn n, which it tells from the request as a server would, by the script; keeps all requests.
 pub(crate) struct Script {
-    turns: Box<dyn Fn(usize) -> Answer + Send + Sync>,
+    turns: Box<dyn Fn(&TurnRequest) -> Answer + Send + Sync>,
     requests: Mutex<Vec<TurnRequest>>,
     recorded: bool,
-    hangs: bool,
+    hangs: Option<&'static str>,
+    hosts: Option<&'static str>,
 }
 
 impl std::fmt::Debug for Script {
@@ -156,7 +157,22 @@ impl std::fmt::Debug for Script {
 
 impl Script {
     pub(crate) fn new(turns: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Self {
-        Self { turns: Box::new(turns), requests: Mutex::default(), recorded: false, hangs: false }
+        Self::by(move |request| turns(turn_of(request)))
+    }
+
+    /// Answers by what is asked.
+    pub(crate) fn by(turns: impl Fn(&TurnRequest) -> Answer + Send + Sync + 'static) -> Self {
+        Self { turns: Box::new(turns), requests: Mutex::default(), recorded: false, hangs: None, hosts: None }
+    }
+
+    /// Its service calls this server itself.
+    pub(crate) fn that_hosts(self, server: &'static str) -> Self {
+        Self { hosts: Some(server), ..self }
+    }
+
+    /// It does not answer where this model is asked.
+    pub(crate) fn that_hangs_for(self, model: &'static str) -> Self {
+        Self { hangs: Some(model), ..self }
     }
 
     pub(crate) fn that_is_recorded(self) -> Self {
@@ -164,7 +180,7 @@ impl Script {
     }
 
     pub(crate) fn that_hangs(self) -> Self {
-        Self { hangs: true, ..self }
+        self.that_hangs_for("gpt-4.1-mini")
     }
 
     /// These answers, in order.
@@ -191,10 +207,14 @@ pub(crate) fn turn_of(request: &TurnRequest) -> usize {
 impl Model for Script {
     async fn respond(&self, request: &TurnRequest, _: Duration) -> Result<TurnResponse, ModelError> {
         self.requests.lock().unwrap().push(request.clone());
-        if self.hangs {
+        if self.hangs == Some(request.model.as_str()) {
             std::future::pending::<()>().await;
         }
-        (self.turns)(turn_of(request))
+        (self.turns)(request)
+    }
+
+    fn hosts(&self, server: &str) -> Option<String> {
+        self.hosts.filter(|hosts| *hosts == server).map(|server| format!("{server}-label"))
     }
 
     fn is_recorded(&self) -> bool {
