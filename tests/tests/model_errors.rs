@@ -1,5 +1,7 @@
 //! Models that refuse, are out, or answer nonsense, through the real program.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::fs;
 
 use sentinel_testkit::mcp::{Answer, FakeMcp};
@@ -198,4 +200,95 @@ async fn an_invented_quote_may_be_mended_once_and_is_unsupported_after_that() {
     let (mended, requests) = investigated(vec![invented("c1"), good_report("c2")]).await;
     assert_eq!((requests.len(), &mended["verdict"]), (2, &json!("action_required")), "{mended:#}");
     assert_eq!(mended["report"]["hypotheses"][0]["supported"], true);
+}
+
+/// What the report of an incident says whose model always answers like this, and how often it was asked.
+async fn always(answer: impl Fn() -> Scripted + Send + 'static) -> (Value, usize) {
+    let (mcp, model) = (tools().await, ScriptedOpenAi::with(move |_, _| answer()).await);
+    let home = home(&model, &mcp);
+    let config = fs::read_to_string(home.path().join("config.yaml")).unwrap();
+    home.write("config.yaml", &format!("{config}  max-iterations: 2\n"));
+    let up = home.up().await;
+    let ended = up.ended(&up.open(&trouble("one")).await).await;
+    (ended, model.finish().len())
+}
+
+#[tokio::test]
+async fn a_refusal_a_filtered_answer_and_silence_end_in_a_report_that_says_so() {
+    let refusal = json!({
+        "type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+        "content": [{"type": "refusal", "refusal": "I cannot help with that."}],
+    });
+    let mut filtered = response(vec![]);
+    filtered["status"] = json!("incomplete");
+    filtered["incomplete_details"] = json!({"reason": "content_filter"});
+    for (answer, told) in [
+        (response(vec![refusal]), "it said: I cannot help with that."),
+        (filtered, "its last answer ended early (content_filter)"),
+        (response(vec![]), "its last answer was empty"),
+    ] {
+        let (ended, asked) = always(move || answer.clone().into()).await;
+        assert_eq!(
+            (&ended["state"], &ended["verdict"]),
+            (&json!("done"), &json!("inconclusive")),
+            "{ended:#}"
+        );
+        let summary = ended["report"]["summary"].as_str().unwrap();
+        assert!(
+            summary.contains("the model submitted no report within 2 turns") && summary.contains(told),
+            "{summary}"
+        );
+        assert_eq!((&ended["report"]["source"], asked), (&json!("evidence_only"), 2));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_bought_once_more_and_then_the_reason_is_told() {
+    let whole = message("x").to_string();
+    let html = vec![("content-type", "text/html".to_owned())];
+    for (bad, told) in [
+        (Scripted::Garbage(whole.as_bytes()[..whole.len() / 2].to_vec()), "it is not JSON"),
+        (Scripted::Garbage(vec![b' '; 17 << 20]), "larger than 16 MB"),
+        (Scripted::Status(200, html, "<html>Sign in</html>".into()), "it is text/html, not JSON"),
+    ] {
+        let (mcp, model) = (tools().await, ScriptedOpenAi::with(move |_, _| bad.clone()).await);
+        let home = home(&model, &mcp);
+        let up = home.up().await;
+        let id = up.open(&trouble("one")).await;
+        let put_off =
+            up.wait_for(&id, "a yield", |i| i["state"] == "pending" && !i["reason"].is_null()).await;
+        let reason = put_off["reason"].as_str().unwrap();
+        assert!(reason.contains("the model's answer cannot be read") && reason.contains(told), "{reason}");
+        assert_eq!(
+            model.finish().len(),
+            2,
+            "an answer that was paid for is bought once more, not again and again"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_error_in_an_answer_with_status_200_is_told_as_what_it_is() {
+    let refused =
+        json!({"error": {"message": "no such model", "type": "invalid_request_error", "code": 404}});
+    let (failed, requests) = investigated(vec![Scripted::Garbage(refused.to_string().into())]).await;
+    assert_eq!((&failed["state"], requests.len()), (&json!("failed"), 1), "{failed:#}");
+    assert!(failed["reason"].as_str().unwrap().contains("HTTP 404: no such model"), "{failed:#}");
+
+    let passing = json!({"error": {"message": "upstream is gone", "code": 502}});
+    let (done, requests) =
+        investigated(vec![Scripted::Garbage(passing.to_string().into()), good_report("c1")]).await;
+    assert_eq!((&done["state"], requests.len()), (&json!("done"), 2), "{done:#}");
+}
+
+#[tokio::test]
+async fn the_same_call_again_and_again_is_answered_with_a_hint_and_then_has_to_be_the_report() {
+    let looks = |call: &str| function_call("fake__look", &json!({"n": 7}), call).into();
+    let (done, requests) =
+        investigated(vec![looks("c1"), looks("c2"), looks("c3"), looks("c4"), good_report("c5")]).await;
+    assert_eq!((&done["state"], &done["report"]["source"]), (&json!("done"), &json!("model")), "{done:#}");
+    assert_eq!(done["report"]["usage"]["tool_calls"], 2, "the card's call and the first of these: {done:#}");
+    assert!(output_of(&requests[3], "c3").unwrap().contains("You have asked this three times or more"));
+    assert_eq!(requests[3]["tool_choice"], "auto");
+    assert_eq!(requests[4]["tool_choice"]["name"], "submit_report", "the fourth time it has to report");
 }

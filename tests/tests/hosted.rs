@@ -1,0 +1,225 @@
+//! Hosted MCP through the real program: the model's service is scripted, and every request and answer is held against
+//! the API's contract.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use sentinel_testkit::gate::Gate;
+use sentinel_testkit::openai::{
+    Scripted, ScriptedOpenAi, function_call, mcp_approval_request_item, mcp_call_item, mcp_list_item,
+    response,
+};
+use sentinel_tests::Home;
+use sentinel_tests::wire::{LOOPBACK, openai, report, trouble};
+use serde_json::{Value, json};
+
+/// A card that may look and list, in the namespace of its alert, on a server that only the model's service can reach.
+fn home(model: &ScriptedOpenAi) -> Home {
+    Home::with(&format!(
+        "{LOOPBACK}{}mcp-servers:\n- {{name: ops, server-url: 'https://mcp.example.com/mcp', mode: hosted, \
+         authorization: hosted-token-swordfish, require-approval: never}}\n\
+         incident-cards:\n\
+         - name: trouble\n  resource: Trouble\n  prompt: Find out why.\n  tools: [ops.look, ops.list]\n  policy: \
+         [{{tool: ops.look, allow: 'args.instance == labels.instance'}}]\n",
+        openai(&model.base_url()),
+    ))
+}
+
+fn list() -> Value {
+    mcp_list_item("ops", &[("look", json!({"readOnlyHint": true})), ("list", json!({"readOnlyHint": true}))])
+}
+
+fn instance(name: &str) -> Value {
+    json!({"instance": name})
+}
+
+fn looks(instance_name: &str, id: &str) -> Value {
+    mcp_approval_request_item("ops", "look", &instance(instance_name), id)
+}
+
+fn looked(id: &str, gave: Result<&str, Value>) -> Value {
+    mcp_call_item("ops", "look", &instance("one"), id, gave)
+}
+
+fn reports(quote: &str) -> Scripted {
+    function_call("submit_report", &report("E1", quote), "call_report").into()
+}
+
+/// What a request answers to the calls that asked to be made: request, approved, reason.
+fn answers(request: &Value) -> Vec<(&str, bool, &str)> {
+    let items = request["input"].as_array().unwrap().iter();
+    items
+        .filter(|item| item["type"] == "mcp_approval_response")
+        .map(|item| {
+            (
+                item["approval_request_id"].as_str().unwrap(),
+                item["approve"].as_bool().unwrap(),
+                item["reason"].as_str().unwrap_or_default(),
+            )
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_hosted_call_is_approved_by_policy_and_its_output_is_evidence() {
+    let model = ScriptedOpenAi::answering([
+        response(vec![list(), looks("one", "mcpr_1")]).into(),
+        response(vec![looked("mcpr_1", Ok("the disk of one is full, hosted-token-swordfish"))]).into(),
+        reports("the disk of one is full"),
+    ])
+    .await;
+    let home = home(&model);
+    let up = home.up().await;
+    let done = up.ended(&up.open(&trouble("one")).await).await;
+    assert_eq!((&done["state"], &done["verdict"]), (&json!("done"), &json!("action_required")), "{done:#}");
+    let evidence = &done["evidence"][0];
+    assert_eq!((&evidence["tool"], &evidence["ok"]), (&json!("ops.look"), &json!(true)), "{done:#}");
+    assert!(
+        done["report"]["notes"][0].as_str().unwrap().contains("saw their outputs before secrets"),
+        "{done:#}"
+    );
+
+    let requests = model.finish();
+    let tool =
+        requests[0].body["tools"].as_array().unwrap().iter().find(|tool| tool["type"] == "mcp").unwrap();
+    assert_eq!(
+        tool,
+        &json!({
+            "type": "mcp", "server_label": "ops", "server_url": "https://mcp.example.com/mcp",
+            "authorization": "hosted-token-swordfish", "allowed_tools": ["list", "look"],
+            "require_approval": "always",
+        })
+    );
+    assert_eq!(answers(&requests[1].body), [("mcpr_1", true, "")]);
+    let sent = |n: usize| requests[n].body["input"].to_string();
+    assert!(sent(2).starts_with(sent(1).trim_end_matches(']')), "the prefix of a request is the one before");
+    drop(up);
+    assert_eq!(home.data_files_with("swordfish"), Vec::<std::path::PathBuf>::new(), "a secret was stored");
+}
+
+#[tokio::test]
+async fn a_hosted_call_that_the_policy_denies_is_not_made_and_the_model_hears_why() {
+    let model = ScriptedOpenAi::answering([
+        response(vec![
+            list(),
+            looks("another", "mcpr_1"),
+            mcp_approval_request_item("ops", "restart", &json!({}), "mcpr_2"),
+        ])
+        .into(),
+        response(vec![looks("one", "mcpr_3")]).into(),
+        response(vec![looked("mcpr_3", Ok("the disk of one is full"))]).into(),
+        reports("the disk of one is full"),
+    ])
+    .await;
+    let home = home(&model);
+    let up = home.up().await;
+    let done = up.ended(&up.open(&trouble("one")).await).await;
+    assert_eq!((&done["state"], &done["verdict"]), (&json!("done"), &json!("action_required")), "{done:#}");
+    assert_eq!(done["evidence"].as_array().unwrap().len(), 1, "{done:#}");
+    let requests = model.finish();
+    let told = answers(&requests[1].body);
+    assert!(told.iter().all(|(_, approved, _)| !approved), "{told:?}");
+    assert!(told[0].2.contains("policy does not allow it: args.instance == labels.instance"), "{told:?}");
+    assert!(told[1].2.contains("\"ops.restart\" is not allowed here"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_hosted_server_that_fails_is_a_gap_in_the_report_and_not_the_end_of_the_investigation() {
+    // The service cannot list its tools: it refuses the whole request, and is asked again without the server.
+    let message =
+        "Error retrieving tool list from MCP server: 'ops'. Http status code: 503 (Service Unavailable)";
+    let error = json!({"error": {
+        "message": message, "type": "external_connector_error", "param": "tools", "code": "http_error",
+    }});
+    let nothing = json!({
+        "verdict": "inconclusive", "title": "Nothing could be seen", "summary": "The server is out.",
+        "hypotheses": [], "ruled_out": [], "gaps": [], "next_steps": [],
+    });
+    let model = ScriptedOpenAi::answering([
+        Scripted::Status(424, vec![], error.to_string()),
+        function_call("submit_report", &nothing, "call_report").into(),
+    ])
+    .await;
+    let home = home(&model);
+    let up = home.up().await;
+    let done = up.ended(&up.open(&trouble("one")).await).await;
+    assert_eq!((&done["state"], &done["attempts"]), (&json!("done"), &json!(1)), "{done:#}");
+    assert!(done["report"]["gaps"].to_string().contains("Hosted server ops was out"), "{done:#}");
+    let requests = model.finish();
+    assert!(requests[1].body["tools"].as_array().unwrap().iter().all(|tool| tool["type"] == "function"));
+
+    // It lists its tools, and the call fails.
+    let down = json!({"type": "http_error", "code": 504, "message": "gateway time-out"});
+    let model = ScriptedOpenAi::answering([
+        response(vec![list(), looks("one", "mcpr_1")]),
+        response(vec![looked("mcpr_1", Err(down))]),
+        function_call("submit_report", &nothing, "call_report"),
+    ])
+    .await;
+    let home = self::home(&model);
+    let up = home.up().await;
+    let done = up.ended(&up.open(&trouble("one")).await).await;
+    assert_eq!((&done["state"], &done["evidence"][0]["ok"]), (&json!("done"), &json!(false)), "{done:#}");
+    assert!(done["report"]["gaps"].to_string().contains("gateway time-out"), "{done:#}");
+    model.finish();
+}
+
+#[tokio::test]
+async fn a_crash_between_an_approval_and_its_answer_sends_the_same_approval_again_and_goes_on() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let model = ScriptedOpenAi::with(move |_, n| match n {
+        0 => response(vec![list(), looks("one", "mcpr_1")]).into(),
+        // Approved, and the service dies before the answer comes.
+        1 => Scripted::After(held.clone(), Box::new(Scripted::Close)),
+        2 => response(vec![looked("mcpr_1", Ok("the disk of one is full"))]).into(),
+        _ => reports("the disk of one is full"),
+    })
+    .await;
+    let home = home(&model);
+    let up = home.up().await;
+    let id = up.open(&trouble("one")).await;
+    model.wait_for_requests(2).await;
+    // Dropping it kills it with SIGKILL.
+    drop(up);
+    gate.open();
+    let up = home.up().await;
+    let done = up.ended(&id).await;
+    assert_eq!((&done["state"], &done["verdict"]), (&json!("done"), &json!("action_required")), "{done:#}");
+    assert_eq!(done["evidence"].as_array().unwrap().len(), 1, "{done:#}");
+    let requests = model.finish();
+    assert_eq!(requests.len(), 4, "three paid turns and the one in flight");
+    assert_eq!(requests[1].body, requests[2].body, "the very same approval is sent again");
+    assert_eq!(answers(&requests[2].body), [("mcpr_1", true, "")]);
+    assert!(done["report"]["notes"].to_string().contains("may have been made twice"), "{done:#}");
+}
+
+#[tokio::test]
+async fn validate_says_who_calls_each_server_and_why_and_that_no_person_is_asked() {
+    let home = Home::with(
+        "openai: {api-key: k}\nmcp-servers:\n\
+         - {name: public, server-url: 'https://mcp.example.com/mcp', require-approval: {always: {tool-names: [look]}}}\n\
+         - {name: inner, server-url: 'https://mcp.tools.svc/mcp'}\n\
+         incident-cards: [{name: c, resource: C, prompt: Look., tools: [public.look, inner.look], \
+         fallback-models: [gpt-4.1-mini]}]\n",
+    );
+    let told = home.run(&["validate"], 0);
+    for line in [
+        "public  is hosted: its address is public and the model is OpenAI's",
+        "the model's service makes them, each with the tool policy's leave; no person is asked",
+        "the service sees them before secrets are taken out",
+        "a call whose answer was lost may be made again",
+        "inner  is direct: `mcp.tools.svc` is a private address, which OpenAI cannot reach",
+        "fallback    gpt-4.1-mini",
+    ] {
+        assert!(told.stdout.contains(line), "{line}\n{}", told.stdout);
+    }
+    let json = home.run(&["validate", "--json"], 0).json();
+    assert_eq!(json["servers"][0]["mode"], "hosted", "{json:#}");
+    assert!(json["diagnostics"].to_string().contains("asks for a person's approval, and no person is asked"));
+
+    let home = Home::with(
+        "openai: {api-key: k}\nmcp-servers: [{name: inner, server-url: 'https://10.0.0.1/mcp', mode: hosted}]\n",
+    );
+    let told = home.run(&["validate"], 2);
+    assert!(told.stderr.contains("cannot be hosted: `10.0.0.1` is a private address"), "{}", told.stderr);
+}
