@@ -20,6 +20,8 @@ pub(crate) enum Failure {
         status: u16,
         /// The API's `error.code`.
         code: Option<String>,
+        /// The API's `error.param`: what of the request it is about.
+        param: Option<String>,
         /// The API's `error.message`, or the beginning of what came instead.
         message: String,
         /// `Retry-After`.
@@ -53,7 +55,7 @@ pub(crate) fn error_of(answer: &Value) -> Option<Failure> {
     let message = error.as_str().or_else(|| text("message")).unwrap_or("no reason given").to_owned();
     // A gateway hands on the status of what it asked.
     if let Some(status) = error.get("code").and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok()) {
-        return Some(Failure::Status { status, code: None, message, retry_after: None });
+        return Some(Failure::Status { status, code: None, param: None, message, retry_after: None });
     }
     let code = text("code").or_else(|| text("type")).unwrap_or("no code").to_owned();
     Some(Failure::Failed { code, message })
@@ -109,6 +111,16 @@ impl Failure {
         };
         let about_a_list = message.starts_with("Error retrieving tool list from MCP server");
         (unreached || about_a_list).then_some(message)
+    }
+
+    /// The option of the request that this model does not take, where it says so (OpenAI: 400 with the code
+    /// `unsupported_parameter` or `unsupported_value`).
+    pub(crate) fn refused_option(&self) -> Option<&str> {
+        let Self::Status { status: 400, code: Some(code), param: Some(param), .. } = self else {
+            return None;
+        };
+        let is_unsupported = matches!(code.as_str(), "unsupported_parameter" | "unsupported_value");
+        is_unsupported.then(|| param.split(['.', '[']).next().unwrap_or(param))
     }
 
     /// How long the server asks to be left alone.

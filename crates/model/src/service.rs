@@ -1,6 +1,7 @@
 //! What both interfaces share: one exchange by async-openai with raw JSON at the boundary, the retries, the breaker.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,17 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(8);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// How much sooner than the caller's own limit the last try ends, so that its reason is told and counted.
 const MARGIN: Duration = Duration::from_millis(50);
+
+/// How an answer is made, not what is asked: a model that does not take one of these is asked without it.
+const OPTIONS: &[&str] = &[
+    "temperature",
+    "reasoning",
+    "reasoning_effort",
+    "include",
+    "service_tier",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+];
 
 /// How a service that speaks OpenAI's interfaces is asked.
 #[derive(Clone, Debug)]
@@ -63,6 +75,8 @@ pub(crate) struct Service {
     http: Arc<HttpClient>,
     /// By model: one may be overloaded while another at the same address answers.
     breakers: Mutex<BTreeMap<String, Breaker>>,
+    /// By model: the options that it has refused, and is not sent any more.
+    refused: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 impl fmt::Debug for Service {
@@ -87,7 +101,7 @@ impl Service {
         http: Arc<HttpClient>,
     ) -> Result<Self, ModelError> {
         let endpoint = Endpoint::new(&settings, secrets, &http)?;
-        Ok(Self { settings, endpoint, http, breakers: Mutex::default() })
+        Ok(Self { settings, endpoint, http, breakers: Mutex::default(), refused: Mutex::default() })
     }
 
     /// Asks, and asks again where that may help and the time allows it.
@@ -108,7 +122,11 @@ impl Service {
             }
             tries += 1;
             let left = deadline.saturating_duration_since(Instant::now());
-            let answer = match timeout(left.min(self.settings.timeout), self.exchange(api, body)).await {
+            let answer = {
+                let body = self.without_refused(model, body);
+                timeout(left.min(self.settings.timeout), self.exchange(api, &body)).await
+            };
+            let answer = match answer {
                 Ok(answer) => answer.and_then(&read),
                 Err(_) => Err(Failure::Http(HttpError::TimedOut)),
             };
@@ -126,6 +144,11 @@ impl Service {
                     breaker.answered();
                 }
             });
+            // It answered at once and costs nothing, so it is no try.
+            if self.learn(model, body, &failure) {
+                tries -= 1;
+                continue;
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             let wait = if tries < self.settings.attempts {
                 wait_before_next(&failure, tries, self.settings.backoff, (self.settings.random)())
@@ -142,6 +165,27 @@ impl Service {
     fn breaker<T>(&self, model: &str, with: impl FnOnce(&mut Breaker) -> T) -> T {
         let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
         with(breakers.entry(model.to_owned()).or_default())
+    }
+
+    /// Remembers an option that the model has refused; whether that is one that it was sent just now.
+    fn learn(&self, model: &str, body: &Value, failure: &Failure) -> bool {
+        let Some(option) = failure.refused_option() else { return false };
+        if !OPTIONS.contains(&option) || body.get(option).is_none() {
+            return false;
+        }
+        tracing::warn!(model, option, reason = %failure, "the model does not take an option, going on without it");
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.entry(model.to_owned()).or_default().insert(option.to_owned())
+    }
+
+    fn without_refused<'b>(&self, model: &str, body: &'b Value) -> Cow<'b, Value> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(options) = refused.get(model) else { return Cow::Borrowed(body) };
+        let mut body = body.clone();
+        if let Some(fields) = body.as_object_mut() {
+            fields.retain(|name, _| !options.contains(name));
+        }
+        Cow::Owned(body)
     }
 
     async fn exchange(&self, api: Api, body: &Value) -> Result<Value, Failure> {
@@ -196,6 +240,7 @@ mod tests {
         Failure::Status {
             status,
             code: code.map(str::to_owned),
+            param: None,
             message: String::new(),
             retry_after: retry_after.map(Duration::from_secs),
         }

@@ -130,6 +130,7 @@ async fn take(answer: Response, endpoint: &Endpoint) -> Result<Response, Failure
         return Err(Failure::Status {
             status: status.as_u16(),
             code: text("/error/code").or_else(|| text("/error/type")).map(str::to_owned),
+            param: text("/error/param").map(str::to_owned),
             message: endpoint.clean(&message),
             retry_after: retry_after(&headers),
         });

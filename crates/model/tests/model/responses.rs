@@ -295,3 +295,33 @@ async fn an_address_that_is_not_allowed_and_a_key_that_cannot_be_sent_are_refuse
     let model = Responses::new(settings("https://user:hunter2@api.example/v1"), vec![], loopback()).unwrap();
     assert!(!format!("{model:?}").contains("hunter2") && !format!("{model:?}").contains(KEY));
 }
+
+#[tokio::test]
+async fn an_option_that_a_model_does_not_take_is_left_out_from_then_on_and_a_refused_request_is_refused() {
+    let unsupported = |param: &str| {
+        let error = json!({"error": {
+            "message": format!("Unsupported parameter: '{param}' is not supported with this model."),
+            "type": "invalid_request_error", "param": param, "code": "unsupported_parameter",
+        }});
+        status(400, vec![], error.to_string())
+    };
+    let server = ScriptedOpenAi::answering([
+        unsupported("temperature"),
+        unsupported("service_tier"),
+        openai::message("x").into(),
+        openai::message("y").into(),
+        unsupported("input"),
+        unsupported("temperature"),
+    ])
+    .await;
+    let model = responses(&server);
+    assert_eq!(ask(&model).await.unwrap().text, "x");
+    assert_eq!(ask(&model).await.unwrap().text, "y");
+    // What is asked is never left out, and the same is not left out twice.
+    assert!(matches!(ask(&model).await, Err(ModelError::Refused(_))));
+    assert!(matches!(ask(&model).await, Err(ModelError::Refused(_))));
+    let requests = server.finish();
+    let has = |n: usize, option: &str| requests[n].body.get(option).is_some();
+    assert!(has(0, "temperature") && !has(1, "temperature") && has(1, "service_tier"));
+    assert!(!has(3, "temperature") && !has(3, "service_tier") && has(3, "prompt_cache_key"));
+}
