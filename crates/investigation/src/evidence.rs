@@ -12,8 +12,9 @@ use crate::fence::{clip, cut, fenced, sha256};
 pub(crate) const MOST_KEPT: usize = 256 * 1024;
 /// The most that a kept text may be as a JSON string: a stored item has to stay under 400 KB.
 pub(crate) const MOST_ENCODED: usize = 336 * 1024;
-/// What a token is taken for, in characters.
-pub(crate) const CHARS_PER_TOKEN: usize = 4;
+/// What a token of a tool's output is taken for, in characters. Logs, tables and JSON have 2.8 to 3.2 by the tokenizer
+/// of the gpt-4o and gpt-4.1 models (`o200k_base`); prose has four.
+pub(crate) const CHARS_PER_TOKEN: usize = 3;
 /// The longest line that a search shows whole.
 const LONGEST_LINE: usize = 400;
 /// What a search shows on both sides of a match in a longer line, in characters.

@@ -53,7 +53,11 @@ pub(crate) fn sum<'e>(
     usage
 }
 
-/// About how many tokens a request has. A model counts otherwise; this only has to tell a small one from a large one.
+/// What a token of prose is taken for, in characters.
+const CHARS_PER_TOKEN_OF_PROSE: usize = 4;
+
+/// About how many tokens a request has: the instructions as prose, all else as data. A model counts otherwise; this only
+/// has to tell a small one from a large one.
 pub fn estimated_tokens(request: &TurnRequest) -> u64 {
     let items = request.input.iter().map(|item| match item {
         Item::User { text } => text.chars().count(),
@@ -64,6 +68,7 @@ pub fn estimated_tokens(request: &TurnRequest) -> u64 {
     let tools = request.tools.iter().map(|tool| {
         tool.name.len() + tool.description.chars().count() + tool.parameters.to_string().chars().count()
     });
-    let chars = request.instructions.chars().count() + items.sum::<usize>() + tools.sum::<usize>();
-    u64::try_from(chars.div_ceil(CHARS_PER_TOKEN)).unwrap_or(u64::MAX)
+    let prose = request.instructions.chars().count().div_ceil(CHARS_PER_TOKEN_OF_PROSE);
+    let data = (items.sum::<usize>() + tools.sum::<usize>()).div_ceil(CHARS_PER_TOKEN);
+    u64::try_from(prose + data).unwrap_or(u64::MAX)
 }

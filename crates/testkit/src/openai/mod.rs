@@ -59,6 +59,8 @@ pub struct Request {
     pub headers: BTreeMap<String, String>,
     /// The body; `null` where it was no JSON (which is a violation).
     pub body: Value,
+    /// The same, byte by byte.
+    pub bytes: Bytes,
 }
 
 type Script = Box<dyn FnMut(&Value, usize) -> Option<Scripted> + Send>;
@@ -177,7 +179,7 @@ async fn responses(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
         pairs: pairs::in_responses,
         check_answer: contract::response,
     };
-    answer(&shared, &api, &headers, &body).await
+    answer(&shared, &api, &headers, body).await
 }
 
 async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -187,7 +189,7 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
         pairs: pairs::in_chat,
         check_answer: contract::create_chat_completion_response,
     };
-    answer(&shared, &api, &headers, &body).await
+    answer(&shared, &api, &headers, body).await
 }
 
 /// One of the two interfaces, and what it is held against.
@@ -198,8 +200,8 @@ struct Api {
     check_answer: fn(&Value) -> Result<(), Vec<String>>,
 }
 
-async fn answer(shared: &Shared, api: &Api, headers: &HeaderMap, body: &[u8]) -> Response {
-    let (body, mut faults) = match serde_json::from_slice::<Value>(body) {
+async fn answer(shared: &Shared, api: &Api, headers: &HeaderMap, bytes: Bytes) -> Response {
+    let (body, mut faults) = match serde_json::from_slice::<Value>(&bytes) {
         Ok(body) => {
             let mut faults = (api.check)(&body).err().unwrap_or_default();
             faults.extend((api.pairs)(&body));
@@ -210,8 +212,8 @@ async fn answer(shared: &Shared, api: &Api, headers: &HeaderMap, body: &[u8]) ->
     // The lock spans both, so that the number of a request is its place in the record and in the script.
     let (n, scripted) = {
         let mut script = shared.script.lock().unwrap_or_else(PoisonError::into_inner);
-        let request = Request { path: api.path.to_owned(), headers: header_map(headers), body: body.clone() };
-        let n = shared.requests.push(request);
+        let (path, headers) = (api.path.to_owned(), header_map(headers));
+        let n = shared.requests.push(Request { path, headers, body: body.clone(), bytes });
         (n, if faults.is_empty() { script(&body, n) } else { None })
     };
     if faults.is_empty() && scripted.is_none() {
