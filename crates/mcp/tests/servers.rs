@@ -317,3 +317,25 @@ async fn closing_ends_the_session_on_the_server() {
     servers.close().await;
     server.wait_until(|all| all.iter().any(|r| r.http_method == "DELETE")).await;
 }
+
+#[tokio::test]
+async fn calls_of_many_investigations_do_not_wait_for_each_other() {
+    const CALLS: usize = 100;
+    let gate = Gate::new();
+    let held = gate.clone();
+    let mcp = FakeMcp::builder()
+        .tool("slow", json!({"type": "object"}), "Takes its time.", move |_| {
+            Answer::After(held.clone(), Box::new(Answer::text("done")))
+        })
+        .start()
+        .await;
+    let servers = one(&mcp.url());
+    let calls = join_all((0..CALLS).map(|n| call(&servers, "slow", json!({ "n": n }))));
+    let all_arrive = async {
+        // None of them is answered before the last has left.
+        mcp.wait_for_calls(CALLS).await;
+        gate.open();
+    };
+    let (ended, ()) = futures::join!(calls, all_arrive);
+    assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+}
