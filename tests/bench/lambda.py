@@ -15,6 +15,8 @@ import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
+from measure import cpu_ms, peak_mb
+
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = ROOT / "target/release"
 PYTHON = Path(__file__).resolve().parent / "python"
@@ -34,19 +36,6 @@ LAMBDA = {
     "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "LANG": "en_US.UTF-8",
     "TZ": ":UTC", "PATH": "/usr/local/bin:/usr/bin:/bin", "SSL_CERT_FILE": CERTIFICATES,
 }
-
-
-def cpu_ms(pid):
-    """The CPU time of a process up to now, of all its threads: its CPU clock (clock_getcpuclockid(3))."""
-    return time.clock_gettime_ns((~pid << 3) | 2) / 1e6
-
-
-def peak_mb(pid):
-    """The most memory that was ever resident. Not getrusage's: that counts what the process was before exec."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    sys.exit(f"process {pid} has no VmHWM")
 
 
 class Stub:

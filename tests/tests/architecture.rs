@@ -48,8 +48,8 @@ const MAY_IMPORT: &[(&str, Ours)] = &[
     ("testkit", Any),
     // It has no product code: its library is what the tests share.
     ("tests", Any),
-    // It measures programs from outside.
-    ("bench", Only(&[])),
+    // It measures programs from outside, and investigations without a store.
+    ("bench", Only(&["core", "config", "http", "investigation", "mcp", "model"])),
 ];
 
 /// Dependencies of others (a name, or its beginning with `*`), and the only packages that may name them, be it for

@@ -97,7 +97,11 @@ async fn a_crash_after_each_turn_pays_for_six_turns_and_no_more() {
     check(&up.ended(&id).await);
 
     assert_eq!(model.finish().len(), TURNS);
-    assert_eq!(mcp.calls().len(), 2 * (TURNS - 1), "each call that was in flight is made again, and no other");
+    assert_eq!(
+        mcp.calls().len(),
+        2 * (TURNS - 1),
+        "each call that was in flight is made again, and no other"
+    );
 }
 
 #[tokio::test]
@@ -157,7 +161,8 @@ fn assert_stable(requests: &[Request]) {
 
 /// The output of a tool: `size` bytes of log lines.
 fn log(of: &Value, size: usize) -> String {
-    let lines = (0..).map(|n| format!("2026-01-05T08:00:00Z {of} line {n}: connection refused by 10.0.0.7\n"));
+    let lines =
+        (0..).map(|n| format!("2026-01-05T08:00:00Z {of} line {n}: connection refused by 10.0.0.7\n"));
     let mut text: String = lines.take(size / 40).collect();
     text.truncate(size);
     text

@@ -35,7 +35,7 @@ use crate::{replay, setup};
 struct Rendered {
     card: String,
     incident: String,
-    /// Four characters each.
+    /// See [`estimated_tokens`].
     estimated_tokens: u64,
     /// What stands for something that only a server can say.
     placeholders: bool,
