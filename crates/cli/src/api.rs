@@ -2,10 +2,11 @@
 
 use sentinel_core::UnixMs;
 use sentinel_core::alert::Labels;
-use sentinel_core::incident::{Delivery, DeliveryState, Event, Gen, Head, IncidentId, State};
+use sentinel_core::incident::{ChildName, Delivery, DeliveryState, Event, Gen, Head, IncidentId, State};
+use sentinel_core::notification::Notification;
 use sentinel_core::ports::{IncidentStore, StoreError};
 use sentinel_core::report::{Report, Verdict};
-use sentinel_investigation::{EvidenceRecord, evidence_of};
+use sentinel_investigation::{EvidenceRecord, TurnRecord, evidence_of, turns_of};
 use sentinel_worker::stored_report;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -147,6 +148,38 @@ impl Told {
             error: d.error.clone(),
         }
     }
+}
+
+/// Everything that is stored of one investigation: enough to run it again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// The head.
+    pub incident: Head,
+    /// The notifications that it began with.
+    pub notifications: Vec<Notification>,
+    /// The model's turns, the first one first.
+    pub turns: Vec<TurnRecord>,
+    /// The tool outputs, oldest first.
+    pub evidence: Vec<EvidenceRecord>,
+    /// The checked report, once there is one.
+    pub report: Option<Report>,
+}
+
+/// Reads what is stored of one incident. A notification that cannot be read is left out.
+///
+/// # Errors
+/// The store does not answer, or what it holds cannot be read.
+pub async fn record(store: &dyn IncidentStore, id: &IncidentId) -> Result<Option<Record>, StoreError> {
+    let Some(incident) = store.load(id).await? else { return Ok(None) };
+    let children = store.children(id, incident.generation).await?;
+    let snapshots = children.iter().filter(|child| matches!(child.name, ChildName::Snapshot(_)));
+    Ok(Some(Record {
+        notifications: snapshots.filter_map(|child| serde_json::from_str(&child.body).ok()).collect(),
+        turns: turns_of(&children),
+        evidence: evidence_of(&children),
+        report: stored_report(&children)?,
+        incident,
+    }))
 }
 
 /// Reads one incident whole.

@@ -20,8 +20,10 @@ pub enum Command {
     /// Run the whole pipeline in this process: webhook in, reports out.
     #[command(visible_alias = "run")]
     Up(Up),
-    /// Put sample webhooks through the pipeline and print the reports.
+    /// Put sample webhooks, or a stored incident, through the pipeline and print what comes out.
     Replay(Replay),
+    /// Run a folder of cases and print a scorecard.
+    Eval(Eval),
     /// Show what the model would be sent first for an event. Nothing is called
     Render(Render),
     /// Check a configuration, its prompts and its rules.
@@ -60,9 +62,21 @@ pub struct Up {
 /// Arguments of `replay`.
 #[derive(Args, Debug)]
 pub struct Replay {
-    /// Webhook bodies, in the order in which they arrive
+    /// Webhook bodies, in the order in which they arrive; with --from-store an incident's id, or the beginning of it
     #[arg(required = true, value_name = "EVENT")]
     pub events: Vec<PathBuf>,
+    /// Run a stored incident again, offline, and print what differs: tools are answered from its transcript
+    #[arg(long, conflicts_with = "recorded")]
+    pub from_store: bool,
+    /// With this card in place of the one of its name: one card as it stands in `incident-cards`
+    #[arg(long, value_name = "FILE", requires = "from_store")]
+    pub card: Option<PathBuf>,
+    /// Ask this model instead of taking the stored turns
+    #[arg(long, value_name = "NAME", requires = "from_store")]
+    pub model: Option<String>,
+    /// The incident is in this table on AWS
+    #[arg(long, value_name = "NAME", requires = "from_store", conflicts_with = "data_dir")]
+    pub table: Option<String>,
     /// Which configuration.
     #[command(flatten)]
     pub config: ConfigFlag,
@@ -70,10 +84,27 @@ pub struct Replay {
     /// run beside the event]
     #[arg(long, value_name = "RUN")]
     pub recorded: Option<PathBuf>,
-    /// Keep the incidents here [default: in memory]
+    /// Keep the incidents here [default: in memory]; with --from-store the incident is there [default: .sentinel]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// The incidents as JSON on stdout, progress as JSON lines on stderr
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `eval`.
+#[derive(Args, Debug)]
+pub struct Eval {
+    /// A folder of cases (*.json)
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigFlag,
+    /// Ask this model [default: the turns of the cases' recorded runs]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// The scorecard as JSON
     #[arg(long)]
     pub json: bool,
 }

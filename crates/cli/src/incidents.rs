@@ -13,9 +13,10 @@ use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::{Abort, Aborted, Rules};
 use sentinel_core::ports::{IncidentStore, Ports};
 use sentinel_local::{Backend, LocalError, LocalQueue};
+use serde::de::DeserializeOwned;
 
 use crate::Exit;
-use crate::api::{self, Detail, Summary};
+use crate::api::{self, Detail, Record, Summary};
 use crate::args::{Incidents, IncidentsCommand, StoreFlags};
 use crate::environment::Environment;
 use crate::server::AbortRequest;
@@ -63,7 +64,7 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
 }
 
 /// Where the incidents are.
-enum Place {
+pub(crate) enum Place {
     /// A running `up`.
     Service(Service),
     /// A folder that nobody else holds, or a table on AWS.
@@ -73,7 +74,7 @@ enum Place {
 impl Place {
     /// `None`: the configuration, which holds the credentials of a service that asks for them, is wrong; that has
     /// been told.
-    async fn of(flags: &StoreFlags, env: &Environment) -> anyhow::Result<Option<Self>> {
+    pub(crate) async fn of(flags: &StoreFlags, env: &Environment) -> anyhow::Result<Option<Self>> {
         if let Some(table) = &flags.table {
             let client = Aws::of_environment(CallLimits::default()).await.dynamo();
             return Ok(Some(Self::Store(Arc::new(DynamoStore::new(client, table.clone())))));
@@ -101,13 +102,20 @@ impl Place {
 
     async fn detail(&self, id: &IncidentId) -> anyhow::Result<Option<Detail>> {
         match self {
-            Self::Service(service) => service.detail(id).await,
+            Self::Service(service) => service.get(&format!("api/incidents/{id}")).await,
             Self::Store(store) => Ok(api::detail(store.as_ref(), id).await?),
         }
     }
 
+    pub(crate) async fn record(&self, id: &IncidentId) -> anyhow::Result<Option<Record>> {
+        match self {
+            Self::Service(service) => service.get(&format!("api/incidents/{id}/record")).await,
+            Self::Store(store) => Ok(api::record(store.as_ref(), id).await?),
+        }
+    }
+
     /// The id that begins with `given`.
-    async fn whole_id(&self, given: &str) -> anyhow::Result<IncidentId> {
+    pub(crate) async fn whole_id(&self, given: &str) -> anyhow::Result<IncidentId> {
         if given.len() >= 64 {
             return Ok(IncidentId::new(given));
         }
@@ -162,7 +170,7 @@ impl Place {
 }
 
 /// A running `up`, over its API.
-struct Service {
+pub(crate) struct Service {
     url: String,
     token: Option<SecretString>,
     http: reqwest::Client,
@@ -190,8 +198,9 @@ impl Service {
         Ok(accepted(response).await?.json().await?)
     }
 
-    async fn detail(&self, id: &IncidentId) -> anyhow::Result<Option<Detail>> {
-        let response = self.send(self.http.get(format!("{}/api/incidents/{id}", self.url))).await?;
+    /// `None`: there is no such incident.
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Option<T>> {
+        let response = self.send(self.http.get(format!("{}/{path}", self.url))).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }

@@ -6,7 +6,9 @@
 pub mod api;
 pub mod args;
 pub mod environment;
+mod eval;
 mod events;
+mod from_store;
 mod incidents;
 mod preview;
 mod progress;
@@ -53,7 +55,9 @@ impl From<Exit> for ExitCode {
 pub async fn run(cli: Cli, env: Environment) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Up(args) => Box::pin(up::run(args, &env)).await,
+        Command::Replay(args) if args.from_store => Box::pin(from_store::run(args, &env)).await,
         Command::Replay(args) => Box::pin(replay::run(args, &env)).await,
+        Command::Eval(args) => Box::pin(eval::run(args, &env)).await,
         Command::Render(args) => Box::pin(preview::run(args, &env)).await,
         Command::Validate(args) => validate::run(&args, &env),
         Command::Incidents(args) => incidents::run(args, &env).await,

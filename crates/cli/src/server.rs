@@ -47,6 +47,7 @@ pub(crate) fn router(service: Service) -> Router {
         .route("/api/incidents", get(list))
         .route("/api/incidents/{id}", get(show))
         .route("/api/incidents/{id}/abort", post(abort))
+        .route("/api/incidents/{id}/record", get(record))
         .route("/api/incidents/{id}/events", get(events::stream))
         .layer(middleware::from_fn_with_state(service.clone(), guard));
     Router::new().merge(api).fallback(webhook).with_state(service)
@@ -121,6 +122,14 @@ async fn list(State(service): State<Service>, Query(page): Query<Page>) -> Respo
 async fn show(State(service): State<Service>, Path(id): Path<String>) -> Response {
     match api::detail(service.ports().store.as_ref(), &IncidentId::new(id)).await {
         Ok(Some(detail)) => Json(detail).into_response(),
+        Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such incident"),
+        Err(error) => store_problem(&error),
+    }
+}
+
+async fn record(State(service): State<Service>, Path(id): Path<String>) -> Response {
+    match api::record(service.ports().store.as_ref(), &IncidentId::new(id)).await {
+        Ok(Some(record)) => Json(record).into_response(),
         Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such incident"),
         Err(error) => store_problem(&error),
     }

@@ -13,10 +13,11 @@ use sentinel_core::UnixMs;
 use sentinel_core::card::Card;
 use sentinel_core::incident::IncidentId;
 use sentinel_core::intake::{Receipt, intake};
+use sentinel_core::notification::Message;
 use sentinel_core::ports::{Clock, Ports};
 use sentinel_investigation::EventSender;
 use sentinel_local::{Backend, LocalQueue, Receiver};
-use sentinel_worker::{Handled, Replacement, Worker};
+use sentinel_worker::{Handled, Mind, Replacement, Worker};
 
 use crate::api::{self, Detail};
 
@@ -82,6 +83,16 @@ impl Stage {
         let now = self.clock.now();
         let message = sentinel_alertmanager::parse(body, now)
             .with_context(|| format!("{name} is not a webhook that Sentinel takes"))?;
+        self.take(cards, message, run).await
+    }
+
+    /// Takes alerts in that have been read.
+    pub(crate) async fn take(
+        &mut self,
+        cards: &[Card],
+        message: Message,
+        run: Option<&Replacement>,
+    ) -> anyhow::Result<Receipt> {
         let receipt = intake(&self.default.ports, cards, message).await?;
         for incident in &receipt.incidents {
             if !self.incidents.contains(&incident.id) {
@@ -94,6 +105,11 @@ impl Stage {
             }
         }
         Ok(receipt)
+    }
+
+    /// The configured model.
+    pub(crate) fn mind(&self) -> &Mind {
+        &self.default.mind
     }
 
     /// Handles what is due, then jumps to what is due next, until nothing is.

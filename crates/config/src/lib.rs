@@ -91,15 +91,59 @@ pub fn load_for(
     env: &dyn Fn(&str) -> Option<String>,
     secrets: &BTreeMap<String, SecretString>,
 ) -> Result<Loaded, Problems> {
-    let mut reader = Reader::new(source, Values { env, secrets }, reading);
-    let root = match tree::parse(&source.text) {
-        Ok(root) => root,
-        Err(e) => {
-            let diagnostic = reader.place_at(e.at, "").error(e.message, e.help);
-            return Err(Problems { diagnostics: vec![diagnostic] });
-        }
+    let reader = Reader::new(source, Values { env, secrets }, reading);
+    let root = tree(&reader, &source.text)?;
+    finish(reader, &root)
+}
+
+/// The same as [`load`] with another card: `card` holds one, as it stands in `incident-cards`, in place of the one of its
+/// name. Its prompt's path is relative to the configuration's folder.
+///
+/// # Errors
+/// As [`load`], and where the card has no name or the configuration has no card of that name.
+pub fn load_with_card(
+    source: &Source,
+    card: &Source,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    let values = Values { env, secrets: &BTreeMap::new() };
+    let card_reader = Reader::new(card, values, Reading::Everything);
+    let node = tree(&card_reader, &card.text)?;
+    let refused = |message: String, help: &str| Problems {
+        diagnostics: vec![card_reader.place_at(node.at, "").error(message, help.to_owned())],
     };
-    let (settings, places) = read::settings(&mut reader, &root);
+    let Some(name) = node.text("name").map(str::to_owned) else {
+        return Err(refused(
+            "this is no card with a `name`".to_owned(),
+            "write one card as it stands in `incident-cards`, without the dash",
+        ));
+    };
+    let reader = Reader::new(source, values, Reading::Everything);
+    let mut root = tree(&reader, &source.text)?;
+    let cards = root.list_mut("incident-cards").unwrap_or_default();
+    let Some(index) = cards.iter().position(|card| card.text("name") == Some(&name)) else {
+        let message = format!("{} has no card {name}", source.name.display());
+        return Err(refused(message, "give the card the name of the one that it stands for"));
+    };
+    if let Some(place) = cards.get_mut(index) {
+        *place = node;
+    }
+    let of_card = format!("incident-cards[{index}]");
+    finish(reader, &root).map_err(|mut problems| {
+        for diagnostic in problems.diagnostics.iter_mut().filter(|d| d.key.starts_with(&of_card)) {
+            diagnostic.file.clone_from(&card.name);
+        }
+        problems
+    })
+}
+
+fn tree(reader: &Reader<'_>, text: &str) -> Result<tree::Node, Problems> {
+    tree::parse(text)
+        .map_err(|e| Problems { diagnostics: vec![reader.place_at(e.at, "").error(e.message, e.help)] })
+}
+
+fn finish(mut reader: Reader<'_>, root: &tree::Node) -> Result<Loaded, Problems> {
+    let (settings, places) = read::settings(&mut reader, root);
     let failed = reader.has_errors();
     let Reader { mut diagnostics, secret_ids, .. } = reader;
     diagnostics.sort_by_key(|d| (d.line, d.column, d.severity));

@@ -73,6 +73,30 @@ impl Node {
         Self { value, at, depth, weight }
     }
 
+    /// The value of a key, where this is a map that has it; `-` and `_` are the same in a key.
+    fn get(&self, key: &str) -> Option<&Self> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|e| e.key.replace('_', "-") == key).map(|e| &e.node)
+    }
+
+    /// The text under a key.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        match &self.get(key)?.value {
+            Value::Scalar { text, .. } => Some(text),
+            Value::List(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// The list under a key.
+    pub(crate) fn list_mut(&mut self, key: &str) -> Option<&mut [Self]> {
+        let Value::Map(entries) = &mut self.value else { return None };
+        let entry = entries.iter_mut().find(|e| e.key.replace('_', "-") == key)?;
+        match &mut entry.node.value {
+            Value::List(items) => Some(items),
+            Value::Scalar { .. } | Value::Map(_) => None,
+        }
+    }
+
     /// Whether it is `null`, `~` or nothing at all: a key without a value is as good as no key.
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if is_null(text))

@@ -170,7 +170,7 @@ impl EvidenceRecord {
     }
 
     /// The text with a line where bytes are missing.
-    pub(crate) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         match self.pieces() {
             (head, tail) if self.left_out > 0 => {
                 format!("{head}\n[… {} bytes were not kept …]\n{tail}", self.left_out)

@@ -29,5 +29,6 @@ pub use playbook::Playbook;
 pub use problem::{CompileProblem, Part};
 pub use progress::{EventSender, HELD, Progress, events, told_before};
 pub use run::{Outcome, Run, investigate};
+pub use tools::names as function_names;
 pub use transcript::{Forced, Opening, TurnRecord, Without, evidence_of, turns_of};
 pub use usage::{Price, estimated_tokens};

@@ -30,7 +30,7 @@ const LONGEST_DESCRIPTION: usize = 1024;
 pub(crate) const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the model calls each tool of a card. Depends on nothing but the card, so it is the same on every attempt.
-pub(crate) fn names(tools: &BTreeSet<ToolId>) -> BTreeMap<String, ToolId> {
+pub fn names(tools: &BTreeSet<ToolId>) -> BTreeMap<String, ToolId> {
     let mut names = BTreeMap::new();
     for tool in tools {
         let plain = format!("{}__{}", tool.server, tool.tool);

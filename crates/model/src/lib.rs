@@ -2,7 +2,7 @@
 //!
 //! [`Responses`] asks a service that speaks the Responses API, [`Chat`] one that speaks Chat Completions. [`Recorded`]
 //! answers from a file, with the same raw items as the service would have sent, so that everything behind the port is
-//! the real path.
+//! the real path. [`Transcript`] answers from what is stored of an incident.
 
 mod breaker;
 mod chat;
@@ -10,9 +10,11 @@ mod failure;
 mod recorded;
 mod responses;
 mod service;
+mod transcript;
 mod wire;
 
 pub use chat::Chat;
 pub use recorded::{Recorded, RecordedError};
 pub use responses::{HostedPlace, HostedSpec, Responses};
 pub use service::ModelSettings;
+pub use transcript::Transcript;
