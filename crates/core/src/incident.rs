@@ -182,7 +182,7 @@ pub struct Delivery {
     /// More to tell came up while it was claimed: it is due again once that ends.
     #[serde(rename = "a", default, skip_serializing_if = "std::ops::Not::not")]
     pub rearmed: bool,
-    /// The `seen` for which a `resolved` was armed: each is told once.
+    /// The `seen` for which an `updated` or a `resolved` was armed. The latter is told once for each.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub for_seen: Option<UnixMs>,
     /// Why its last try failed, cut. Of each sink only the latest is kept.

@@ -8,7 +8,7 @@ use sentinel_core::UnixMs;
 use sentinel_core::card::ToolId;
 use sentinel_core::incident::{Fence, Head, IncidentId};
 use sentinel_core::lifecycle::Rules;
-use sentinel_core::ports::Ports;
+use sentinel_core::ports::{Ports, StoreError};
 use sentinel_core::redact::Redactor;
 use sentinel_core::report::Report;
 use serde_json::{Value, json};
@@ -119,6 +119,10 @@ pub async fn investigate(run: Run<'_>) -> Result<Outcome, InvestigateError> {
         Stop::LeaseLost => Ok(Outcome::LeaseLost),
         Stop::Error(e) => Err(*e),
     }
+}
+
+fn unreadable(what: &str) -> Stop {
+    Stop::Fail(format!("what is stored of it cannot be read by this version: {what}"))
 }
 
 /// Why a run ends without a report.
@@ -247,16 +251,23 @@ impl<'a> Session<'a> {
     /// Reads what is stored. A job may arrive before the snapshot of its alert can be read.
     async fn load(&mut self) -> Result<Situation, Stop> {
         for look in 1..=LOOKS {
-            let children = self.run.ports.store.children(&self.id, self.run.fence.generation).await?;
+            let children = match self.run.ports.store.children(&self.id, self.run.fence.generation).await {
+                // Damaged for good: another attempt would find the same.
+                Err(StoreError::Unreadable { item, reason }) => {
+                    return Err(unreadable(&format!("{item}: {reason}")));
+                }
+                children => children?,
+            };
             self.stored = Stored::read(&children);
-            if let Some(unreadable) = self.stored.unreadable.first() {
-                return Err(Stop::Fail(format!(
-                    "what is stored of it cannot be read by this version: {unreadable}"
-                )));
+            if let Some(child) = self.stored.unreadable.first() {
+                return Err(unreadable(child));
             }
             self.began = self.stored.began().unwrap_or(self.began);
             if let Some(situation) = Situation::of(&self.stored.snapshots, &self.run.head) {
                 return Ok(situation);
+            }
+            if let Some(snapshot) = self.stored.unreadable_snapshots.first() {
+                return Err(unreadable(snapshot));
             }
             if look < LOOKS {
                 tokio::time::sleep(LOOK_AGAIN).await;

@@ -105,6 +105,8 @@ pub(crate) struct Stored {
     pub(crate) report: Option<Report>,
     /// What is stored and cannot be read by this version, with the reason.
     pub(crate) unreadable: Vec<String>,
+    /// Notifications that cannot be read. The run goes on without them, as long as there are others.
+    pub(crate) unreadable_snapshots: Vec<String>,
 }
 
 impl Stored {
@@ -126,6 +128,7 @@ impl Stored {
                 // Another snapshot may do, and without any the run waits.
                 Err(e) if matches!(child.name, ChildName::Snapshot(_)) => {
                     tracing::warn!(child = ?child.name, error = %e, "a snapshot cannot be read");
+                    stored.unreadable_snapshots.push(format!("{:?}: {e}", child.name));
                 }
                 Err(e) => stored.unreadable.push(format!("{:?}: {e}", child.name)),
             }

@@ -23,8 +23,17 @@ pub(crate) async fn tell_all(
     if due.is_empty() {
         return Ok(());
     }
-    let children = worker.ports.store.children(&head.id, head.generation).await?;
-    let report = stored_report(&children)?;
+    let children = match worker.ports.store.children(&head.id, head.generation).await {
+        Err(error @ StoreError::Unreadable { .. }) => {
+            told_without("what is stored of the incident", &error);
+            Vec::new()
+        }
+        children => children?,
+    };
+    let report = stored_report(&children).unwrap_or_else(|error| {
+        told_without("its report", &error);
+        None
+    });
     let mut current = head;
     for key in due {
         let (id, generation) = (current.id.clone(), current.generation);
@@ -39,7 +48,7 @@ pub(crate) async fn tell_all(
         };
         let telling = Telling {
             event: key.event,
-            notification: latest_notification(&children, &head)?,
+            notification: latest_notification(&children, &head),
             report: report.clone(),
             idempotency_key: idempotency_key(&head, key),
             remote,
@@ -84,11 +93,20 @@ async fn tell(worker: &Worker, key: &DeliveryKey, telling: &Telling) -> Result<O
     }
 }
 
+/// What was damaged is not told; people hear of the rest all the same.
+fn told_without(what: &str, error: &StoreError) {
+    tracing::error!(%error, "{what} cannot be read; sinks are told without it");
+}
+
 /// The same for every try of one delivery: what is told, to whom, about which notification or episode.
 fn idempotency_key(head: &Head, key: &DeliveryKey) -> String {
+    // As of the arming: an alert that fires again meanwhile has a telling of its own.
+    let armed = head.deliveries.iter().find(|d| d.key == *key).and_then(|d| d.for_seen);
+    let seen = armed.map_or_else(String::new, |seen| seen.get().to_string());
     let about = match key.event {
-        Event::Updated => head.digest.clone(),
-        Event::Resolved => head.seen.map_or_else(String::new, |seen| seen.get().to_string()),
+        // A member may go and come again: the same members, but news.
+        Event::Updated => format!("{}-{seen}", head.digest),
+        Event::Resolved => seen,
         Event::Started | Event::Findings | Event::Failed | Event::Aborted | Event::Suppressed => {
             String::new()
         }
@@ -97,13 +115,13 @@ fn idempotency_key(head: &Head, key: &DeliveryKey) -> String {
 }
 
 /// The notification that the head speaks of, else the last one stored.
-fn latest_notification(children: &[Child], head: &Head) -> Result<Option<Notification>, StoreError> {
+fn latest_notification(children: &[Child], head: &Head) -> Option<Notification> {
     let snapshots = || children.iter().filter(|c| matches!(c.name, ChildName::Snapshot(_)));
     let wanted = ChildName::Snapshot(head.digest.clone());
-    let Some(child) = snapshots().find(|c| c.name == wanted).or_else(|| snapshots().next_back()) else {
-        return Ok(None);
-    };
+    let child = snapshots().find(|c| c.name == wanted).or_else(|| snapshots().next_back())?;
     serde_json::from_str(&child.body)
-        .map(Some)
-        .map_err(|e| StoreError::Unreadable { item: "SNAP".to_owned(), reason: e.to_string() })
+        .inspect_err(
+            |error| tracing::error!(%error, "the notification cannot be read; sinks are told without it"),
+        )
+        .ok()
 }

@@ -208,7 +208,7 @@ fn arm(head: &mut Head, event: Event, rules: &Rules, now: UnixMs) {
             head.deliveries.retain(|d| !(is_start_of(d, sink) && d.state == DeliveryState::Due));
         }
         let key = DeliveryKey { event, sink: sink.clone() };
-        let for_seen = (event == Event::Resolved).then_some(head.seen).flatten();
+        let for_seen = matches!(event, Event::Updated | Event::Resolved).then_some(head.seen).flatten();
         let due = Delivery {
             key: key.clone(),
             state: DeliveryState::Due,
