@@ -1,5 +1,5 @@
-//! What every `DynamoDB` must do for the store. Run against another one: `SENTINEL_TEST_DYNAMODB_URL=http://… cargo nextest
-//! run -p sentinel-aws`.
+//! What every store of incidents must do: `DynamoDB` through the adapter and the SDK, and the test kit's store in memory.
+//! Run against another `DynamoDB`: `SENTINEL_TEST_DYNAMODB_URL=http://… cargo nextest run -p sentinel-aws`.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,7 +8,9 @@
 )]
 
 mod lost_reply;
+mod proxy;
 mod support;
+mod throttled;
 
 use std::time::Duration;
 
@@ -19,69 +21,69 @@ use sentinel_core::drive::{Start, drive};
 use sentinel_core::incident::{ChildName, Fence, Gen, Head, State};
 use sentinel_core::lifecycle::{Claim, Claimed, Rules, due_at};
 use sentinel_core::ports::{Appended, Created, IncidentStore as _, StoreError, Swapped};
-use support::{child, client, head, id, next, ports, with_table};
+use support::{child, client, head, id, next, ports, with_every_store, with_table};
 
 #[tokio::test]
 async fn a_head_is_created_once_and_a_conflict_shows_the_one_that_stands() {
-    with_table(async |t| {
-        assert_eq!(t.store.load(&id(1)).await.unwrap(), None);
+    with_every_store(async |store| {
+        assert_eq!(store.load(&id(1)).await.unwrap(), None);
         let first = head(1, 1_000);
-        assert_eq!(t.store.create(&first).await.unwrap(), Created::New);
+        assert_eq!(store.create(&first).await.unwrap(), Created::New);
         let second = Head { writer: "another".into(), ..head(1, 2_000) };
-        assert_eq!(t.store.create(&second).await.unwrap(), Created::Exists(Box::new(first.clone())));
-        assert_eq!(t.store.load(&id(1)).await.unwrap(), Some(first));
+        assert_eq!(store.create(&second).await.unwrap(), Created::Exists(Box::new(first.clone())));
+        assert_eq!(store.load(&id(1)).await.unwrap(), Some(first));
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_conflict_with_ones_own_write_is_a_success() {
-    with_table(async |t| {
+    with_every_store(async |store| {
         let first = head(1, 1_000);
-        assert_eq!(t.store.create(&first).await.unwrap(), Created::New);
-        assert_eq!(t.store.create(&first).await.unwrap(), Created::New);
+        assert_eq!(store.create(&first).await.unwrap(), Created::New);
+        assert_eq!(store.create(&first).await.unwrap(), Created::New);
         let second = next(&first, "second");
-        assert_eq!(t.store.swap(&second).await.unwrap(), Swapped::Stored);
-        assert_eq!(t.store.swap(&second).await.unwrap(), Swapped::Stored);
-        assert_eq!(t.store.load(&id(1)).await.unwrap(), Some(second));
+        assert_eq!(store.swap(&second).await.unwrap(), Swapped::Stored);
+        assert_eq!(store.swap(&second).await.unwrap(), Swapped::Stored);
+        assert_eq!(store.load(&id(1)).await.unwrap(), Some(second));
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_stale_swap_changes_nothing_and_shows_what_stands() {
-    with_table(async |t| {
+    with_every_store(async |store| {
         let read = head(1, 1_000);
-        let _ = t.store.create(&read).await.unwrap();
+        let _ = store.create(&read).await.unwrap();
         let winner = next(&read, "winner");
-        assert_eq!(t.store.swap(&winner).await.unwrap(), Swapped::Stored);
-        let stale = t.store.swap(&next(&read, "loser")).await.unwrap();
+        assert_eq!(store.swap(&winner).await.unwrap(), Swapped::Stored);
+        let stale = store.swap(&next(&read, "loser")).await.unwrap();
         assert_eq!(stale, Swapped::Stale(Some(Box::new(winner.clone()))));
-        assert_eq!(t.store.load(&id(1)).await.unwrap(), Some(winner));
+        assert_eq!(store.load(&id(1)).await.unwrap(), Some(winner));
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_swap_of_a_deleted_head_is_stale_and_does_not_bring_it_back() {
-    with_table(async |t| {
-        let swapped = t.store.swap(&next(&head(1, 1_000), "late")).await.unwrap();
+    with_every_store(async |store| {
+        let swapped = store.swap(&next(&head(1, 1_000), "late")).await.unwrap();
         assert_eq!(swapped, Swapped::Stale(None));
-        assert_eq!(t.store.load(&id(1)).await.unwrap(), None);
+        assert_eq!(store.load(&id(1)).await.unwrap(), None);
     })
     .await;
 }
 
 #[tokio::test]
 async fn of_fifty_concurrent_creators_one_wins_and_the_others_see_it() {
-    with_table(async |t| {
+    with_every_store(async |store| {
         for round in 0..4 {
             let created = join_all((0..50).map(async |n| {
                 let mine = Head { writer: format!("creator-{n}"), ..head(round, 1_000) };
-                (mine.writer.clone(), t.store.create(&mine).await.unwrap())
+                (mine.writer.clone(), store.create(&mine).await.unwrap())
             }))
             .await;
-            let stored = t.store.load(&id(round)).await.unwrap().unwrap();
+            let stored = store.load(&id(round)).await.unwrap().unwrap();
             let winners: Vec<_> =
                 created.iter().filter(|(_, c)| *c == Created::New).map(|(w, _)| w).collect();
             assert_eq!(winners, [&stored.writer]);
@@ -94,19 +96,19 @@ async fn of_fifty_concurrent_creators_one_wins_and_the_others_see_it() {
 
 #[tokio::test]
 async fn of_fifty_concurrent_claimers_one_wins_and_the_others_leave_it_alone() {
-    with_table(async |t| {
+    with_every_store(async |store| {
         for round in 0..100 {
             let pending = head(round, 1_000);
-            assert_eq!(t.store.create(&pending).await.unwrap(), Created::New);
+            assert_eq!(store.create(&pending).await.unwrap(), Created::New);
             // All have read the same head.
             let claimed = join_all((0..50).map(async |n| {
                 let claim = Claim { generation: pending.generation, owner: format!("claimer-{n}") };
-                let (ports, start) = (ports(t), Start::Known(Box::new(pending.clone())));
+                let (ports, start) = (ports(store), Start::Known(Box::new(pending.clone())));
                 let driven = drive(&ports, &pending.id, &claim, &Rules::of_no_card(), start, None).await;
                 (claim.owner, driven.unwrap().outcome)
             }))
             .await;
-            let stored = t.store.load(&pending.id).await.unwrap().unwrap();
+            let stored = store.load(&pending.id).await.unwrap().unwrap();
             let mine = Claimed::Investigate(Fence { generation: pending.generation, epoch: 1 });
             let winners: Vec<_> = claimed.iter().filter(|(_, c)| *c == mine).map(|(o, _)| Some(o)).collect();
             assert_eq!(winners, [stored.owner.as_ref()], "round {round}");
@@ -119,21 +121,21 @@ async fn of_fifty_concurrent_claimers_one_wins_and_the_others_leave_it_alone() {
 
 #[tokio::test]
 async fn a_child_is_written_once_and_the_first_one_stays() {
-    with_table(async |t| {
+    with_every_store(async |store| {
         let first = child(1_000, ChildName::Turn(1), "{\"a\":1}");
-        assert_eq!(t.store.append(&id(1), &first).await.unwrap(), Appended::Written);
-        assert_eq!(t.store.append(&id(1), &first).await.unwrap(), Appended::Written);
+        assert_eq!(store.append(&id(1), &first).await.unwrap(), Appended::Written);
+        assert_eq!(store.append(&id(1), &first).await.unwrap(), Appended::Written);
         let other = child(1_000, ChildName::Turn(1), "{\"a\":2}");
-        assert_eq!(t.store.append(&id(1), &other).await.unwrap(), Appended::Other);
-        assert_eq!(t.store.children(&id(1), Gen(1_000)).await.unwrap(), [first]);
+        assert_eq!(store.append(&id(1), &other).await.unwrap(), Appended::Other);
+        assert_eq!(store.children(&id(1), Gen(1_000)).await.unwrap(), [first]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn children_are_those_of_one_generation_in_the_order_of_their_names() {
-    with_table(async |t| {
-        let _ = t.store.create(&head(1, 1_000)).await.unwrap();
+    with_every_store(async |store| {
+        let _ = store.create(&head(1, 1_000)).await.unwrap();
         let mine = [
             child(1_000, ChildName::Snapshot("d".into()), "s"),
             child(1_000, ChildName::Turn(1), "t1"),
@@ -142,98 +144,117 @@ async fn children_are_those_of_one_generation_in_the_order_of_their_names() {
             child(1_000, ChildName::Report, "r"),
         ];
         for child in mine.iter().rev() {
-            assert_eq!(t.store.append(&id(1), child).await.unwrap(), Appended::Written);
+            assert_eq!(store.append(&id(1), child).await.unwrap(), Appended::Written);
         }
         for (incident, generation) in [(1, 10_000), (1, 999), (2, 1_000)] {
             let other = child(generation, ChildName::Report, "of another");
-            assert_eq!(t.store.append(&id(incident), &other).await.unwrap(), Appended::Written);
+            assert_eq!(store.append(&id(incident), &other).await.unwrap(), Appended::Written);
         }
-        assert_eq!(t.store.children(&id(1), Gen(1_000)).await.unwrap(), mine);
-        assert_eq!(t.store.children(&id(3), Gen(1_000)).await.unwrap(), []);
+        assert_eq!(store.children(&id(1), Gen(1_000)).await.unwrap(), mine);
+        assert_eq!(store.children(&id(3), Gen(1_000)).await.unwrap(), []);
     })
     .await;
 }
 
 #[tokio::test]
 async fn children_of_several_megabytes_are_read_over_all_pages() {
-    with_table(async |t| {
+    with_every_store(async |store| {
         let outputs: Vec<_> =
             (1..=12).map(|n| child(1_000, ChildName::Output(n), format!("{n:06}").repeat(50_000))).collect();
         for output in &outputs {
-            assert_eq!(t.store.append(&id(1), output).await.unwrap(), Appended::Written);
+            assert_eq!(store.append(&id(1), output).await.unwrap(), Appended::Written);
         }
-        assert_eq!(t.store.children(&id(1), Gen(1_000)).await.unwrap(), outputs);
+        assert_eq!(store.children(&id(1), Gen(1_000)).await.unwrap(), outputs);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_child_larger_than_an_item_is_split_and_put_together() {
-    with_table(async |t| {
+    with_every_store(async |store| {
         let large = child(1_000, ChildName::Output(1), "ä→😀 ".repeat(PART_BYTES / 4));
         let small = child(1_000, ChildName::Output(2), "small");
         for child in [&large, &small] {
-            assert_eq!(t.store.append(&id(1), child).await.unwrap(), Appended::Written);
+            assert_eq!(store.append(&id(1), child).await.unwrap(), Appended::Written);
         }
-        assert_eq!(t.store.append(&id(1), &large).await.unwrap(), Appended::Written);
+        assert_eq!(store.append(&id(1), &large).await.unwrap(), Appended::Written);
         let other = child(1_000, ChildName::Output(1), "x".repeat(2 * PART_BYTES));
-        assert_eq!(t.store.append(&id(1), &other).await.unwrap(), Appended::Other);
-        assert_eq!(t.store.children(&id(1), Gen(1_000)).await.unwrap(), [large, small]);
+        assert_eq!(store.append(&id(1), &other).await.unwrap(), Appended::Other);
+        assert_eq!(store.children(&id(1), Gen(1_000)).await.unwrap(), [large, small]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bodies_at_the_size_limit_of_an_item_come_back_whole() {
+    with_every_store(async |store| {
+        let sizes = [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES, 2 * PART_BYTES + 1];
+        let children: Vec<_> = sizes
+            .iter()
+            .zip(1..)
+            .map(|(size, n)| child(1_000, ChildName::Output(n), "x".repeat(*size)))
+            .collect();
+        for child in &children {
+            assert_eq!(store.append(&id(1), child).await.unwrap(), Appended::Written);
+        }
+        assert_eq!(store.children(&id(1), Gen(1_000)).await.unwrap(), children);
+        for child in &children {
+            assert_eq!(store.append(&id(1), child).await.unwrap(), Appended::Written, "its own write");
+        }
     })
     .await;
 }
 
 #[tokio::test]
 async fn due_heads_come_longest_overdue_first_and_no_others() {
-    with_table(async |t| {
+    with_every_store(async |store| {
         let minute = 60_000;
         let opened: Vec<i64> = (0..130).map(|n| n * minute).collect();
         for (n, opened) in opened.iter().enumerate() {
             // The ids are in no order with the times.
             let n = u32::try_from(n).unwrap();
-            let _ = t.store.create(&head(n * 7 % 130, *opened)).await.unwrap();
+            let _ = store.create(&head(n * 7 % 130, *opened)).await.unwrap();
         }
-        let _ = t.store.create(&Head { state: State::Done, ..head(500, 0) }).await.unwrap();
+        let _ = store.create(&Head { state: State::Done, ..head(500, 0) }).await.unwrap();
         // The last but nine: each is due two minutes after it opened.
         let now = UnixMs::new(122 * minute);
-        let due = t.store.due(now, 1_000).await.unwrap();
+        let due = store.due(now, 1_000).await.unwrap();
         let times: Vec<_> = due.iter().map(|head| head.generation.0).collect();
         assert_eq!(times, opened[..=120]);
         assert!(due.iter().all(|head| due_at(head).is_some_and(|due| due <= now)));
-        let first: Vec<_> = t.store.due(now, 3).await.unwrap().iter().map(|head| head.generation.0).collect();
+        let first: Vec<_> = store.due(now, 3).await.unwrap().iter().map(|head| head.generation.0).collect();
         assert_eq!(first, opened[..3]);
-        assert_eq!(t.store.due(now, 0).await.unwrap(), []);
-        assert_eq!(t.store.due(UnixMs::new(0), 10).await.unwrap(), []);
+        assert_eq!(store.due(now, 0).await.unwrap(), []);
+        assert_eq!(store.due(UnixMs::new(0), 10).await.unwrap(), []);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_head_leaves_the_due_ones_when_nothing_more_is_to_do() {
-    with_table(async |t| {
+    with_every_store(async |store| {
         let pending = head(1, 1_000);
-        let _ = t.store.create(&pending).await.unwrap();
+        let _ = store.create(&pending).await.unwrap();
         let later = UnixMs::new(1_000).plus(Duration::from_hours(1));
-        assert_eq!(t.store.due(later, 10).await.unwrap(), std::slice::from_ref(&pending));
+        assert_eq!(store.due(later, 10).await.unwrap(), std::slice::from_ref(&pending));
         let done = Head { state: State::Done, ttl: Some(later), ..next(&pending, "second") };
-        assert_eq!(t.store.swap(&done).await.unwrap(), Swapped::Stored);
-        assert_eq!(t.store.due(later, 10).await.unwrap(), []);
-        assert_eq!(t.store.recent(10).await.unwrap(), [done]);
+        assert_eq!(store.swap(&done).await.unwrap(), Swapped::Stored);
+        assert_eq!(store.due(later, 10).await.unwrap(), []);
+        assert_eq!(store.recent(10).await.unwrap(), [done]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn recent_heads_come_newest_generation_first() {
-    with_table(async |t| {
+    with_every_store(async |store| {
         for n in 0..30 {
-            let _ = t.store.create(&head(n, 1_000 + i64::from(n * 11 % 30))).await.unwrap();
+            let _ = store.create(&head(n, 1_000 + i64::from(n * 11 % 30))).await.unwrap();
         }
-        let _ = t.store.append(&id(0), &child(9_999, ChildName::Report, "no head")).await.unwrap();
-        let recent: Vec<_> =
-            t.store.recent(100).await.unwrap().iter().map(|head| head.generation.0).collect();
+        let _ = store.append(&id(0), &child(9_999, ChildName::Report, "no head")).await.unwrap();
+        let recent: Vec<_> = store.recent(100).await.unwrap().iter().map(|head| head.generation.0).collect();
         assert_eq!(recent, (1_000..1_030).rev().collect::<Vec<_>>());
-        let first: Vec<_> = t.store.recent(4).await.unwrap().iter().map(|head| head.generation.0).collect();
+        let first: Vec<_> = store.recent(4).await.unwrap().iter().map(|head| head.generation.0).collect();
         assert_eq!(first, [1_029, 1_028, 1_027, 1_026]);
     })
     .await;

@@ -1,4 +1,5 @@
-//! A table of its own for each test, in an embedded `DynamoDB` or in the one that `SENTINEL_TEST_DYNAMODB_URL` names.
+//! A store of its own for each test: in memory, and a table in an embedded `DynamoDB` or in the one that
+//! `SENTINEL_TEST_DYNAMODB_URL` names.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,8 +8,9 @@ use std::time::Duration;
 use sentinel_aws::{Aws, CallLimits, Client, Credentials, DynamoStore, SqsQueue, create_table, fresh_ids};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, State};
-use sentinel_core::ports::Ports;
+use sentinel_core::ports::{IncidentStore, Ports};
 use sentinel_testkit::clock::ManualClock;
+use sentinel_testkit::memory::MemoryStore;
 
 /// A store and, for looking behind it, its client and table.
 #[derive(Clone, Debug)]
@@ -37,6 +39,17 @@ pub(crate) async fn with_table(test: impl AsyncFnOnce(&Bench)) {
     bench.client.delete_table().table_name(&bench.table).send().await.unwrap();
 }
 
+/// Runs a test against every store, each empty.
+pub(crate) async fn with_every_store(test: impl AsyncFn(&Arc<dyn IncidentStore>)) {
+    let memory: Arc<dyn IncidentStore> = Arc::new(MemoryStore::default());
+    test(&memory).await;
+    with_table(async |bench| {
+        let dynamo: Arc<dyn IncidentStore> = Arc::new(bench.store.clone());
+        test(&dynamo).await;
+    })
+    .await;
+}
+
 pub(crate) fn client(url: &str, limits: CallLimits) -> Client {
     Aws::at_endpoint(url, "us-east-1", credentials(), limits).dynamo()
 }
@@ -47,10 +60,10 @@ fn credentials() -> Credentials {
 
 /// This store with a clock that stands at the time of [`head`]'s alerts, and with a queue that nobody answers for:
 /// what sends a job fails.
-pub(crate) fn ports(bench: &Bench) -> Ports {
+pub(crate) fn ports(store: &Arc<dyn IncidentStore>) -> Ports {
     let aws = Aws::at_endpoint("http://127.0.0.1:1", "us-east-1", credentials(), PATIENT);
     Ports {
-        store: Arc::new(bench.store.clone()),
+        store: Arc::clone(store),
         queue: Arc::new(SqsQueue::new(aws.sqs(), "http://127.0.0.1:1/nobody")),
         clock: Arc::new(ManualClock::at(UnixMs::new(1_000))),
         fresh: fresh_ids(),

@@ -1,0 +1,42 @@
+//! A table of which too much is asked: the SDK tries again, and what it gives up may work later.
+
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{ChildName, Gen};
+use sentinel_core::ports::{Appended, Created, IncidentStore as _, Swapped};
+
+use crate::proxy::Proxy;
+use crate::support::{child, head, id, next, with_table};
+
+#[tokio::test]
+async fn a_throttled_call_is_tried_again_and_done_once() {
+    with_table(async |t| {
+        let proxy = Proxy::before(t).await;
+        let first = head(1, 1_000);
+        assert_eq!(proxy.throttle(1).create(&first).await.unwrap(), Created::New);
+        let second = next(&first, "second");
+        assert_eq!(proxy.throttle(1).swap(&second).await.unwrap(), Swapped::Stored);
+        let turn = child(1_000, ChildName::Turn(1), "paid for");
+        assert_eq!(proxy.throttle(1).append(&id(1), &turn).await.unwrap(), Appended::Written);
+        assert_eq!(proxy.throttle(1).load(&id(1)).await.unwrap(), Some(second.clone()));
+        assert_eq!(proxy.throttle(1).children(&id(1), Gen(1_000)).await.unwrap(), [turn]);
+        let due = proxy.throttle(1).due(UnixMs::new(i64::MAX), 10).await.unwrap();
+        assert_eq!(due, std::slice::from_ref(&second));
+        assert_eq!(proxy.throttle(1).recent(10).await.unwrap(), [second]);
+        assert_eq!(proxy.happened(), 7);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_throttled_for_too_long_is_not_done_and_may_work_later() {
+    with_table(async |t| {
+        let proxy = Proxy::before(t).await;
+        let first = head(1, 1_000);
+        let error = proxy.throttle(u32::MAX).create(&first).await.unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+        assert!(error.to_string().contains("ProvisionedThroughputExceeded"), "{error}");
+        assert_eq!(t.store.load(&id(1)).await.unwrap(), None);
+        assert_eq!(proxy.throttle(0).create(&first).await.unwrap(), Created::New);
+    })
+    .await;
+}
