@@ -2,6 +2,7 @@
 # Runs every check of the project, installing first what the tests need: formatting, lints, documentation, unit and
 # contract tests, documentation tests, the architecture test, and the end-to-end tests against real programs. With
 # `--aws` also the functions as they are deployed, on a local AWS: that builds them with optimisation, which takes long.
+# With `--proof` also every pair of faults and a hundred thousand random episodes (tests/proof.sh).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -43,7 +44,7 @@ cargo nextest run --workspace --locked -E 'package(sentinel-tests) & binary(arch
 step "end to end"
 cargo nextest run --workspace --locked -E 'package(sentinel-tests) - binary(architecture) - binary(aws) - binary(local_loop)'
 
-if [ "${1-}" = --aws ]; then
+if [[ " $* " == *" --aws "* ]]; then
   step "install what the tests on AWS need"
   bash tests/setup.sh aws
 
@@ -52,6 +53,11 @@ if [ "${1-}" = --aws ]; then
 
   step "end to end on a local AWS"
   cargo nextest run --workspace --locked -E 'package(sentinel-tests) & (binary(aws) + binary(local_loop))'
+fi
+
+if [[ " $* " == *" --proof "* ]]; then
+  step "no alert lost, none paid for twice"
+  bash tests/proof.sh
 fi
 
 step "all checks passed"

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::future::{Future, pending};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +24,7 @@ use sentinel_investigation::ports::{
 };
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// After this long a call that timed out is given up by its caller.
 pub const TIMED_OUT_AFTER: Duration = Duration::from_secs(10);
@@ -119,6 +120,7 @@ pub struct Faults {
 struct Seen {
     points: Vec<Point>,
     injected: Vec<(Point, Kind)>,
+    crashes: Vec<Instant>,
 }
 
 impl fmt::Debug for Faults {
@@ -141,8 +143,12 @@ impl Faults {
         })
     }
 
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn next(&self, point: Point) -> Fate {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen();
         let fate = (self.choose)(seen.points.len(), point);
         seen.points.push(point);
         seen.injected.extend(fate.fault.map(|kind| (point, kind)));
@@ -151,12 +157,17 @@ impl Faults {
 
     /// The calls so far.
     pub fn points(&self) -> Vec<Point> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).points.clone()
+        self.seen().points.clone()
     }
 
     /// What went wrong so far.
     pub fn injected(&self) -> Vec<(Point, Kind)> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).injected.clone()
+        self.seen().injected.clone()
+    }
+
+    /// When a process crashed.
+    pub fn crashes(&self) -> Vec<Instant> {
+        self.seen().crashes.clone()
     }
 }
 
@@ -246,6 +257,7 @@ impl Process {
     }
 
     async fn crash<T>(&self) -> T {
+        self.faults.seen().crashes.push(Instant::now());
         self.kill();
         pending().await
     }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use sentinel_testkit::faults::{Faults, Kind, Point};
 
 use crate::scenarios::Scenario;
-use crate::world::Setting;
+use crate::world::{House, Setting};
 
 /// How long every call takes.
-const LATENCY: Duration = Duration::from_millis(2);
+pub(crate) const LATENCY: Duration = Duration::from_millis(2);
 
 /// Faults by the number of the call that they happen to.
 pub(crate) type Plan = Vec<(usize, Kind)>;
@@ -30,9 +30,9 @@ pub(crate) fn in_virtual_time<T>(case: impl AsyncFnOnce() -> T) -> T {
 }
 
 /// Plays a scenario with these faults.
-pub(crate) fn play(scenario: &Scenario, plan: Plan, mutant: bool) -> Played {
+pub(crate) fn play(scenario: &Scenario, plan: Plan, house: House) -> Played {
     in_virtual_time(async || {
-        let setting = Setting { mutant, ..Setting::of(Faults::planned(LATENCY, plan)) };
+        let setting = Setting { house, ..Setting::of(Faults::planned(LATENCY, plan)) };
         let world = scenario.play(setting).await;
         Played {
             points: world.faults().points(),
@@ -103,4 +103,10 @@ impl Table {
 
 fn in_columns(cells: &[impl Display]) -> String {
     cells.iter().fold(String::new(), |line, cell| format!("{line}{cell:>12}"))
+}
+
+/// What the caller of the tests asks for.
+#[expect(clippy::disallowed_methods, reason = "how much is played is the caller's to say")]
+pub(crate) fn switch(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }

@@ -7,14 +7,14 @@ use sentinel_core::UnixMs;
 use sentinel_core::incident::{ChildName, DeliveryState, Event, Gen, Head, IncidentId, State};
 use sentinel_testkit::faults::Kind;
 
-use crate::parts::Broken;
+use crate::parts::{Broken, Told};
 use crate::world::{Taken, World};
 
-/// By how much the clocks of two processes may differ.
-pub(crate) const SKEW: Duration = Duration::from_secs(10);
+/// `dedupe-ttl-seconds` of the cards.
+const WINDOW: Duration = Duration::from_mins(10);
 
 /// At every write of a head.
-pub(crate) fn write(before: Option<&Head>, after: &Head, now: UnixMs, broken: &Broken) {
+pub(crate) fn write(before: Option<&Head>, after: &Head, now: UnixMs, most_skew: Duration, broken: &Broken) {
     let wrong = |what: &str| broken.say(format!("{now}: {what}: {before:?} -> {after:?}"));
     let settled = after.state.is_terminal() && after.is_settled();
     if after.ttl.is_some() != settled {
@@ -41,7 +41,7 @@ pub(crate) fn write(before: Option<&Head>, after: &Head, now: UnixMs, broken: &B
         wrong("a generation began beside another");
     }
     if after.state == State::Running && after.epoch != before.epoch {
-        let over = before.lease_until.is_none_or(|until| until <= now.plus(SKEW));
+        let over = before.lease_until.is_none_or(|until| until <= now.plus(most_skew));
         if !over {
             wrong("two leases at once");
         }
@@ -62,8 +62,14 @@ pub(crate) fn answered(world: &World, taken: &Taken) {
         if head.state != State::Pending {
             continue;
         }
-        let name = ChildName::Snapshot(head.digest.clone());
-        let stored = world.store.body(id, head.generation, &name).is_some();
+        // A full resolve may have changed the digest since; it has no snapshot.
+        let written = world.written.lock().unwrap();
+        let mut digests = written
+            .iter()
+            .filter(|(_, h)| (&h.id, h.generation) == (id, head.generation))
+            .map(|(_, h)| &h.digest);
+        let snapshot = |digest: &String| ChildName::Snapshot(digest.clone());
+        let stored = digests.any(|digest| world.store.body(id, head.generation, &snapshot(digest)).is_some());
         world.broken.unless(stored, || format!("{now}: 200 before the snapshot is stored: {head:?}"));
         let sent = world.queue.has_taken(id, head.generation);
         world.broken.unless(sent, || format!("{now}: 200 before the job is sent: {head:?}"));
@@ -73,7 +79,7 @@ pub(crate) fn answered(world: &World, taken: &Taken) {
 /// How a generation ended: its last head.
 pub(crate) fn generations(world: &World) -> BTreeMap<(IncidentId, Gen), Head> {
     let written = world.written.lock().unwrap();
-    written.iter().map(|head| ((head.id.clone(), head.generation), head.clone())).collect()
+    written.iter().map(|(_, head)| ((head.id.clone(), head.generation), head.clone())).collect()
 }
 
 /// When nothing happens any more. `may_fail`: an investigation may end as failed, having said so.
@@ -101,8 +107,8 @@ pub(crate) fn at_the_end(world: &World, may_fail: bool) {
         // What is suppressed and fires again before that is told begins anew instead.
         let cancelled = head.state == State::Suppressed
             && generations.keys().any(|(other, later)| other == id && later > generation);
-        for sink in ["hook", "chat"].into_iter().filter(|_| !cancelled) {
-            let told = told.contains(&(id.clone(), *generation, last, sink));
+        for sink in world.sinks().iter().filter(|_| !cancelled) {
+            let told = told.contains(&(id.clone(), *generation, last, *sink));
             broken.unless(told, || format!("{sink} was never told of {last}: {head:?}"));
         }
         if !cancelled {
@@ -116,6 +122,7 @@ pub(crate) fn at_the_end(world: &World, may_fail: bool) {
     }
     commits(world);
     twice(world);
+    swallowed(world);
 }
 
 /// One commit a generation.
@@ -123,7 +130,7 @@ fn commits(world: &World) {
     let mut ended: BTreeMap<(IncidentId, Gen), u32> = BTreeMap::new();
     let written = world.written.lock().unwrap();
     let mut last: BTreeMap<&IncidentId, &Head> = BTreeMap::new();
-    for head in &*written {
+    for (_, head) in &*written {
         let before = last.insert(&head.id, head);
         let was = before.is_some_and(|b| b.generation == head.generation && b.state == State::Done);
         if head.state == State::Done && !was {
@@ -138,8 +145,9 @@ fn commits(world: &World) {
 fn twice(world: &World) {
     let injected = world.faults().injected();
     let disturbed = world.restarts + injected.iter().filter(|(at, _)| at.process == "worker").count();
-    // A request that its sender gave up may arrive at any time.
-    let late = injected.iter().filter(|(at, kind)| (at.call, *kind) == ("respond", Kind::TimedOut)).count();
+    // A request that its sender gave up, or did not survive, may arrive at any time.
+    let late = |kind: Kind| matches!(kind, Kind::TimedOut | Kind::SlowCall);
+    let late = injected.iter().filter(|(at, kind)| at.call == "respond" && late(*kind)).count();
     let stored = world.paid().iter().filter(|turn| turn.was_stored).count();
     world.broken.unless(stored <= late, || format!("paid for again, and stored: {:?}", world.paid()));
     let mut paid: BTreeMap<IncidentId, Vec<_>> = BTreeMap::new();
@@ -154,7 +162,8 @@ fn twice(world: &World) {
     }
     let told = world.told();
     let mut keys: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for t in &told {
+    // That a member is back is told again where a late copy of its resolve came between; by its key it is known.
+    for t in told.iter().filter(|t| t.event != Event::Updated) {
         keys.entry((&t.incident, t.sink)).or_default().push(&t.key);
     }
     for keys in keys.values() {
@@ -176,4 +185,32 @@ fn twice(world: &World) {
 fn more_than_once<T: Ord>(all: impl IntoIterator<Item = T>) -> usize {
     let mut seen = BTreeSet::new();
     all.into_iter().map(|one| usize::from(!seen.insert(one))).sum()
+}
+
+/// How many generations there were that got as far as an investigation.
+pub(crate) fn investigations(written: &[(UnixMs, Head)]) -> usize {
+    let begun = written.iter().filter(|(_, head)| head.state == State::Running);
+    begun.map(|(_, head)| (&head.id, head.generation)).collect::<BTreeSet<_>>().len()
+}
+
+/// An episode of which a sender was told 200 is a part of a generation, or was told as an update, or goes on from one
+/// that had not ended.
+fn swallowed(world: &World) {
+    let (written, told) = (world.written.lock().unwrap(), world.told());
+    for taken in &world.taken {
+        for (id, start) in
+            taken.incidents.iter().flat_map(|id| taken.starts.iter().map(move |start| (id, *start)))
+        {
+            let mut heads = written.iter().map(|(_, head)| head).filter(|head| head.id == *id);
+            let kept = heads.any(|head| {
+                let part = head.began.is_some_and(|began| began >= start);
+                let within = head.began.is_some_and(|began| start <= began.plus(WINDOW));
+                part || (within && head.resolved_at.is_none_or(|end| start <= end))
+            });
+            let update = |t: &Told| t.incident == *id && t.event == Event::Updated && t.seen >= Some(start);
+            world.broken.unless(kept || told.iter().any(update), || {
+                format!("the episode of {start} was swallowed: {:?}", world.store.head(id))
+            });
+        }
+    }
 }

@@ -6,16 +6,22 @@
 //! prints the tables. The calls are counted in a run without faults, so a new one is covered without being listed.
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a test that panics has failed, as it should; its tables are for people"
 )]
 
+mod bad_input;
 mod cases;
 mod checks;
+mod dice;
 mod mutant;
+mod pairs;
 mod parts;
+mod resume;
 mod scenarios;
 mod sender;
+mod simulation;
 mod singles;
 mod world;

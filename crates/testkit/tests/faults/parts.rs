@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sentinel_core::UnixMs;
 use sentinel_core::card::ToolId;
-use sentinel_core::incident::{ChildName, Event, Gen, IncidentId, Job, State};
+use sentinel_core::incident::{ChildName, Delivery, Event, Gen, IncidentId, Job, State};
 use sentinel_core::ports::{Clock, JobQueue, QueueError, Sink, SinkError, Telling};
 use sentinel_investigation::ports::{
     FunctionCall, Item, Model, ModelError, ToolBox, ToolDefinition, ToolError, ToolOutput, TurnRequest,
@@ -166,6 +166,7 @@ pub(crate) struct Analyst {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) clock: CaseClock,
     pub(crate) broken: Broken,
+    pub(crate) most_skew: Duration,
     /// Until when it is out of reach.
     pub(crate) out_until: UnixMs,
     pub(crate) paid: Mutex<Vec<Turn>>,
@@ -178,7 +179,8 @@ impl Analyst {
         let Some(head) = self.store.head(&incident) else { return };
         let stored = self.store.body(&incident, head.generation, &ChildName::Turn(number));
         let turn = Turn { incident, generation: head.generation, number, was_stored: stored.is_some() };
-        let leased = head.state == State::Running && head.lease_until.is_some_and(|until| until > now);
+        let leased = head.state == State::Running
+            && head.lease_until.is_some_and(|until| until.plus(self.most_skew) > now);
         self.broken.unless(leased || head.state != State::Running, || {
             format!("{now}: {turn:?} is paid for after the lease's end: {head:?}")
         });
@@ -263,6 +265,8 @@ pub(crate) struct Told {
     /// Which notification or episode it is about.
     pub(crate) about: String,
     pub(crate) key: String,
+    /// The latest beginning of an alert that the head knew.
+    pub(crate) seen: Option<UnixMs>,
 }
 
 /// A destination.
@@ -295,9 +299,11 @@ impl Sink for Destination {
         if telling.event == Event::Findings {
             self.broken.unless(telling.report.is_some(), || format!("{now}: findings without a report"));
         }
+        let mine = |d: &&Delivery| d.key.event == telling.event && d.key.sink == self.name;
+        let armed = telling.head.deliveries.iter().find(mine).and_then(|d| d.for_seen);
         let about = match telling.event {
-            Event::Updated => telling.head.digest.clone(),
-            Event::Resolved => format!("{:?}", telling.head.seen),
+            Event::Updated => format!("{} {armed:?}", telling.head.digest),
+            Event::Resolved => format!("{armed:?}"),
             _ => String::new(),
         };
         let mut told = self.told.lock().unwrap();
@@ -308,6 +314,7 @@ impl Sink for Destination {
             event: telling.event,
             about,
             key: telling.idempotency_key.clone(),
+            seen: telling.head.seen,
         });
         Ok(self.numbers.then(|| format!("ts-{}", told.len())))
     }

@@ -42,11 +42,11 @@ fn post(sender: &'static str, alertname: &'static str, facts: Vec<Fact>) -> Acti
     Action::Post(Webhook { sender, alertname, facts })
 }
 
-fn pods(facts: Vec<Fact>) -> Action {
+pub(crate) fn pods(facts: Vec<Fact>) -> Action {
     post("am-1", "PodDown", facts)
 }
 
-fn disks(facts: Vec<Fact>) -> Action {
+pub(crate) fn disks(facts: Vec<Fact>) -> Action {
     post("am-1", "DiskFull", facts)
 }
 
@@ -196,11 +196,11 @@ impl Scenario {
             broken.unless(self.ends.contains(&head.state), || format!("ended otherwise: {head:?}"));
         }
         let told = world.told();
-        for sink in ["hook", "chat"] {
+        for sink in world.sinks() {
             for head in &heads {
                 for event in self.told {
                     let good =
-                        told.iter().any(|t| (t.sink, &t.incident, &t.event) == (sink, &head.id, event));
+                        told.iter().any(|t| (t.sink, &t.incident, &t.event) == (*sink, &head.id, event));
                     broken.unless(good, || format!("{sink} was never told of {event}: {told:?}"));
                 }
             }

@@ -6,6 +6,8 @@ use sentinel_core::UnixMs;
 use sentinel_testkit::builders::NOON;
 use serde_json::json;
 
+use crate::world::House;
+
 /// One alert of a group.
 #[derive(Clone, Debug)]
 pub(crate) struct Fact {
@@ -45,7 +47,9 @@ impl Webhook {
     }
 
     /// Alertmanager's version 4.
-    pub(crate) fn body(&self) -> String {
+    pub(crate) fn body(&self, house: House) -> String {
+        let prefix = if house == House::Lean { "Lean" } else { "" };
+        let alertname = format!("{prefix}{}", self.alertname);
         let status = |firing| if firing { "firing" } else { "resolved" };
         let alerts: Vec<_> = self
             .facts
@@ -53,7 +57,7 @@ impl Webhook {
             .map(|fact| {
                 json!({
                     "status": status(fact.ends_at.is_none()),
-                    "labels": {"alertname": self.alertname, "pod": fact.pod},
+                    "labels": {"alertname": alertname, "pod": fact.pod},
                     "annotations": {"summary": "It is not ready."},
                     "startsAt": fact.starts_at.to_string(),
                     "endsAt": fact.ends_at.map_or("0001-01-01T00:00:00Z".to_owned(), |end| end.to_string()),
@@ -64,12 +68,12 @@ impl Webhook {
             .collect();
         let body = json!({
             "version": "4",
-            "groupKey": format!("{{}}:{{alertname={:?}}}", self.alertname),
+            "groupKey": format!("{{}}:{{alertname={alertname:?}}}"),
             "truncatedAlerts": 0,
             "status": status(self.is_firing()),
             "receiver": "sentinel",
-            "groupLabels": {"alertname": self.alertname},
-            "commonLabels": {"alertname": self.alertname},
+            "groupLabels": {"alertname": alertname},
+            "commonLabels": {"alertname": alertname},
             "commonAnnotations": {},
             "externalURL": format!("http://{}.example:9093", self.sender),
             "alerts": alerts

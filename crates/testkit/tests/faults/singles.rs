@@ -6,17 +6,18 @@ use sentinel_testkit::faults::Kind;
 
 use crate::cases::{Plan, Table, on_all_processors, play};
 use crate::scenarios::{Scenario, all};
+use crate::world::House;
 
 /// Every fault at every call that a run of the scenario without faults makes.
 fn plans(scenario: &Scenario) -> Vec<Plan> {
-    let calls = play(scenario, vec![], false).points.len();
+    let calls = play(scenario, vec![], House::Whole).points.len();
     (0..calls).flat_map(|n| Kind::ALL.map(|kind| vec![(n, kind)])).collect()
 }
 
 #[test]
 fn without_faults_every_scenario_goes_as_it_should() {
     for scenario in all() {
-        let clean = play(&scenario, vec![], false);
+        let clean = play(&scenario, vec![], House::Whole);
         assert!(clean.broken.is_empty(), "{}: {:#?}", scenario.name, clean.broken);
         assert!(clean.points.iter().any(|p| p.writes), "{}: {:?}", scenario.name, clean.points);
     }
@@ -28,7 +29,7 @@ fn every_single_fault_at_every_await_is_survived() {
     let mut table = Table::titled("single faults, 7 kinds", &["awaits", "cases", "violations"]);
     for scenario in all() {
         let plans = plans(&scenario);
-        let played = on_all_processors(&plans, |plan| play(&scenario, plan.clone(), false));
+        let played = on_all_processors(&plans, |plan| play(&scenario, plan.clone(), House::Whole));
         for (plan, played) in plans.iter().zip(&played) {
             assert_eq!(played.injected.len(), 1, "{}: {plan:?} did not happen", scenario.name);
         }
@@ -48,7 +49,7 @@ fn a_house_that_answers_200_on_any_conflict_is_caught_within_a_hundred_cases() {
     });
     let mut tried = 0;
     let caught = cases.inspect(|_| tried += 1).find_map(|(scenario, plan)| {
-        let played = play(scenario, plan, true);
+        let played = play(scenario, plan, House::OkOnConflict);
         Some(format!("{}: {:?}: {}", scenario.name, played.injected, played.broken.first()?))
     });
     let caught = caught.unwrap_or_else(|| "not at all".to_owned());

@@ -2,6 +2,7 @@
 //! functions, and what Alertmanager does before them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -35,7 +36,8 @@ use crate::mutant::OkOnConflict;
 use crate::parts::{Analyst, Broken, Carry, CaseClock, Destination, Message, Queue, Told, Tools, Turn};
 use crate::sender::Webhook;
 
-/// Two cards: one starts at once, the other waits for its alert to resolve by itself.
+/// Two cards: one starts at once, the other waits for its alert to resolve by itself. And both with one sink only, so
+/// that all pairs of faults are not too many.
 const CONFIG: &str = "
 openai: {model: gpt-4.1-mini, timeout: 60s}
 dispatcher: {dedupe-ttl-seconds: 600}
@@ -46,9 +48,13 @@ sinks:
 resources:
 - {name: pods, filters: {alertname: '=~Pod.*'}}
 - {name: disks, filters: {alertname: '=~Disk.*'}}
+- {name: lean pods, filters: {alertname: '=~LeanPod.*'}}
+- {name: lean disks, filters: {alertname: '=~LeanDisk.*'}}
 incident-cards:
 - {name: pods, resource: pods, prompt: Find out why., tools: [k8s.pod], sinks: [hook, chat]}
 - {name: disks, resource: disks, prompt: Find out why., tools: [k8s.pod], sinks: [hook, chat], wait: 60s}
+- {name: lean pods, resource: lean pods, prompt: Find out why., tools: [k8s.pod], sinks: [hook]}
+- {name: lean disks, resource: lean disks, prompt: Find out why., tools: [k8s.pod], sinks: [hook], wait: 60s}
 ";
 /// How long the platform lets a worker run: `WorkerTimeout` of the template.
 const INVOCATION: Duration = Duration::from_mins(15);
@@ -105,11 +111,38 @@ pub(crate) enum Action {
     Abort,
     /// The one process of the embedded service is killed and started again.
     Restart,
+    /// Somebody meddles with what is stored.
+    Do(Box<dyn FnOnce(&World) + Send>),
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Post(webhook) => webhook.fmt(f),
+            Self::Garbage => f.write_str("garbage"),
+            Self::Abort => f.write_str("abort"),
+            Self::Restart => f.write_str("restart"),
+            Self::Do(_) => f.write_str("something"),
+        }
+    }
+}
+
+/// Which house is played.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum House {
+    /// The one with all its sinks.
+    Whole,
+    /// The same with one sink.
+    Lean,
+    /// A wrong design: it answers 200 on any conflict.
+    OkOnConflict,
 }
 
 /// A webhook that was answered with 200.
 pub(crate) struct Taken {
     pub(crate) firing: bool,
+    /// When what fires began.
+    pub(crate) starts: Vec<UnixMs>,
     pub(crate) incidents: Vec<IncidentId>,
 }
 
@@ -126,12 +159,13 @@ pub(crate) struct Setting {
     pub(crate) carry: Carry,
     /// Whether a message whose worker crashed comes back, and how much later.
     pub(crate) comes_back: Option<Duration>,
-    /// Answers 200 on any conflict, as a wrong design did.
-    pub(crate) mutant: bool,
+    pub(crate) house: House,
     pub(crate) model_out_until: UnixMs,
     pub(crate) sink_down_until: UnixMs,
-    /// By how much the clock of the n-th process is ahead, in milliseconds.
-    pub(crate) skew: Box<dyn Fn(u64) -> i64 + Send>,
+    /// By how much the clock of the n-th process is ahead, in milliseconds, by what it is and its number.
+    pub(crate) skew: Box<dyn Fn(&'static str, u64) -> i64 + Send>,
+    /// By how much the clocks of two processes may differ.
+    pub(crate) most_skew: Duration,
 }
 
 impl Setting {
@@ -140,10 +174,11 @@ impl Setting {
             faults,
             carry: Box::new(|| vec![Duration::ZERO]),
             comes_back: None,
-            mutant: false,
+            house: House::Whole,
             model_out_until: NOON,
             sink_down_until: NOON,
-            skew: Box::new(|_| 0),
+            skew: Box::new(|_, _| 0),
+            most_skew: Duration::from_secs(10),
         }
     }
 }
@@ -159,7 +194,7 @@ pub(crate) struct World {
     /// How often everything that ran was ended from outside.
     pub(crate) restarts: usize,
     /// Heads in the order in which they were written.
-    pub(crate) written: Arc<Mutex<Vec<Head>>>,
+    pub(crate) written: Arc<Mutex<Vec<(UnixMs, Head)>>>,
     setting: Setting,
     analyst: Arc<Analyst>,
     tools: Arc<Tools>,
@@ -177,11 +212,11 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(mut setting: Setting) -> Self {
         let (clock, broken) = (CaseClock::start(), Broken::default());
-        let written: Arc<Mutex<Vec<Head>>> = Arc::default();
-        let (log, wrong) = (Arc::clone(&written), broken.clone());
+        let written: Arc<Mutex<Vec<(UnixMs, Head)>>> = Arc::default();
+        let (log, wrong, most_skew) = (Arc::clone(&written), broken.clone(), setting.most_skew);
         let store = Arc::new(MemoryStore::watched(move |before, after| {
-            checks::write(before, after, clock.now(), &wrong);
-            log.lock().unwrap().push(after.clone());
+            checks::write(before, after, clock.now(), most_skew, &wrong);
+            log.lock().unwrap().push((clock.now(), after.clone()));
         }));
         let carry = std::mem::replace(&mut setting.carry, Box::new(Vec::new));
         let told: Arc<Mutex<Vec<Told>>> = Arc::default();
@@ -200,6 +235,7 @@ impl World {
             store: Arc::clone(&store),
             clock,
             broken: broken.clone(),
+            most_skew: setting.most_skew,
             out_until: setting.model_out_until,
             paid: Mutex::default(),
         });
@@ -229,6 +265,11 @@ impl World {
 
     pub(crate) fn now(&self) -> UnixMs {
         self.clock.now()
+    }
+
+    /// Who is told.
+    pub(crate) fn sinks(&self) -> &'static [&'static str] {
+        if self.setting.house == House::Lean { &["hook"] } else { &["hook", "chat"] }
     }
 
     pub(crate) fn faults(&self) -> &Faults {
@@ -314,6 +355,7 @@ impl World {
                 Action::Garbage => self.queue.put("not a job at all".to_owned(), 0, Duration::ZERO),
                 Action::Abort => self.abort(),
                 Action::Restart => self.restart(),
+                Action::Do(act) => act(self),
             }
         }
         let (due, later) = std::mem::take(&mut self.again).into_iter().partition(|(at, ..)| *at <= now);
@@ -336,7 +378,7 @@ impl World {
     fn process(&mut self, name: &'static str) -> (Process, Ports) {
         let process = Process::new(name, &self.setting.faults);
         self.processes += 1;
-        let ahead = (self.setting.skew)(self.processes);
+        let ahead = (self.setting.skew)(name, self.processes);
         let store: Arc<dyn IncidentStore> = Arc::<MemoryStore>::clone(&self.store);
         let queue: Arc<dyn JobQueue> = Arc::<Queue>::clone(&self.queue);
         let ports = Ports {
@@ -351,10 +393,13 @@ impl World {
 
     fn post(&mut self, webhook: Webhook, tries: u32) {
         let (process, ports) = self.process("ingest");
-        let ports = if self.setting.mutant { OkOnConflict::around(ports) } else { ports };
+        let wrong = self.setting.house == House::OkOnConflict;
+        let ports = if wrong { OkOnConflict::around(ports) } else { ports };
         let door = Authenticator::new(Credentials::default()).or_loopback();
         let ingest = Ingest::new(ports, Arc::clone(&BASE.cards), door);
-        let request = Request::post("/webhook/alertmanager").body(Bytes::from(webhook.body())).unwrap();
+        let request = Request::post("/webhook/alertmanager")
+            .body(Bytes::from(webhook.body(self.setting.house)))
+            .unwrap();
         let answer = supervised(process, async move { ingest.handle(request).await });
         let answer = async move {
             tokio::select! {
@@ -482,7 +527,8 @@ impl World {
         let receipt: Value = serde_json::from_slice(body).unwrap();
         let incidents = receipt["incidents"].as_array().unwrap().iter();
         let incidents = incidents.map(|incident| IncidentId::new(incident["id"].as_str().unwrap())).collect();
-        let taken = Taken { firing: webhook.is_firing(), incidents };
+        let starts = webhook.facts.iter().filter(|fact| fact.ends_at.is_none()).map(|fact| fact.starts_at);
+        let taken = Taken { firing: webhook.is_firing(), starts: starts.collect(), incidents };
         checks::answered(self, &taken);
         self.taken.push(taken);
     }
