@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{Decision, Input, Rules, arm, arm_resolved};
+use super::{Decision, Input, Rules, arm, arm_resolved, is_over_unpaid, suppress};
 use crate::UnixMs;
 use crate::alert::Labels;
 use crate::incident::{Event, Gen, Head, IncidentId, MemberId, Members, State};
@@ -254,8 +254,11 @@ fn join(next: &mut Head, a: &Arrival, clear_resolved: bool, whole: bool) {
 /// Opens a generation: the first one, or the next one of an incident that has ended.
 fn open(old: Option<&Head>, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Taken> {
     let generation = Gen(old.map_or(now.get(), |h| now.get().max(h.generation.0.saturating_add(1))));
-    let still_firing = a.merge_firing(&old.map(|h| h.firing.clone()).unwrap_or_default());
+    let before = old.map(|h| h.firing.clone()).unwrap_or_default();
     let mut known: Members = a.members.iter().map(|m| m.id).collect();
+    known.extend(&before);
+    // "Many" never empties: carried on, it would keep every later generation from ending. Who fires is counted anew.
+    let still_firing = a.merge_firing(&if before.is_many() { Members::default() } else { before });
     known.extend(&still_firing);
     let began = a.latest_start();
     let mut next = Head {
@@ -308,7 +311,9 @@ fn resolve(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Tak
         next.digest = digest(&next, a, rules);
         return Decision::write(next, Taken::Duplicate);
     }
-    if !next.firing.is_empty() {
+    // Who has missed the latest episode may not say that all is over, as long as that could leave it uninvestigated.
+    let knows = a.has_seen(head.began) || head.turn > 0 || head.state.is_terminal();
+    if !(next.firing.is_empty() && knows) {
         next.digest = digest(&next, a, rules);
         if next.digest == head.digest && next.firing == head.firing {
             return Decision::keep(Taken::Duplicate);
@@ -319,9 +324,8 @@ fn resolve(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Tak
     next.resolved_at = Some(end);
     next.digest = digest(&next, a, rules);
     match head.state {
-        State::Pending if head.turn == 0 && !next.truncated && a.has_seen(head.began) => {
-            next.state = State::Suppressed;
-            arm(&mut next, Event::Suppressed, rules, now);
+        State::Pending if is_over_unpaid(&next) => {
+            suppress(&mut next, rules, now);
             Decision::write(next, Taken::Suppressed)
         }
         State::Done | State::Failed | State::Aborted => {

@@ -256,6 +256,19 @@ fn finish(head: &mut Head, state: State, event: Event, rules: &Rules, now: UnixM
     }
 }
 
+/// Whether all has resolved before anything was spent: nobody investigates that.
+fn is_over_unpaid(head: &Head) -> bool {
+    head.turn == 0 && head.resolved_at.is_some() && head.firing.is_empty() && !head.truncated
+}
+
+/// Ends a generation that nobody investigates.
+fn suppress(head: &mut Head, rules: &Rules, now: UnixMs) {
+    head.state = State::Suppressed;
+    head.reason = None;
+    release(head);
+    arm(head, Event::Suppressed, rules, now);
+}
+
 /// Ends a generation without a report.
 fn fail(head: &mut Head, reason: &str, rules: &Rules, now: UnixMs) {
     head.reason = Some(clip(reason, MOST_REASON));

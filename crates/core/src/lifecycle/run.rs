@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Decision, FIRST_LEASE, Input, LEASE_MARGIN, MOST_REASON, Rules, arm, clip, fail, finish, holds, release,
+    Decision, FIRST_LEASE, Input, LEASE_MARGIN, MOST_REASON, Rules, arm, clip, fail, finish, holds,
+    is_over_unpaid, release, suppress,
 };
 use crate::UnixMs;
 use crate::incident::{DeliveryKey, Event, Fence, Gen, Head, State};
@@ -66,6 +67,12 @@ fn deliver(head: &Head, now: UnixMs) -> Claimed {
 
 fn take(head: &Head, owner: &str, rules: &Rules, now: UnixMs) -> Decision<Claimed> {
     let mut next = head.clone();
+    if is_over_unpaid(head) {
+        // It resolved while a worker had it that then put it off, or was lost, before its first call.
+        suppress(&mut next, rules, now);
+        let claimed = deliver(&next, now);
+        return Decision::write(next, claimed);
+    }
     if head.attempts >= rules.max_attempts {
         let last = head.reason.as_deref().unwrap_or("the worker did not come back");
         fail(&mut next, &format!("gave up after {} attempts: {last}", head.attempts), rules, now);
@@ -164,10 +171,12 @@ impl Input for Yield {
         next.attempts = head.attempts.saturating_sub(1);
         next.slices = head.slices.saturating_add(1);
         next.sent_at = None;
-        next.not_before = self.not_before;
+        // Where nothing is left to investigate, nothing is to be waited for.
+        next.not_before = if is_over_unpaid(head) { now } else { self.not_before };
         next.reason = Some(clip(&self.reason, MOST_REASON));
         release(&mut next);
-        Decision::write(next, Yielded::Yielded).and_send(super::arrival::until(self.not_before, now))
+        let delay = super::arrival::until(next.not_before, now);
+        Decision::write(next, Yielded::Yielded).and_send(delay)
     }
 }
 

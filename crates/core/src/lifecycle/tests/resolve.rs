@@ -167,7 +167,74 @@ fn a_sender_that_missed_the_latest_start_suppresses_nothing() {
     let mut s = Story::new();
     let _ = s.tell(&[fires(1, 100), fires(2, 0)]);
     // The other sender still believes in the first episode of 1, and tells both ends.
-    assert_eq!(s.tell(&[ended(1, 0, 50), ended(2, 0, 120)]), Taken::Resolved);
-    assert_eq!(s.head().state, State::Pending);
+    assert_eq!(s.tell(&[ended(1, 0, 50), ended(2, 0, 120)]), Taken::Joined);
+    assert_eq!((s.state(), s.head().resolved_at), (State::Pending, None));
     assert_eq!(s.tell(&[ended(1, 100, 130), ended(2, 0, 120)]), Taken::Suppressed);
+}
+
+#[test]
+fn what_resolved_before_its_run_spent_anything_is_suppressed_when_the_run_is_put_off() {
+    let (mut s, fence) = Story::running();
+    assert_eq!(s.at(10).tell(&[ended(1, 0, 5)]), Taken::Resolved);
+    assert_eq!(s.put_off(fence, 900), Yielded::Yielded);
+    assert_eq!(s.sent, Some(Duration::ZERO), "nobody has to wait for that");
+    assert_eq!(s.claim("w2"), Claimed::Deliver(vec![key(Event::Suppressed)]));
+    assert_eq!((s.state(), s.head().turn), (State::Suppressed, 0));
+    assert_eq!(s.at(60).tell(&[fires(1, 50)]), Taken::Accepted, "what fires again opens it again");
+}
+
+#[test]
+fn what_resolved_before_its_run_spent_anything_is_suppressed_when_the_worker_is_lost() {
+    let (mut s, fence) = Story::running();
+    let _ = s.at(10).tell(&[ended(1, 0, 5)]);
+    assert_eq!(s.at(70).claim("w2"), Claimed::Deliver(vec![key(Event::Suppressed)]));
+    assert_eq!(s.pay(fence, 1, 60), PaidOutcome::NotMine, "the first one only slept");
+}
+
+#[test]
+fn what_fires_again_before_its_run_spent_anything_is_not_suppressed() {
+    let (mut s, fence) = Story::running();
+    let _ = s.at(10).tell(&[ended(1, 0, 5)]);
+    assert_eq!(s.at(12).tell(&[fires(1, 11)]), Taken::Joined);
+    let _ = s.put_off(fence, 60);
+    let _ = s.at(60).begin("w2");
+    // Nor where the one who told the end had missed the latest start.
+    let mut s = Story::new();
+    let _ = s.tell(&[fires(1, 100), fires(2, 0)]);
+    let fence = s.begin("w1");
+    assert_eq!(s.tell(&[ended(1, 0, 50), ended(2, 0, 120)]), Taken::Joined);
+    let _ = s.put_off(fence, 60);
+    let _ = s.at(60).begin("w2");
+}
+
+#[test]
+fn more_members_than_are_told_apart_do_not_keep_the_next_generation_from_ending() {
+    let all: Vec<Member> = (1..=70).map(|id| fires(id, 0)).collect();
+    let mut s = Story::new();
+    let _ = s.tell(&all);
+    assert!(s.head().firing.is_many());
+    let fence = s.begin("w1");
+    let _ = s.commit(fence);
+    s.deliver_all();
+    assert_eq!(s.at(700).tell(&[fires(1, 650)]), Taken::Accepted);
+    assert_eq!(s.head().firing, members([1]));
+    assert!(s.head().known.is_many(), "those that go on are no news, and nobody pays for them again");
+    assert_eq!(s.at(710).tell(&[ended(1, 650, 705)]), Taken::Suppressed);
+}
+
+/// Kept as it is: only a start for each member could tell this end from a late copy of an older one, and a head has
+/// no room for 64. What fires is never taken for ended; the price is that this group's end is not told.
+#[test]
+fn a_part_that_ended_before_another_began_stays_where_its_end_comes_late() {
+    let mut s = Story::done();
+    assert_eq!(s.at(110).tell(&[fires(2, 100)]), Taken::Joined);
+    s.deliver_all();
+    assert_eq!(s.at(120).tell(&[ended(1, 0, 50)]), Taken::Duplicate);
+    assert_eq!(s.at(210).tell(&[ended(2, 100, 200)]), Taken::Joined);
+    assert_eq!((&s.head().firing, s.head().resolved_at), (&members([1]), None));
+    assert_eq!(
+        s.at(800).tell(&[fires(2, 790)]),
+        Taken::Accepted,
+        "the next episode is investigated all the same"
+    );
 }
