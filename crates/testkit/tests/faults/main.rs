@@ -16,6 +16,7 @@ mod bad_input;
 mod cases;
 mod checks;
 mod dice;
+mod histories;
 mod mutant;
 mod pairs;
 mod parts;
