@@ -17,7 +17,7 @@ esac
 
 # Zig, which links for the C library of Amazon Linux, is in the same folder. The target is not looked up with rustup,
 # which would go to the network.
-PATH="$PWD/$bench:$PATH" cargo lambda build --profile deploy "$target" --skip-target-check --locked --output-format zip --include infra/sentinel.yaml --include prompts \
+PATH="$PWD/$bench:$PATH" cargo lambda build --profile deploy "$target" --skip-target-check --locked --output-format zip --include infra/sentinel.yaml --include infra/aws-roots.pem --include prompts \
   --package sentinel-ingest --package sentinel-worker --package sentinel-sweeper --package sentinel-watcher
 
 for zip in target/lambda/sentinel-*/bootstrap.zip; do

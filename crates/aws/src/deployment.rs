@@ -20,19 +20,39 @@ pub struct Deployment {
     pub queue_url: String,
 }
 
-/// A variable that the deployment has to set is not. Not worth a retry.
+/// What a function's environment lacks. Not worth a retry.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("the environment variable {0} is not set; the deployment's template sets it")]
-pub struct MissingVariable(&'static str);
+pub enum StartError {
+    /// A variable that the deployment has to set.
+    #[error("the environment variable {0} is not set; on AWS, Lambda or the deployment's template sets it")]
+    Missing(&'static str),
+    /// Certificates to trust, which nobody can trust.
+    #[error("{variable}: the file {path} {reason}")]
+    Bundle {
+        /// Which variable names the file.
+        variable: &'static str,
+        /// The file, as it is named there.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// A variable that must be there and not be empty.
+pub(crate) fn required(
+    env: &dyn Fn(&str) -> Option<String>,
+    name: &'static str,
+) -> Result<String, StartError> {
+    env(name).filter(|value| !value.is_empty()).ok_or(StartError::Missing(name))
+}
 
 impl Deployment {
     /// Reads it from the environment, which `env` looks up.
     ///
     /// # Errors
     /// A variable that is unset or empty.
-    pub fn of(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, MissingVariable> {
-        let required = |name| env(name).filter(|v| !v.is_empty()).ok_or(MissingVariable(name));
-        Ok(Self { table: required(TABLE)?, queue_url: required(QUEUE_URL)? })
+    pub fn of(env: &dyn Fn(&str) -> Option<String>) -> Result<Self, StartError> {
+        Ok(Self { table: required(env, TABLE)?, queue_url: required(env, QUEUE_URL)? })
     }
 
     /// The ports on this table and queue.

@@ -21,9 +21,10 @@ mod store;
 mod table;
 #[cfg(test)]
 mod test_support;
+mod transport;
 
 pub use client::{Aws, CallLimits};
-pub use deployment::{Deployment, MissingVariable};
+pub use deployment::{Deployment, StartError};
 pub use engine::{Answer, Engine, client_for_engine};
 pub use item::PART_BYTES;
 pub use machine::{MachineClock, environment, fresh_ids};

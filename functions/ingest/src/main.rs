@@ -17,7 +17,8 @@ use sentinel_telemetry::{LogSettings, Metrics};
 async fn main() -> anyhow::Result<()> {
     let env = environment();
     let variable = |name: &str| env.get(name).cloned();
-    let source = locate_deployed(variable("SENTINEL_CONFIG").as_deref(), &std::env::current_dir()?)?;
+    let folder = std::env::current_dir()?;
+    let source = locate_deployed(variable("SENTINEL_CONFIG").as_deref(), &folder)?;
     let loaded = load_for(Reading::Ingest, &source, &variable, &BTreeMap::new())?;
     let deployment = Deployment::of(&variable)?;
 
@@ -27,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
     let logs = LogSettings { level, json: true, ..LogSettings::default() };
     sentinel_telemetry::init(&logs, Arc::new(move |line| redactor.redact(line)))?;
 
-    let aws = Aws::of_environment(CallLimits::AWS).await;
+    let aws = Aws::of_function(&variable, &folder, CallLimits::AWS)?;
     let clock = Arc::new(MachineClock::default());
     let secrets = Secrets::new(aws.secrets(), clock.clone(), loaded.secret_ids.clone());
     let ports = deployment.ports(&aws, clock);

@@ -14,7 +14,8 @@ use sentinel_telemetry::{LogSettings, Metrics};
 async fn main() -> anyhow::Result<()> {
     let env = environment();
     let variable = |name: &str| env.get(name).cloned();
-    let source = locate_deployed(variable("SENTINEL_CONFIG").as_deref(), &std::env::current_dir()?)?;
+    let folder = std::env::current_dir()?;
+    let source = locate_deployed(variable("SENTINEL_CONFIG").as_deref(), &folder)?;
     let settings = load_for(Reading::Sweeper, &source, &variable, &BTreeMap::new())?.settings;
     let deployment = Deployment::of(&variable)?;
 
@@ -23,7 +24,7 @@ async fn main() -> anyhow::Result<()> {
     // It reads no secret, so there is none to take out of a line.
     sentinel_telemetry::init(&logs, Arc::new(|line| line.into()))?;
 
-    let aws = Aws::of_environment(CallLimits::AWS).await;
+    let aws = Aws::of_function(&variable, &folder, CallLimits::AWS)?;
     let ports = deployment.ports(&aws, Arc::new(MachineClock::default()));
     let rules = lambda::rules(&settings.cards);
     let metrics = Metrics::to(io::stdout);

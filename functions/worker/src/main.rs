@@ -19,11 +19,12 @@ use tracing::Instrument;
 async fn main() -> anyhow::Result<()> {
     let env = environment();
     let variable = |name: &str| env.get(name).cloned();
-    let source = locate_deployed(variable("SENTINEL_CONFIG").as_deref(), &std::env::current_dir()?)?;
+    let folder = std::env::current_dir()?;
+    let source = locate_deployed(variable("SENTINEL_CONFIG").as_deref(), &folder)?;
     let secret_ids = load_for(Reading::Worker, &source, &variable, &BTreeMap::new())?.secret_ids;
     let deployment = Deployment::of(&variable)?;
 
-    let aws = Aws::of_environment(CallLimits::AWS).await;
+    let aws = Aws::of_function(&variable, &folder, CallLimits::AWS)?;
     let clock = Arc::new(MachineClock::default());
     let secrets = Secrets::new(aws.secrets(), clock.clone(), secret_ids);
     let ports = deployment.ports(&aws, clock);
