@@ -131,6 +131,7 @@ fn the_networks_wildcard_policy_needs_a_network() {
     );
     assert_eq!(template["Conditions"]["HasIngestSecrets"], set("IngestSecretArns"));
     assert_eq!(template["Conditions"]["HasWorkerSecrets"], set("WorkerSecretArns"));
+    assert_eq!(template["Conditions"]["HasWatcherSecrets"], set("WatcherSecretArns"));
     for name in ["SubnetIds", "SecurityGroupIds", "IngestSecretArns", "WorkerSecretArns"] {
         assert_eq!(template["Parameters"][name]["Default"], "", "{name}");
     }
