@@ -11,14 +11,14 @@ import sys
 import tempfile
 import time
 import urllib.request
-import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
 from measure import cpu_ms, peak_mb
 
 ROOT = Path(__file__).resolve().parents[2]
-RELEASE = ROOT / "target/release"
+# Where `cargo lambda build` leaves the programs that it puts into the zips.
+BUILT = ROOT / "target/x86_64-unknown-linux-gnu/deploy"
 PYTHON = Path(__file__).resolve().parent / "python"
 QUICK = bool(os.environ.get("SENTINEL_BENCH_QUICK"))
 STARTS = 5 if QUICK else 41
@@ -35,12 +35,13 @@ LAMBDA = {
     "AWS_SECRET_ACCESS_KEY": "test", "AWS_SESSION_TOKEN": "test", "AWS_LAMBDA_FUNCTION_NAME": "bench",
     "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256", "LANG": "en_US.UTF-8",
     "TZ": ":UTC", "PATH": "/usr/local/bin:/usr/bin:/bin", "SSL_CERT_FILE": CERTIFICATES,
+    "AWS_CA_BUNDLE": "infra/aws-roots.pem",
 }
 
 
 class Stub:
     def __init__(self):
-        self.process = subprocess.Popen([RELEASE / "stub"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([BUILT / "stub"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         told = json.loads(self.process.stdout.readline())
         self.aws, self.runtimes = told["aws"], told["runtimes"]
 
@@ -102,7 +103,7 @@ class Floor:
     """The bare client of `floor.rs`."""
 
     def __init__(self, stub):
-        self.process = subprocess.Popen([RELEASE / "floor", stub.aws], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([BUILT / "floor", stub.aws], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, bufsize=1)
 
     def times(self, what, n):
@@ -150,6 +151,7 @@ class Bench:
         (folder / "infra").mkdir()
         config = (ROOT / "infra/sentinel.yaml").read_text()
         (folder / "infra/sentinel.yaml").write_text(config + "\ningest: {bearer: [bench]}\n")
+        (folder / "infra/aws-roots.pem").symlink_to(ROOT / "infra/aws-roots.pem")
         (folder / "prompts").symlink_to(ROOT / "prompts")
         self.folder = folder
         self.aws = {"AWS_ENDPOINT_URL": f"http://{stub.aws}"}
@@ -157,10 +159,10 @@ class Bench:
     def ours(self, slot, name):
         env = {"SENTINEL_TABLE": "bench", "SENTINEL_QUEUE_URL": f"http://{self.stub.aws}/000000000000/bench",
                "SENTINEL_CONFIG": "infra/sentinel.yaml"}
-        return Function(self.stub, slot, [RELEASE / f"sentinel-{name}"], self.folder, self.aws | env)
+        return Function(self.stub, slot, [BUILT / f"sentinel-{name}"], self.folder, self.aws | env)
 
     def bare(self, slot):
-        return Function(self.stub, slot, [RELEASE / "bare"], self.folder, {})
+        return Function(self.stub, slot, [BUILT / "bare"], self.folder, {})
 
     def python(self, slot, threads=1):
         env = {"TABLE": "bench", "QUEUE_URL": f"http://{self.stub.aws}/000000000000/bench", "THREADS": str(threads),
@@ -211,13 +213,7 @@ class Bench:
 
     def zips(self):
         for kind, target in (("ingest", 5), ("worker", 8)):
-            with tempfile.TemporaryFile() as file:
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
-                    packed.write(RELEASE / f"sentinel-{kind}", "bootstrap")
-                    packed.write(ROOT / "infra/sentinel.yaml", "infra/sentinel.yaml")
-                    for prompt in sorted((ROOT / "prompts").glob("*.j2")):
-                        packed.write(prompt, f"prompts/{prompt.name}")
-                size = file.tell() / 1e6
+            size = (ROOT / f"target/lambda/sentinel-{kind}/bootstrap.zip").stat().st_size / 1e6
             self.row(f"zip, {kind}", f"{size:.2f} MB", f"≤ {target} MB", size <= target)
 
     def warm(self):
@@ -330,8 +326,8 @@ class Bench:
 
 def main():
     for name in ("stub", "floor", "bare", "sentinel-ingest", "sentinel-worker", "sentinel-sweeper"):
-        if not (RELEASE / name).is_file():
-            sys.exit(f"target/release/{name} is not there: run tests/bench/lambda.sh without SENTINEL_BENCH_NO_BUILD")
+        if not (BUILT / name).is_file():
+            sys.exit(f"{BUILT / name} is not there: run tests/bench/lambda.sh without SENTINEL_BENCH_NO_BUILD")
     stub = Stub()
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Measures the Lambdas as real processes, and prints a table: their start, one alert, a duplicate, 500 alerts at once,
 # each against what it cannot do without, and against the same in Python. tests/bench/README.md says how.
-#   SENTINEL_BENCH_NO_BUILD=1   takes target/release and the Python packages as they are
+#   SENTINEL_BENCH_NO_BUILD=1   takes what is built and the Python packages as they are
 #   SENTINEL_BENCH_QUICK=1      fewer rounds: to see that it runs, not for figures
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 venv=target/testbench/python-bench
 if [ -z "${SENTINEL_BENCH_NO_BUILD:-}" ]; then
-  cargo build --release --locked --quiet -p sentinel-ingest -p sentinel-worker -p sentinel-sweeper -p sentinel-bench
+  bash tests/aws/build.sh
+  # What they are measured against, in the same profile and linked by the same linker.
+  PATH="$PWD/target/testbench/aws/bin:$PATH" cargo lambda build --profile deploy --x86-64 --skip-target-check --locked \
+    --package sentinel-bench
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
     --requirement tests/bench/python/requirements.txt
