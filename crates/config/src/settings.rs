@@ -341,7 +341,7 @@ impl fmt::Debug for Server {
 }
 
 /// Where reports go.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct SinkSettings {
     /// How cards name it: `name`, or `name:route`.
     pub name: String,
@@ -352,15 +352,47 @@ pub struct SinkSettings {
 }
 
 /// What a sink is.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub enum SinkKind {
     /// The process's log.
     Log {
         /// At this level.
         level: Level,
     },
+    /// An HTTP address that takes JSON.
+    Webhook {
+        /// The address. Its path may be a credential.
+        url: Url,
+        /// What bodies are signed with; `None`: they are not.
+        secret: Option<SecretString>,
+    },
+    /// A Slack workspace.
+    Slack {
+        /// Where its API is, with a slash at the end; `None`: where Slack's is.
+        api: Option<Url>,
+        /// The bot's token.
+        token: SecretString,
+        /// The channel of cards that name none (`slack`, not `slack:CHANNEL`).
+        channel: Option<String>,
+    },
     /// A type that is accepted and not built yet, by its name in the file, e.g. `slack`.
     Unbuilt(String),
+}
+
+impl fmt::Debug for SinkKind {
+    /// Without addresses and tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log { level } => f.debug_struct("Log").field("level", level).finish(),
+            Self::Webhook { url, .. } => {
+                f.debug_struct("Webhook").field("host", &url.host_str()).finish_non_exhaustive()
+            }
+            Self::Slack { channel, .. } => {
+                f.debug_struct("Slack").field("channel", channel).finish_non_exhaustive()
+            }
+            Self::Unbuilt(kind) => f.debug_tuple("Unbuilt").field(kind).finish(),
+        }
+    }
 }
 
 /// What a watcher asks.

@@ -57,8 +57,6 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     60 incident-cards[0].fallback-models: the model `gpt-4.1` has no price, so its cost will read "unknown"
     69 incident-cards[0].budget: accepted, not built yet: spending limits
     90 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
-    111 sinks[1].type: accepted, not built yet: sinks of type slack
-    112 sinks[2].type: accepted, not built yet: sinks of type webhook
     115 watchers[0].endpoint: plain http is refused unless the host is listed
     "#);
 
@@ -87,7 +85,12 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     assert_eq!((rule.allowed.len(), rule.denied.len()), (1, 1));
     assert_eq!(rule.denied[0].args["namespace"], "kube-system");
     assert_eq!(rule.denied[0].labels["namespace"], "web");
-    assert_eq!(s.sink("slack:oncall-web").unwrap().kind, SinkKind::Unbuilt("slack".into()));
+    let slack = &s.sink("slack:oncall-web").unwrap().kind;
+    assert!(
+        matches!(slack, SinkKind::Slack { channel: Some(c), api: None, .. } if c == "oncall"),
+        "{slack:?}"
+    );
+    assert!(!format!("{:?}", s.sinks).contains("xoxb"), "a token is never shown");
     let labels = |ns: &str| {
         [("alertname", "KubePodNotReady"), ("namespace", ns)].map(|(k, v)| (k.into(), v.into())).into()
     };
@@ -112,7 +115,7 @@ fn an_empty_file_has_the_defaults_of_the_example() {
     assert_eq!(s.audit_retention, Duration::from_hours(400 * 24));
     assert_eq!(s.budget, None);
     assert!(!s.ingest.allow_anonymous && !s.ingest.has_credentials());
-    assert_eq!(s.sinks[0].kind, SinkKind::Log { level: Level::Info });
+    assert!(matches!(s.sinks[0].kind, SinkKind::Log { level: Level::Info }));
 }
 
 #[test]
@@ -189,7 +192,7 @@ fn every_alias_means_its_key() {
     assert_eq!(tools(&loaded, 1), ["b.x"]);
     assert_eq!(sinks(&s.cards[0]), ["out"]);
     assert_eq!(sinks(&s.cards[1]), ["out", "chat:here"]);
-    assert_eq!(s.sinks[0].kind, SinkKind::Log { level: Level::Warn });
+    assert!(matches!(s.sinks[0].kind, SinkKind::Log { level: Level::Warn }));
     assert_eq!(s.cards[0].resource.kind, "thing");
     assert_eq!(s.cards[0].resource.annotations["team"], "x");
     assert_eq!(s.cards[1].resource.matchers[0].to_string(), r#"alertname="B""#);

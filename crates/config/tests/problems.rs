@@ -260,6 +260,24 @@ fn what_will_not_work_as_hoped_is_warned_about() {
 }
 
 #[test]
+fn a_destination_without_what_it_needs_stops() {
+    let told = problems(
+        "sinks:\n\
+         - {name: a, type: webhook, secret: s}\n\
+         - {name: b, type: slack, channel: oncall}\n\
+         - {name: c, type: slack, token: xoxb-1}\n\
+         incident-cards: [{name: x, resource: X, prompt: look, sinks: [a, 'c', 'c:here']}]\n",
+    );
+    insta::assert_snapshot!(told);
+    let told = warnings(
+        "sinks:\n\
+         - {name: a, type: webhook, url: 'http://hooks.example/x'}\n\
+         - {name: b, type: jira}\n",
+    );
+    insta::assert_snapshot!(told);
+}
+
+#[test]
 fn a_server_that_nobody_can_call_as_it_is_written_stops() {
     let told = problems(
         "mcp-servers:\n\

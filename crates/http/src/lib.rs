@@ -6,8 +6,10 @@
 mod address;
 mod client;
 mod error;
+mod retry_after;
 
 pub use address::AddressPolicy;
 pub use client::HttpClient;
 pub use error::HttpError;
+pub use retry_after::retry_after;
 pub use url::{Url, form_urlencoded};

@@ -1,16 +1,14 @@
 //! One exchange over HTTP: where to, with which credential, and what of the answer is let in.
 
 use std::fmt;
-use std::time::Duration;
 
 use async_openai::config::Config;
 use async_openai::middleware::HttpRequestFactory;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
-use jiff::fmt::rfc2822;
 use reqwest::Response;
 use secrecy::{ExposeSecret, SecretString};
-use sentinel_http::{HttpClient, HttpError, Url};
+use sentinel_http::{HttpClient, HttpError, Url, retry_after};
 use sentinel_investigation::ports::ModelError;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -154,45 +152,4 @@ async fn read_bounded(mut answer: Response) -> Result<Vec<u8>, Failure> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which is compared with the server's own `Date`. OpenAI's
-/// `retry-after-ms` is finer and goes first.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    if let Some(ms) = number("retry-after-ms") {
-        return Duration::try_from_secs_f64(ms / 1000.0).ok();
-    }
-    if let Some(seconds) = number(RETRY_AFTER.as_str()) {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let date = |name| rfc2822::parse(headers.get(name)?.to_str().ok()?).ok();
-    date(RETRY_AFTER)?.duration_since(&date(DATE)?).try_into().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn after(pairs: &[(&'static str, &str)]) -> Option<Duration> {
-        retry_after(&pairs.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect())
-    }
-
-    #[test]
-    fn retry_after_is_read_in_all_its_forms() {
-        let seconds = |s| Some(Duration::from_secs(s));
-        assert_eq!(after(&[("retry-after", "20")]), seconds(20));
-        assert_eq!(
-            after(&[("retry-after", "20"), ("retry-after-ms", "1500")]),
-            Some(Duration::from_millis(1500))
-        );
-        let dates =
-            [("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"), ("date", "Wed, 21 Oct 2026 07:27:30 GMT")];
-        assert_eq!(after(&dates), seconds(30));
-        for unusable in ["-5", "soon", "NaN", "1e300", ""] {
-            assert_eq!(after(&[("retry-after", unusable)]), None, "{unusable:?}");
-        }
-        assert_eq!(after(&[dates[0], ("date", "Wed, 21 Oct 2026 08:00:00 GMT")]), None);
-        assert_eq!(after(&[]), None);
-    }
 }

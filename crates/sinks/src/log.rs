@@ -7,6 +7,8 @@ use sentinel_core::ports::{Sink, SinkError, Telling};
 use sentinel_core::report::{ReportSource, Statement};
 use tracing::Level;
 
+use crate::text;
+
 /// The longest text that goes into one field, in characters.
 const MAX_TEXT: usize = 300;
 
@@ -91,24 +93,8 @@ fn labels(labels: &Labels) -> String {
     inert(&labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(","))
 }
 
-/// Text of an alert or a model, cut, and on one line in one direction: control characters, separators of lines and
-/// marks that turn the direction of writing are escaped.
 fn inert(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(MAX_TEXT));
-    for (place, c) in text.chars().enumerate() {
-        if place == MAX_TEXT {
-            out.push('…');
-            break;
-        }
-        match c {
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                out.extend(c.escape_unicode());
-            }
-            _ if c.is_control() => out.extend(c.escape_default()),
-            _ => out.push(c),
-        }
-    }
-    out
+    text::inert(text, MAX_TEXT)
 }
 
 #[cfg(test)]

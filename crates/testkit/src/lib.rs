@@ -20,12 +20,14 @@ pub mod clock;
 pub mod contract;
 pub mod faults;
 pub mod gate;
+pub mod hook;
 pub mod lambda;
 pub mod mcp;
 pub mod memory;
 pub mod openai;
 pub mod process;
 mod server;
+pub mod slack;
 
 /// How long the waits of this crate go on before they fail the test: long enough for a busy two-core machine, and
 /// never reached where things work.

@@ -9,14 +9,14 @@ use sentinel_config::{
     Api, Caller, Diagnostic, HostedAt, Level, Loaded, Problems, Server, Settings, SinkKind,
 };
 use sentinel_core::card::Subscription;
-use sentinel_core::ports::{Ports, Sink};
+use sentinel_core::ports::{Clock, Ports, Sink};
 use sentinel_core::redact::Redactor;
-use sentinel_http::{AddressPolicy, HttpClient};
+use sentinel_http::{AddressPolicy, HttpClient, Url};
 use sentinel_investigation::ports::{Model, ModelError, ToolBox};
 use sentinel_investigation::{EventSender, Part, Playbook, Price};
 use sentinel_mcp::{Credential, Endpoint, OAuth, Program, Reach, ServerSpec, Servers};
 use sentinel_model::{Chat, HostedPlace, HostedSpec, ModelSettings, Responses};
-use sentinel_sinks::LogSink;
+use sentinel_sinks::{LogSink, Slack, SlackSettings, Webhook, WebhookSettings, slack};
 use sentinel_telemetry::Metrics;
 use thiserror::Error;
 
@@ -45,6 +45,14 @@ pub enum AssembleError {
     /// The model's address or key.
     #[error("`openai` cannot be used: {0}")]
     Model(#[from] ModelError),
+    /// A destination's settings.
+    #[error("the sink {name:?} cannot be used: {why}")]
+    Sink {
+        /// As cards name it.
+        name: String,
+        /// Why not.
+        why: String,
+    },
 }
 
 /// Compiles the prompts, evidence calls, policies and checklists of all cards.
@@ -105,12 +113,13 @@ pub fn assemble(loaded: &Loaded, ports: Ports, events: Option<EventSender>) -> R
             (model.clone(), Price { input: p.input, cached_input: p.cached_input, output: p.output })
         })
         .collect();
+    let sinks = sinks(settings, &http, &ports.clock)?;
     Ok(Worker {
         ports,
         playbooks: Arc::new(playbooks),
         mind,
         tools,
-        sinks: Arc::new(sinks(settings)),
+        sinks: Arc::new(sinks),
         redactor: Arc::new(redactor(settings)),
         prices: Arc::new(prices),
         model_timeout: settings.openai.timeout,
@@ -209,16 +218,40 @@ fn reach(server: &Server) -> Option<Reach> {
 }
 
 /// The sinks, by the names that cards use. A kind that is not built yet has none: its deliveries fail, and say so.
-fn sinks(settings: &Settings) -> BTreeMap<String, Arc<dyn Sink>> {
+fn sinks(
+    settings: &Settings,
+    http: &Arc<HttpClient>,
+    clock: &Arc<dyn Clock>,
+) -> Result<BTreeMap<String, Arc<dyn Sink>>, AssembleError> {
     let mut sinks: BTreeMap<String, Arc<dyn Sink>> = BTreeMap::new();
     for Subscription { sink: entry, .. } in settings.cards.iter().flat_map(|card| &card.sinks) {
-        if let Some(sink) = settings.sink(entry)
-            && let SinkKind::Log { level } = &sink.kind
-        {
-            sinks.insert(entry.clone(), Arc::new(LogSink::new(log_level(*level))));
-        }
+        let Some(sink) = settings.sink(entry) else { continue };
+        let sink: Arc<dyn Sink> = match &sink.kind {
+            SinkKind::Log { level } => Arc::new(LogSink::new(log_level(*level))),
+            SinkKind::Webhook { url, secret } => {
+                let settings = WebhookSettings { url: url.clone(), secret: secret.clone() };
+                let webhook = Webhook::new(settings, Arc::clone(http), Arc::clone(clock));
+                Arc::new(
+                    webhook
+                        .map_err(|why| AssembleError::Sink { name: entry.clone(), why: why.to_string() })?,
+                )
+            }
+            SinkKind::Slack { api, token, channel } => {
+                let bad = |why: &str| AssembleError::Sink { name: entry.clone(), why: why.to_owned() };
+                let route = entry.split_once(':').map(|(_, route)| route.to_owned());
+                let api = api.clone().map_or_else(|| Url::parse(slack::API), Ok);
+                let settings = SlackSettings {
+                    api: api.map_err(|e| bad(&e.to_string()))?,
+                    token: token.clone(),
+                    channel: route.or_else(|| channel.clone()).ok_or_else(|| bad("it has no channel"))?,
+                };
+                Arc::new(Slack::new(settings, Arc::clone(http)))
+            }
+            SinkKind::Unbuilt(_) => continue,
+        };
+        sinks.insert(entry.clone(), sink);
     }
-    sinks
+    Ok(sinks)
 }
 
 fn log_level(level: Level) -> tracing::Level {

@@ -16,7 +16,7 @@ use super::{CardPlaces, json, unique};
 use crate::diagnostic::Place;
 use crate::nearest;
 use crate::reader::{Field, Keys, MAP, Reader, Section, shown};
-use crate::settings::{OpenAi, Server, SinkSettings};
+use crate::settings::{OpenAi, Server, SinkKind, SinkSettings};
 use crate::source::built_in_prompt;
 use crate::tree::Value;
 
@@ -304,6 +304,10 @@ fn sinks(r: &mut Reader<'_>, s: &Section<'_>, known: &[SinkSettings]) -> Vec<Sub
             r.error(f, format!("no sink is named {}", shown(f, name)), help);
             continue;
         };
+        if matches!(sink.kind, SinkKind::Slack { channel: None, .. }) && !entry.contains(':') {
+            let help = format!("write `{name}:CHANNEL`, or give the sink a `channel`");
+            r.error(f, format!("{} has no channel", shown(f, &entry)), help);
+        }
         if all.iter().any(|s| s.sink == entry) {
             r.warn(f, format!("names {} a second time", shown(f, &entry)), "each is told once");
         } else {

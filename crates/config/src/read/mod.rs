@@ -79,7 +79,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
     let lock = part("tools").and_then(|f| lock::lock(r, &f));
     let resources = resources::resources(r, &top);
     let servers = servers::servers(r, &top, &openai, &network);
-    let sinks = sinks::sinks(r, &top);
+    let sinks = sinks::sinks(r, &top, &network);
     let watchers = sinks::watchers(r, &top, &resources, &network);
     let context = cards::Context {
         resources: &resources,

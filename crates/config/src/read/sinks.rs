@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use secrecy::SecretString;
 use sentinel_core::card::Resource;
 use sentinel_core::incident::Event;
+use url::Url;
 
 use super::general::warn_refused;
 use super::{LEVELS, unique};
 use crate::nearest;
-use crate::reader::{Keys, Reader, Section, shown};
+use crate::reader::{Field, Keys, Reader, Section, shown};
 use crate::settings::{Level, Network, SinkKind, SinkSettings, Watcher, WatcherKind};
 
 const SINK: Keys = &[
@@ -18,7 +20,7 @@ const SINK: Keys = &[
     ("level", &["log-level"]),
     ("token", &[]),
     ("channel", &["target", "route"]),
-    ("url", &[]),
+    ("url", &["api-url"]),
     ("secret", &[]),
     ("events", &[]),
 ];
@@ -52,7 +54,7 @@ const WATCHER: Keys = &[
 ];
 
 /// The sinks of the file; `log` is there even if the file does not define it.
-pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>) -> Vec<SinkSettings> {
+pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>, network: &Network) -> Vec<SinkSettings> {
     let (mut all, mut names) = (vec![], BTreeMap::new());
     for field in r.items(top, "sinks") {
         let s = r.section(&field, SINK);
@@ -66,22 +68,16 @@ pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>) -> Vec<SinkSettings> 
         });
         let level = s.get("level").and_then(|f| r.choice(&f, LEVELS)).unwrap_or(Level::Info);
         // All are read, so that every problem is told and every secret is known to the redactor.
-        r.optional_secret(&s, "token");
-        r.optional_secret(&s, "secret");
-        r.optional_text(&s, "channel");
+        let keys = SinkFields {
+            token: r.optional_secret(&s, "token"),
+            secret: r.optional_secret(&s, "secret"),
+            channel: r.optional_text(&s, "channel"),
+            url: s.get("url").and_then(|f| r.url(&f).inspect(|url| warn_refused(r, &f, url, network))),
+        };
         let wanted = events(r, &s);
-        let url = s.get("url").map(|f| r.url(&f));
-        let kind = r.required(&s, "type", "write `type: logger`, or the destination's type").and_then(|f| {
-            let kind = r.choice(&f, SINK_TYPES)?;
-            if kind == "logger" {
-                return Some(SinkKind::Log { level });
-            }
-            if kind == "webhook" && url.is_none() {
-                r.missing(&s, "url", "write the address that takes the events");
-            }
-            r.unbuilt(&f, &format!("sinks of type {kind}"), "nothing is sent there; `logger` works");
-            Some(SinkKind::Unbuilt(kind.into()))
-        });
+        let kind = r
+            .required(&s, "type", "write `type: logger`, or the destination's type")
+            .and_then(|f| kind(r, &s, &f, level, keys));
         if let Some(name) = name
             && unique(r, &mut names, &s, &name, "sink")
         {
@@ -96,6 +92,50 @@ pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>) -> Vec<SinkSettings> 
         all.push(SinkSettings { name: "log".into(), events: default_events(&kind), kind });
     }
     all
+}
+
+/// The keys that only some kinds of sinks have.
+struct SinkFields {
+    token: Option<SecretString>,
+    secret: Option<SecretString>,
+    channel: Option<String>,
+    url: Option<Url>,
+}
+
+fn kind(
+    r: &mut Reader<'_>,
+    s: &Section<'_>,
+    field: &Field<'_>,
+    level: Level,
+    keys: SinkFields,
+) -> Option<SinkKind> {
+    let SinkFields { token, secret, channel, url } = keys;
+    match r.choice(field, SINK_TYPES)? {
+        "logger" => Some(SinkKind::Log { level }),
+        "webhook" => {
+            r.required(s, "url", "write the address that takes the events")?;
+            if s.get("secret").is_none() {
+                let help = "write `secret: \"${NAME}\"`, and verify the header `webhook-signature` there";
+                r.warn(field, "is not signed: whoever gets the events cannot tell who sent them", help);
+            }
+            Some(SinkKind::Webhook { url: url?, secret })
+        }
+        "slack" => {
+            r.required(s, "token", "write the bot's token (xoxb-…) as `${NAME}`")?;
+            let api = url.map(|mut url| {
+                if !url.path().ends_with('/') {
+                    url.set_path(&format!("{}/", url.path()));
+                }
+                url
+            });
+            Some(SinkKind::Slack { api, token: token?, channel })
+        }
+        kind => {
+            let meanwhile = "nothing is sent there; `logger`, `webhook` and `slack` work";
+            r.unbuilt(field, &format!("sinks of type {kind}"), meanwhile);
+            Some(SinkKind::Unbuilt(kind.into()))
+        }
+    }
 }
 
 /// What a sink is told that does not say what it wants: everything, and the log no starts.

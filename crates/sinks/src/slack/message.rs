@@ -1,0 +1,278 @@
+//! What Slack is given to show. Texts of alerts and models go into `rich_text` elements, which Slack shows as they are:
+//! no markup, no mention, no link can stand in them
+//! ([Block Kit, rich text](https://docs.slack.dev/reference/block-kit/blocks/rich-text-block)).
+
+use std::fmt::Write as _;
+
+use sentinel_core::incident::{Event, State};
+use sentinel_core::ports::Telling;
+use sentinel_core::report::{Citation, Report, ReportSource, Statement, Verdict};
+use serde_json::{Value, json};
+
+use crate::text::inert;
+
+/// The longest text of one element, in characters; Slack takes 3,000 in a block.
+const MAX_TEXT: usize = 600;
+/// The longest entry of a list.
+const MAX_ENTRY: usize = 250;
+/// The most entries of one list.
+const MAX_ENTRIES: usize = 5;
+/// The most quotes of one cause.
+const MAX_QUOTES: usize = 2;
+/// The longest message, in characters of all its elements: Slack refuses longer ones (`msg_blocks_too_long`).
+const MAX_MESSAGE: usize = 9_000;
+/// The longest fallback text, for notifications and screen readers.
+const MAX_FALLBACK: usize = 300;
+
+/// A message: its blocks, and what stands for them where blocks are not shown.
+#[derive(Debug)]
+pub(super) struct Message {
+    fallback: String,
+    elements: Vec<Value>,
+    /// Characters that still fit.
+    left: usize,
+}
+
+impl Message {
+    /// The body of a request. Nothing in it is parsed, and no link is unfurled.
+    pub(super) fn body(&self, channel: &str) -> Value {
+        json!({
+            "channel": channel,
+            "text": escaped(&self.fallback),
+            "blocks": [{"type": "rich_text", "elements": self.elements}],
+            "parse": "none",
+            "link_names": false,
+            "unfurl_links": false,
+            "unfurl_media": false,
+        })
+    }
+
+    fn new(fallback: &str) -> Self {
+        Self { fallback: inert(fallback, MAX_FALLBACK), elements: Vec::new(), left: MAX_MESSAGE }
+    }
+
+    /// Adds an element whole, or, where it does not fit, what says so, and then nothing more.
+    fn push(&mut self, kind: &str, elements: &[Value]) {
+        if self.left == 0 {
+            return;
+        }
+        let chars = elements.iter().map(characters).sum();
+        let Some(left) = self.left.checked_sub(chars) else {
+            self.left = 0;
+            let rest = plain("\n… the rest is in the stored report (sentinel incidents show)");
+            self.elements.push(json!({"type": "rich_text_section", "elements": [rest]}));
+            return;
+        };
+        self.left = left;
+        let mut element = json!({"type": kind, "elements": elements});
+        if kind == "rich_text_list"
+            && let Some(list) = element.as_object_mut()
+        {
+            list.insert("style".to_owned(), json!("bullet"));
+        }
+        self.elements.push(element);
+    }
+
+    fn section(&mut self, elements: &[Value]) {
+        self.push("rich_text_section", elements);
+    }
+
+    fn line(&mut self, name: &str, text: &str) {
+        self.section(&[bold(&format!("\n{name}: ")), plain(text)]);
+    }
+
+    fn quote(&mut self, citation: &Citation) {
+        let from = if citation.found == Some(true) { "" } else { ", not found there" };
+        let text = format!("“{}” ({}{from})", inert(&citation.quote, MAX_TEXT), inert(&citation.id, 20));
+        self.push("rich_text_quote", &[plain(&text)]);
+    }
+
+    fn list(&mut self, name: &str, entries: impl ExactSizeIterator<Item = String>) {
+        let count = entries.len();
+        if count == 0 {
+            return;
+        }
+        self.section(&[bold(&format!("\n{name}"))]);
+        let mut shown: Vec<String> = entries.take(MAX_ENTRIES).map(|text| inert(&text, MAX_ENTRY)).collect();
+        if count > MAX_ENTRIES {
+            shown.push(format!("… and {} more", count - MAX_ENTRIES));
+        }
+        let item = |text: &String| json!({"type": "rich_text_section", "elements": [plain(text)]});
+        self.push("rich_text_list", &shown.iter().map(item).collect::<Vec<_>>());
+    }
+}
+
+/// The characters of all texts in an element.
+fn characters(element: &Value) -> usize {
+    let text = element.get("text").and_then(Value::as_str).map_or(0, |text| text.chars().count());
+    let inner = element.get("elements").and_then(Value::as_array);
+    text + inner.map_or(0, |elements| elements.iter().map(characters).sum())
+}
+
+/// Slack's three escapes ([formatting, "Escaping text"](https://docs.slack.dev/messaging/formatting-message-text)), for the
+/// one text that is no element.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn plain(text: &str) -> Value {
+    // Slack refuses an element without text.
+    let text = if text.is_empty() { "–".to_owned() } else { inert_lines(text) };
+    json!({"type": "text", "text": text})
+}
+
+fn bold(text: &str) -> Value {
+    json!({"type": "text", "text": inert_lines(text), "style": {"bold": true}})
+}
+
+fn struck(text: &str) -> Value {
+    json!({"type": "text", "text": inert(text, MAX_TEXT), "style": {"strike": true}})
+}
+
+/// Our own line breaks stay, of which there is at most one in front.
+fn inert_lines(text: &str) -> String {
+    match text.strip_prefix('\n') {
+        Some(rest) => format!("\n{}", inert(rest, MAX_TEXT)),
+        None => inert(text, MAX_TEXT),
+    }
+}
+
+/// How things stand, in words that Sentinel chose.
+fn standing(telling: &Telling) -> &'static str {
+    let report = telling.report.as_ref();
+    match telling.head.state {
+        State::Pending | State::Running => "INVESTIGATING",
+        State::Failed => "NOT INVESTIGATED TO THE END",
+        State::Aborted => "INVESTIGATION ABORTED",
+        State::Suppressed => "RESOLVED BY ITSELF, NOT INVESTIGATED",
+        State::Done if report.is_some_and(|r| r.source == ReportSource::EvidenceOnly) => {
+            "EVIDENCE ONLY, NO MODEL CONCLUDED"
+        }
+        State::Done => match report.map(|r| r.verdict).or(telling.head.verdict) {
+            Some(Verdict::ActionRequired) => "ACTION REQUIRED",
+            Some(Verdict::NoAction) => "NO ACTION NEEDED",
+            Some(Verdict::Inconclusive) | None => "INCONCLUSIVE",
+        },
+    }
+}
+
+fn title(telling: &Telling) -> String {
+    match &telling.report {
+        Some(report) => report.title.clone(),
+        None => telling.head.labels.get("alertname").unwrap_or(&telling.head.card).clone(),
+    }
+}
+
+fn percent(confidence: f64) -> String {
+    format!("{:.0} %", (confidence.clamp(0.0, 1.0)) * 100.0)
+}
+
+/// The confidence of a hypothesis; struck where its evidence does not carry it.
+fn confidence(statement: &Statement) -> Vec<Value> {
+    let Some(confidence) = statement.confidence.map(percent) else { return vec![] };
+    if statement.supported == Some(true) {
+        vec![plain(&format!(" ({confidence})"))]
+    } else {
+        vec![plain(" "), struck(&confidence), plain(" not supported by its evidence")]
+    }
+}
+
+fn found(statement: &Statement) -> Option<&Citation> {
+    statement.evidence.iter().find(|c| c.found == Some(true))
+}
+
+/// The incident's message.
+pub(super) fn main(telling: &Telling) -> Message {
+    let (standing, title) = (standing(telling), title(telling));
+    let mut m = Message::new(&format!("{standing}: {title}"));
+    m.section(&[bold(standing), plain(" "), bold(&title)]);
+    if let Some(report) = &telling.report {
+        if let Some(top) = report.hypotheses.first() {
+            let mut cause = vec![bold("\nLikeliest cause: "), plain(&top.statement)];
+            cause.extend(confidence(top));
+            m.section(&cause);
+            if let Some(quote) = found(top) {
+                m.quote(quote);
+            }
+        }
+        if let Some(step) = report.next_steps.first() {
+            m.line("Next step", &step.action);
+        }
+    } else if let Some(reason) = &telling.head.reason {
+        m.line("Why", reason);
+    }
+    if let Some(at) = telling.head.resolved_at {
+        m.line("Resolved", &at.to_string());
+    }
+    let labels = telling.head.labels.iter().fold(String::new(), |mut text, (name, value)| {
+        let _ = write!(text, "{}{name}={value}", if text.is_empty() { "" } else { ", " });
+        text
+    });
+    m.line("Alert", &labels);
+    m.section(&[plain(&format!("\nincident {}, card {}", telling.head.id, telling.head.card))]);
+    m
+}
+
+/// What the thread is told of this event; nothing of a start.
+pub(super) fn reply(telling: &Telling) -> Option<Message> {
+    let head = &telling.head;
+    Some(match telling.event {
+        Event::Started => return None,
+        Event::Findings => findings(telling.report.as_ref()?),
+        Event::Failed | Event::Aborted => {
+            let mut m = Message::new(standing(telling));
+            m.section(&[bold(standing(telling))]);
+            m.line("Why", head.reason.as_deref().unwrap_or("no reason is recorded"));
+            m
+        }
+        Event::Suppressed => {
+            let mut m = Message::new("Resolved before anything was spent");
+            m.section(&[plain("It resolved before an investigation began. Nothing was spent.")]);
+            m
+        }
+        Event::Updated => {
+            let mut m = Message::new("More alerts joined this incident");
+            m.section(&[plain(
+                "More alerts joined this incident, which is not investigated again for them.",
+            )]);
+            let alerts = telling.notification.as_ref().map_or(&[][..], |n| &n.alerts);
+            let firing: Vec<_> = alerts.iter().filter(|alert| alert.is_firing()).collect();
+            let shown = firing.iter().map(|alert| {
+                let labels = alert.labels.iter().map(|(name, value)| format!("{name}={value}"));
+                labels.collect::<Vec<_>>().join(", ")
+            });
+            m.list("Firing now", shown);
+            m
+        }
+        Event::Resolved => {
+            let at = head.resolved_at.map_or_else(String::new, |at| format!(" at {at}"));
+            let mut m = Message::new("All alerts are resolved");
+            m.section(&[plain(&format!("All alerts of this incident are resolved{at}."))]);
+            m
+        }
+    })
+}
+
+fn findings(report: &Report) -> Message {
+    let mut m = Message::new(&report.summary);
+    m.section(&[plain(&report.summary)]);
+    for (n, hypothesis) in report.hypotheses.iter().take(MAX_ENTRIES).enumerate() {
+        let mut elements = vec![bold(&format!("\nCause {}: ", n + 1)), plain(&hypothesis.statement)];
+        elements.extend(confidence(hypothesis));
+        m.section(&elements);
+        hypothesis.evidence.iter().take(MAX_QUOTES).for_each(|quote| m.quote(quote));
+    }
+    m.list("Ruled out", report.ruled_out.iter().map(|s| s.statement.clone()));
+    m.list("Not found out", report.gaps.iter().cloned());
+    m.list("Next steps", report.next_steps.iter().map(|step| format!("{}: {}", step.action, step.why)));
+    let failed: Vec<_> = report.checklist.iter().filter(|check| !check.passed).collect();
+    m.list("Checks that failed", failed.iter().map(|check| check.name.clone()));
+    m.list("Notes", report.notes.iter().cloned());
+    let cost = report.usage.usd.map_or_else(String::new, |usd| format!(", US$ {usd:.4}"));
+    let model = report.model.as_deref().unwrap_or("no model");
+    m.section(&[plain(&format!(
+        "\n{model}, {} turns, {} tool calls{cost}",
+        report.usage.turns, report.usage.tool_calls
+    ))]);
+    m
+}

@@ -1,0 +1,198 @@
+//! Any HTTP address: a JSON body, signed as [Standard Webhooks](https://www.standardwebhooks.com) says, so that its
+//! libraries verify it.
+//!
+//! | header | what |
+//! |---|---|
+//! | `webhook-id`, `idempotency-key` | the same for every try of one delivery: whoever has seen it drops it |
+//! | `webhook-timestamp` | seconds since the epoch, when this try was signed |
+//! | `webhook-signature` | `v1,` and the base64 of HMAC-SHA256 over `{id}.{timestamp}.{body}` |
+//! | `sentinel-event` | what happened, as in the body |
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
+use sentinel_core::UnixMs;
+use sentinel_core::alert::{Alert, Labels};
+use sentinel_core::incident::{Event, Gen, IncidentId, State};
+use sentinel_core::ports::{Clock, Sink, SinkError, Telling};
+use sentinel_core::report::{Report, Verdict};
+use sentinel_http::{HttpClient, Url};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use crate::post::post;
+
+/// The version of the body. It grows when a field changes its meaning; new fields do not change it.
+pub const VERSION: u32 = 1;
+/// The most alerts that one body carries.
+pub const MAX_ALERTS: usize = 100;
+/// What a secret begins with that is base64 (Standard Webhooks, "Signing secret").
+const ENCODED: &str = "whsec_";
+
+/// Where and how to post.
+#[derive(Debug)]
+pub struct WebhookSettings {
+    /// The address.
+    pub url: Url,
+    /// What the body is signed with; unsigned without.
+    pub secret: Option<SecretString>,
+}
+
+/// The secret cannot be used as a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("what follows {ENCODED} in the secret is not base64")]
+pub struct BadSecret;
+
+/// Tells an HTTP address.
+pub struct Webhook {
+    url: Url,
+    key: Option<Hmac<Sha256>>,
+    http: Arc<HttpClient>,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Webhook {
+    /// Without the address, whose path often is a credential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("host", &self.url.host_str()).finish_non_exhaustive()
+    }
+}
+
+/// The body of one event.
+#[derive(Serialize, Debug)]
+struct Body<'a> {
+    version: u32,
+    id: &'a str,
+    event: Event,
+    incident: Incident<'a>,
+    /// At most [`MAX_ALERTS`].
+    alerts: &'a [Alert],
+    /// Alerts that are not in `alerts`, by the sender or for the body's size.
+    alerts_left_out: u64,
+    report: Option<&'a Report>,
+}
+
+#[derive(Serialize, Debug)]
+struct Incident<'a> {
+    id: &'a IncidentId,
+    generation: Gen,
+    card: &'a str,
+    labels: &'a Labels,
+    state: State,
+    verdict: Option<Verdict>,
+    /// Why it failed, or was aborted.
+    reason: Option<&'a str>,
+    /// RFC 3339.
+    began: Option<String>,
+    /// RFC 3339.
+    resolved_at: Option<String>,
+}
+
+fn rfc3339(at: Option<UnixMs>) -> Option<String> {
+    at.map(|at| at.to_string())
+}
+
+impl<'a> Body<'a> {
+    fn of(telling: &'a Telling, id: &'a str) -> Self {
+        let head = &telling.head;
+        let all = telling.notification.as_ref().map_or(&[][..], |n| &n.alerts);
+        let alerts = all.get(..MAX_ALERTS).unwrap_or(all);
+        let by_sender = telling.notification.as_ref().map_or(0, |n| n.envelope.truncated_alerts);
+        let cut = u64::try_from(all.len() - alerts.len()).unwrap_or(u64::MAX);
+        Self {
+            version: VERSION,
+            id,
+            event: telling.event,
+            incident: Incident {
+                id: &head.id,
+                generation: head.generation,
+                card: &head.card,
+                labels: &head.labels,
+                state: head.state,
+                verdict: telling.report.as_ref().map(|r| r.verdict).or(head.verdict),
+                reason: head.reason.as_deref(),
+                began: rfc3339(head.began),
+                resolved_at: rfc3339(head.resolved_at),
+            },
+            alerts,
+            alerts_left_out: by_sender.saturating_add(cut),
+            report: telling.report.as_ref(),
+        }
+    }
+}
+
+impl Webhook {
+    /// A sink that posts there.
+    ///
+    /// # Errors
+    /// A secret that says it is base64, and is not.
+    pub fn new(
+        settings: WebhookSettings,
+        http: Arc<HttpClient>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, BadSecret> {
+        let WebhookSettings { url, secret } = settings;
+        let key = secret.as_ref().map(key).transpose()?;
+        Ok(Self { url, key, http, clock })
+    }
+
+    fn headers(&self, id: &str, event: Event, body: &[u8]) -> Result<HeaderMap, SinkError> {
+        // Hexadecimal, digits and base64 are good header values.
+        let value = |text: &str| {
+            HeaderValue::from_str(text).map_err(|_| SinkError::Refused("a bad header".to_owned()))
+        };
+        let timestamp = self.clock.now().get().div_euclid(1000).to_string();
+        let mut headers = HeaderMap::from_iter([
+            (USER_AGENT, HeaderValue::from_static(concat!("sentinel/", env!("CARGO_PKG_VERSION")))),
+            (HeaderName::from_static("webhook-id"), value(id)?),
+            (HeaderName::from_static("idempotency-key"), value(id)?),
+            (HeaderName::from_static("webhook-timestamp"), value(&timestamp)?),
+            (HeaderName::from_static("sentinel-event"), value(&event.to_string())?),
+        ]);
+        if let Some(key) = &self.key {
+            let mut mac = key.clone();
+            for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+                mac.update(part);
+            }
+            let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+            headers.insert(HeaderName::from_static("webhook-signature"), value(&signature)?);
+        }
+        Ok(headers)
+    }
+}
+
+fn key(secret: &SecretString) -> Result<Hmac<Sha256>, BadSecret> {
+    let secret = secret.expose_secret();
+    let bytes = match secret.strip_prefix(ENCODED) {
+        Some(encoded) => STANDARD.decode(encoded).map_err(|_| BadSecret)?,
+        None => secret.as_bytes().to_vec(),
+    };
+    // HMAC takes keys of any length.
+    Hmac::new_from_slice(&bytes).map_err(|_| BadSecret)
+}
+
+/// The delivery's key as an id without dots, spaces or anything else that a header or a signature would mind.
+fn id(idempotency_key: &str) -> String {
+    let hash = Sha256::digest(idempotency_key);
+    hash.iter().take(16).fold("msg_".to_owned(), |id, byte| format!("{id}{byte:02x}"))
+}
+
+#[async_trait]
+impl Sink for Webhook {
+    async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError> {
+        let id = id(&telling.idempotency_key);
+        let body = serde_json::to_vec(&Body::of(telling, &id))
+            .map_err(|e| SinkError::Refused(format!("the body cannot be written: {e}")))?;
+        let headers = self.headers(&id, telling.event, &body)?;
+        post(&self.http, &self.url, headers, body).await?;
+        Ok(None)
+    }
+}

@@ -1,0 +1,199 @@
+//! The Slack sink: one message an incident, a thread, Slack's limits and errors.
+
+use std::time::Duration;
+
+use sentinel_core::incident::{Event, State};
+use sentinel_core::ports::{Sink as _, SinkError, Telling};
+use sentinel_sinks::{Slack, SlackSettings};
+use sentinel_testkit::builders::{NOON, alert, notification};
+use sentinel_testkit::slack::{Fails, SlackServer};
+
+use crate::support::{http, telling};
+
+const TOKEN: &str = "xoxb-1";
+
+fn slack(server: &SlackServer, channel: &str) -> Slack {
+    let settings =
+        SlackSettings { api: server.api().parse().unwrap(), token: TOKEN.into(), channel: channel.into() };
+    Slack::new(settings, http())
+}
+
+fn after(parent: &str, telling: Telling) -> Telling {
+    Telling { parent: Some(parent.to_owned()), ..telling }
+}
+
+#[tokio::test]
+async fn an_incident_is_one_message_that_is_kept_up_to_date_and_a_thread() {
+    let server = SlackServer::start(TOKEN, &["oncall"], []).await;
+    let sink = slack(&server, "oncall");
+    let parent = sink.tell(&telling(Event::Started, State::Running)).await.unwrap().unwrap();
+    let started = server.messages();
+    let [message] = &started[..] else { panic!("{started:?}") };
+    assert!(message.shown().starts_with("INVESTIGATING PodDown"), "{}", message.shown());
+
+    let again = sink.tell(&after(&parent, telling(Event::Findings, State::Done))).await.unwrap();
+    assert_eq!(again.as_ref(), Some(&parent));
+    let mut resolved = telling(Event::Resolved, State::Done);
+    resolved.head.resolved_at = Some(NOON);
+    let _ = sink.tell(&after(&parent, telling(Event::Updated, State::Done))).await.unwrap();
+    let _ = sink.tell(&after(&parent, resolved)).await.unwrap();
+
+    let messages = server.messages();
+    let main = &messages[0];
+    assert_eq!((messages.len(), main.updates), (4, 3));
+    assert!(messages[1..].iter().all(|reply| reply.thread.as_ref() == Some(&main.ts)));
+    assert_eq!(main.text, "ACTION REQUIRED: api cannot pull its image");
+    insta::assert_json_snapshot!("main", main.blocks);
+    insta::assert_json_snapshot!("findings", messages[1].blocks);
+    assert!(messages[2].shown().contains("alertname=PodDown, namespace=web"), "{}", messages[2].shown());
+    assert!(messages[3].shown().contains("resolved at 2026-11-22T12:00:00Z"), "{}", messages[3].shown());
+}
+
+#[tokio::test]
+async fn a_sink_that_is_told_no_start_posts_the_findings_and_their_thread() {
+    let server = SlackServer::start(TOKEN, &["oncall"], []).await;
+    let remote =
+        slack(&server, "#oncall").tell(&telling(Event::Findings, State::Done)).await.unwrap().unwrap();
+    let messages = server.messages();
+    assert_eq!(messages.len(), 2);
+    assert_eq!(remote, format!("{}:{}", messages[0].channel, messages[0].ts));
+    assert_eq!(messages[1].thread.as_ref(), Some(&messages[0].ts));
+}
+
+#[tokio::test]
+async fn what_could_be_told_in_part_is_not_told_again() {
+    let server = SlackServer::start(TOKEN, &["oncall"], [Fails::Not, Fails::Limited(9)]).await;
+    let sink = slack(&server, "oncall");
+    let mut findings = telling(Event::Findings, State::Done);
+    let error = sink.tell(&findings).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(9)), "{error}");
+    findings.remote = error.remote().map(str::to_owned);
+    assert!(findings.remote.is_some());
+    let _ = sink.tell(&findings).await.unwrap();
+    let messages = server.messages();
+    assert_eq!(messages.iter().map(|m| m.thread.is_some()).collect::<Vec<_>>(), [false, true]);
+}
+
+#[tokio::test]
+async fn a_lost_answer_doubles_one_message_at_most() {
+    let server = SlackServer::start(TOKEN, &["oncall"], [Fails::Unheard]).await;
+    let sink = slack(&server, "oncall");
+    let findings = telling(Event::Findings, State::Done);
+    let error = sink.tell(&findings).await.unwrap_err();
+    assert!(error.is_retryable() && error.remote().is_none(), "{error}");
+    let _ = sink.tell(&findings).await.unwrap();
+    let mains = server.messages().iter().filter(|m| m.thread.is_none()).count();
+    assert_eq!((mains, server.messages().len()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_message_that_somebody_deleted_is_posted_anew() {
+    let server = SlackServer::start(TOKEN, &["oncall"], []).await;
+    let sink = slack(&server, "oncall");
+    let parent = sink.tell(&telling(Event::Started, State::Running)).await.unwrap().unwrap();
+    server.delete(parent.split_once(':').unwrap().1);
+    let new = sink.tell(&after(&parent, telling(Event::Findings, State::Done))).await.unwrap().unwrap();
+    let messages = server.messages();
+    assert_eq!(new, format!("{}:{}", messages[0].channel, messages[0].ts));
+    assert_eq!(messages[1].thread.as_ref(), Some(&messages[0].ts));
+}
+
+#[tokio::test]
+async fn texts_from_outside_are_shown_as_they_are() {
+    const NASTY: &str = "<!channel> <https://evil.example|ok> *bold* `x` &lt; @here\n\u{202e}\u{1b}[2J";
+    let server = SlackServer::start(TOKEN, &["oncall"], []).await;
+    let mut findings = telling(Event::Findings, State::Done);
+    let report = findings.report.as_mut().unwrap();
+    report.title = NASTY.into();
+    report.summary = NASTY.into();
+    report.hypotheses[0].statement = NASTY.into();
+    report.hypotheses[0].evidence[0].quote = NASTY.into();
+    findings.head.labels.insert("pod".into(), NASTY.into());
+    let _ = slack(&server, "oncall").tell(&findings).await.unwrap();
+    for (_, body) in server.calls() {
+        let text = body.to_string();
+        assert!(
+            !text.contains('\u{202e}') && !text.contains("\\u001b") && !text.contains("mrkdwn"),
+            "{text}"
+        );
+        assert!(!body["text"].as_str().unwrap().contains('<'));
+        assert!(!text.contains("\"type\":\"link\"") && !text.contains("\"type\":\"broadcast\""));
+    }
+    assert!(server.messages()[1].shown().contains("<!channel> <https://evil.example|ok> *bold*"));
+}
+
+#[tokio::test]
+async fn the_largest_report_stays_within_the_limits_and_says_that_it_is_cut() {
+    let server = SlackServer::start(TOKEN, &["oncall"], []).await;
+    let long = "x".repeat(5_000);
+    let mut findings = telling(Event::Findings, State::Done);
+    let report = findings.report.as_mut().unwrap();
+    report.title.clone_from(&long);
+    report.summary.clone_from(&long);
+    let mut statement = report.hypotheses[0].clone();
+    statement.statement.clone_from(&long);
+    statement.evidence = vec![statement.evidence[0].clone(); 20];
+    statement.evidence.iter_mut().for_each(|c| c.quote.clone_from(&long));
+    report.hypotheses = vec![statement.clone(); 30];
+    report.ruled_out = vec![statement; 30];
+    report.gaps = vec![long.clone(); 30];
+    report.notes = vec![long.clone(); 30];
+    findings.notification =
+        Some(notification("pods", (0..200).map(|n| alert(&long).label("n", &n.to_string()))));
+    let sink = slack(&server, "oncall");
+    let parent = sink.tell(&findings).await.unwrap().unwrap();
+    let updated = Telling { event: Event::Updated, ..after(&parent, findings) };
+    let _ = sink.tell(&updated).await.unwrap();
+    let messages = server.messages();
+    assert!(messages[1].shown().ends_with("the rest is in the stored report (sentinel incidents show)"));
+    assert!(messages[2].shown().ends_with("… and 195 more"), "{}", messages[2].shown());
+}
+
+#[tokio::test]
+async fn every_event_can_be_told_of_every_end() {
+    let server = SlackServer::start(TOKEN, &["oncall"], []).await;
+    let sink = slack(&server, "oncall");
+    let mut shown = Vec::new();
+    for state in [State::Running, State::Done, State::Failed, State::Aborted, State::Suppressed] {
+        for event in Event::ALL {
+            let mut telling = telling(event, state);
+            telling.head.reason = (state == State::Failed).then(|| "gave up after 3 attempts".into());
+            if let Err(error) = sink.tell(&telling).await {
+                panic!("{event} of {state}: {error}");
+            }
+        }
+        shown.push(server.messages().last().unwrap().shown());
+    }
+    assert!(shown.iter().all(|text| !text.is_empty()));
+}
+
+#[tokio::test]
+async fn what_slack_will_never_do_is_refused_with_what_to_do_about_it() {
+    let server = SlackServer::start(TOKEN, &["oncall"], [Fails::With("not_in_channel".into())]).await;
+    let error = slack(&server, "oncall").tell(&telling(Event::Started, State::Running)).await.unwrap_err();
+    assert!(!error.is_retryable() && error.to_string().contains("invite the app"), "{error}");
+    let error = slack(&server, "nowhere").tell(&telling(Event::Started, State::Running)).await.unwrap_err();
+    assert!(error.to_string().contains("channel_not_found"), "{error}");
+    let settings = SlackSettings {
+        api: server.api().parse().unwrap(),
+        token: "xoxb-old".into(),
+        channel: "oncall".into(),
+    };
+    let old = Slack::new(settings, http());
+    let error = old.tell(&telling(Event::Started, State::Running)).await.unwrap_err();
+    assert!(matches!(&error, SinkError::Refused(why) if why.contains("no longer good")), "{error}");
+    assert!(!format!("{old:?} {error}").contains("xoxb"), "a token is never shown");
+}
+
+#[tokio::test]
+async fn trouble_that_passes_is_tried_again() {
+    let script = [Fails::Status(502), Fails::With("internal_error".into()), Fails::Limited(30)];
+    let server = SlackServer::start(TOKEN, &["oncall"], script).await;
+    let sink = slack(&server, "oncall");
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        waits.push(sink.tell(&telling(Event::Started, State::Running)).await.unwrap_err().retry_after());
+    }
+    assert_eq!(waits, [Some(Duration::ZERO), Some(Duration::ZERO), Some(Duration::from_secs(30))]);
+    assert!(sink.tell(&telling(Event::Started, State::Running)).await.is_ok());
+}
