@@ -1,6 +1,6 @@
 //! The running service tells a webhook and a Slack channel: what, how often, and what never.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
 
 use sentinel_testkit::hook::{HookServer, Receives};
 use sentinel_testkit::mcp::{Answer, FakeMcp};

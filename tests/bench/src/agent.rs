@@ -19,7 +19,7 @@ use sentinel_core::report::Verdict;
 use sentinel_http::{AddressPolicy, HttpClient};
 use sentinel_investigation::ports::{Model, ToolBox};
 use sentinel_investigation::{Outcome, Playbook, Price, Run, investigate};
-use sentinel_mcp::{ServerSpec, Servers};
+use sentinel_mcp::{Credential, Endpoint, Reach, ServerSpec, Servers};
 use sentinel_model::{ModelSettings, Responses};
 use serde_json::json;
 
@@ -78,9 +78,11 @@ impl Bench {
         };
         let server = ServerSpec {
             name: "k8s".to_owned(),
-            url: format!("{url}/mcp"),
-            headers: Vec::new(),
-            authorization: None,
+            reach: Reach::Http(Endpoint {
+                url: format!("{url}/mcp"),
+                headers: Vec::new(),
+                credential: Credential::None,
+            }),
             timeout: Duration::from_secs(30),
         };
         let card = card()?;

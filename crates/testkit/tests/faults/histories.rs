@@ -71,7 +71,7 @@ fn outcome(world: &World) -> Came {
         ends: generations(world).into_values().map(|head| head.state).collect(),
         told: told.collect(),
         paid: world.paid().len(),
-        written: world.written.lock().unwrap().clone(),
+        written: world.written.lock().unwrap().iter().map(|(_, head)| head.clone()).collect(),
     }
 }
 
