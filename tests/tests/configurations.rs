@@ -22,6 +22,8 @@ fn home() -> Home {
         "SENTINEL_TOKEN",
         "K8S_MCP_TOKEN",
         "DOCS_TOKEN",
+        "CLOUD_SECRET",
+        "HERE_TOKEN",
         "HOOK_SECRET",
     ];
     names.into_iter().fold(Home::empty(), |home, name| home.env(name, "a-value-of-the-environment"))
@@ -157,11 +159,9 @@ incident-cards:
 }
 
 #[test]
-fn the_example_of_every_key_validates_and_names_what_would_not_protect() {
+fn the_example_of_every_key_validates() {
     let home = home();
     let file = workspace().join("infra/config.example.yaml").display().to_string();
     let validated = home.run(&["validate", "--json", &file], 0).json();
     assert_eq!(cards(&validated), ["kube-pod-not-ready"]);
-    let refused = home.run(&["up", "--listen", "127.0.0.1:0", "--config", &file], 2).stderr;
-    assert!(refused.contains(": error: incident-cards[0].policy: "), "{refused}");
 }
