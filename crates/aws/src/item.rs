@@ -16,6 +16,9 @@
 //! Parts are named by that hash and written before the child: until the child is there nobody looks for them, and
 //! writing them again changes nothing, whoever does it.
 //!
+//! What is spent of the budgets is in items of its own, one a scope and a day (`BUDGET#<date>#ALL`, `…#CARD#<name>`;
+//! `SPENT`): see `budget.rs`.
+//!
 //! Two sparse indexes, both with keys only. `due`: `due_shard` (`D#0` to `D#7`, by the id's hash) and `due`
 //! (milliseconds) from [`due_at`](sentinel_core::lifecycle::due_at). `recent`: `recent_shard` (`R#0` to `R#3`) and
 //! `gen`. `expires` is the table's time-to-live, in seconds.

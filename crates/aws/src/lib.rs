@@ -7,8 +7,9 @@
 //! `item.rs`, which is the whole definition of the stored format.
 //!
 //! This is the only crate that names the AWS SDK. It holds no rule about incidents: conditions on writes are about
-//! existence and version, never about state.
+//! existence and version, and in the counters of spending about amounts; never about state.
 
+mod budget;
 mod client;
 mod deployment;
 mod engine;

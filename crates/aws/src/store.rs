@@ -11,6 +11,7 @@ use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
 use futures::future::try_join_all;
 use sentinel_core::UnixMs;
+use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::incident::{Child, Gen, Head, IncidentId};
 use sentinel_core::lifecycle::due_at;
 use sentinel_core::ports::{Appended, Created, IncidentStore, StoreError, Swapped};
@@ -37,8 +38,16 @@ impl DynamoStore {
         Self { client, table: table.into() }
     }
 
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn table(&self) -> &str {
+        &self.table
+    }
+
     /// What an error says was asked, of which table.
-    fn action(&self, what: &str, of: &str) -> String {
+    pub(crate) fn action(&self, what: &str, of: &str) -> String {
         format!("{what} {of} in table {}", self.table)
     }
 
@@ -337,5 +346,9 @@ impl IncidentStore for DynamoStore {
         let mut heads = self.heads(keys.into_iter().map(|(_, key)| key).collect()).await?;
         heads.sort_by_key(|head| std::cmp::Reverse(head.generation));
         Ok(heads)
+    }
+
+    async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError> {
+        self.enter(entry).await
     }
 }

@@ -9,6 +9,7 @@
 //! [`ports`], and time is an argument.
 
 pub mod alert;
+pub mod budget;
 pub mod canonical;
 pub mod card;
 pub mod drive;

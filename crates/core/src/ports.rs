@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 use crate::UnixMs;
+use crate::budget::{Entered, Entry};
 use crate::incident::{Child, Event, Gen, Head, IncidentId, Job};
 use crate::notification::Notification;
 use crate::report::Report;
@@ -74,6 +75,9 @@ pub trait IncidentStore: Send + Sync + fmt::Debug {
 
     /// The newest generations first, at most `limit`.
     async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError>;
+
+    /// Reserves or settles spending, in one conditional write on the counters of a scope and a day.
+    async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError>;
 }
 
 /// What can go wrong with a store.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sentinel_core::UnixMs;
+use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::card::ToolId;
 use sentinel_core::incident::{Child, Gen, Head, IncidentId, Job};
 use sentinel_core::ports::{
@@ -312,6 +313,12 @@ impl IncidentStore for Through<dyn IncidentStore> {
         let port = Arc::clone(&self.port);
         let effect = async move { port.recent(limit).await };
         self.process.call("recent", false, effect, StoreError::Unavailable).await
+    }
+
+    async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError> {
+        let (port, entry) = (Arc::clone(&self.port), entry.clone());
+        let effect = async move { port.budget(&entry).await };
+        self.process.call("budget", true, effect, StoreError::Unavailable).await
     }
 }
 

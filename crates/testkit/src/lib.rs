@@ -18,6 +18,7 @@ pub mod aws;
 pub mod builders;
 pub mod clock;
 pub mod contract;
+pub mod counters;
 pub mod faults;
 pub mod gate;
 pub mod hook;

@@ -11,9 +11,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use sentinel_core::UnixMs;
+use sentinel_core::budget::{self, Entered};
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId};
 use sentinel_core::lifecycle::due_at;
 use sentinel_core::ports::{Appended, Created, IncidentStore, StoreError, Swapped};
+
+use crate::counters::Counters;
 
 /// Is shown each head that is written, with what stood there before.
 type Watcher = Box<dyn Fn(Option<&Head>, &Head) + Send + Sync>;
@@ -22,6 +25,7 @@ type Watcher = Box<dyn Fn(Option<&Head>, &Head) + Send + Sync>;
 #[derive(Default)]
 pub struct MemoryStore {
     items: Mutex<Items>,
+    counters: Counters,
     watcher: Option<Watcher>,
 }
 
@@ -68,6 +72,11 @@ impl MemoryStore {
     /// When the first head has to be looked at, if any has.
     pub fn first_due(&self) -> Option<UnixMs> {
         self.items().heads.values().filter(|head| is_readable(head)).filter_map(due_at).min()
+    }
+
+    /// What is spent of the budgets.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Puts a head there behind everybody's back.
@@ -186,5 +195,9 @@ impl IncidentStore for MemoryStore {
         let mut heads: Vec<&Head> = items.heads.values().filter(|head| is_readable(head)).collect();
         heads.sort_by_key(|head| std::cmp::Reverse(head.generation));
         Ok(heads.into_iter().take(limit).cloned().collect())
+    }
+
+    async fn budget(&self, entry: &budget::Entry) -> Result<Entered, StoreError> {
+        Ok(self.counters.enter(entry))
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sentinel_core::UnixMs;
+use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::incident::{
     Child, Delivery, DeliveryKey, DeliveryState, Event, Gen, Head, IncidentId, Job, Members, State,
 };
@@ -75,6 +76,10 @@ impl IncidentStore for FakeStore {
 
     async fn recent(&self, _: usize) -> Result<Vec<Head>, StoreError> {
         unreachable!("a sweep lists nothing")
+    }
+
+    async fn budget(&self, _: &Entry) -> Result<Entered, StoreError> {
+        unreachable!("a sweep spends nothing")
     }
 }
 

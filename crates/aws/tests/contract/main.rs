@@ -7,6 +7,7 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+mod budget;
 mod lost_reply;
 mod proxy;
 mod support;

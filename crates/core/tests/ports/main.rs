@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests do")]
 
+mod budget;
 mod drive;
 mod intake;
 mod support;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sentinel_core::UnixMs;
 use sentinel_core::alert::{Alert, AlertStatus, Labels};
+use sentinel_core::budget::{self, Amount, Entered, MicroUsd, Reservation, Scope, Spent};
 use sentinel_core::card::{Card, DedupeBy, Prompt, PromptSource, Resource};
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job};
 use sentinel_core::lifecycle::due_at;
@@ -40,6 +41,8 @@ pub(crate) enum Fault {
 pub(crate) struct World {
     heads: Mutex<BTreeMap<IncidentId, Head>>,
     children: Mutex<BTreeMap<(IncidentId, Gen, ChildName), String>>,
+    /// What is reserved and not settled: nothing here is ever spent.
+    pub(crate) open: Mutex<BTreeMap<(Scope, String), Reservation>>,
     pub(crate) jobs: Mutex<Vec<(Job, Duration)>>,
     log: Mutex<Vec<&'static str>>,
     /// Faults by call, taken one after the other.
@@ -221,6 +224,32 @@ impl IncidentStore for World {
         heads.sort_by_key(|h| std::cmp::Reverse(h.generation));
         heads.truncate(limit);
         Ok(heads)
+    }
+
+    async fn budget(&self, entry: &budget::Entry) -> Result<Entered, StoreError> {
+        let fault = self.call("budget").await?;
+        let (budget::Entry::Reserve { reservation, .. } | budget::Entry::Settle { reservation, .. }) = entry;
+        let mut open = self.open.lock().unwrap();
+        let mut entered = Entered::Done;
+        match entry {
+            budget::Entry::Reserve { limits, .. } => {
+                let hour =
+                    open.values().map(|r: &Reservation| r.amount).fold(Amount::NOTHING, |a, b| Amount {
+                        investigations: a.investigations + b.investigations,
+                        usd: MicroUsd(a.usd.0 + b.usd.0),
+                    });
+                match limits.refuse(reservation, &Spent { hour, day: hour }) {
+                    Some(limit) => entered = Entered::UsedUp(limit),
+                    None => {
+                        open.insert((reservation.scope.clone(), reservation.id.clone()), reservation.clone());
+                    }
+                }
+            }
+            budget::Entry::Settle { .. } => {
+                open.remove(&(reservation.scope.clone(), reservation.id.clone()));
+            }
+        }
+        reply("budget", fault, entered)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sentinel_core::UnixMs;
+use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::card::{Card, ToolId};
 use sentinel_core::drive::{Start, drive};
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job, Members, State};
@@ -24,6 +25,7 @@ use sentinel_investigation::ports::{
 use sentinel_investigation::{InvestigateError, Outcome, Playbook, Price, Run, investigate};
 use sentinel_testkit::builders::{NOON, alert, notification};
 use sentinel_testkit::clock::ManualClock;
+use sentinel_testkit::counters::Counters;
 use serde_json::{Map, Value, json};
 
 pub(crate) fn id() -> IncidentId {
@@ -38,6 +40,7 @@ pub(crate) struct Store {
     writes: AtomicUsize,
     fail_at: Mutex<Option<usize>>,
     fail_before: Mutex<Option<ChildName>>,
+    pub(crate) counters: Counters,
 }
 
 impl Store {
@@ -124,6 +127,11 @@ impl IncidentStore for Store {
 
     async fn recent(&self, _: usize) -> Result<Vec<Head>, StoreError> {
         Ok(vec![])
+    }
+
+    async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError> {
+        self.write()?;
+        Ok(self.counters.enter(entry))
     }
 }
 

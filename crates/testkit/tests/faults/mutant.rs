@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sentinel_core::UnixMs;
+use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::incident::{Child, Gen, Head, IncidentId, Job};
 use sentinel_core::ports::{
     Appended, Created, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
@@ -73,6 +74,10 @@ impl IncidentStore for OkOnConflict<dyn IncidentStore> {
 
     async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
         self.port.recent(limit).await
+    }
+
+    async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError> {
+        self.port.budget(entry).await
     }
 }
 

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use sentinel_core::UnixMs;
+use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::card::Card;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job};
 use sentinel_core::ports::{
@@ -81,6 +82,10 @@ impl IncidentStore for FakeStore {
 
     async fn recent(&self, _: usize) -> Result<Vec<Head>, StoreError> {
         unreachable!("a webhook lists nothing")
+    }
+
+    async fn budget(&self, _: &Entry) -> Result<Entered, StoreError> {
+        unreachable!("a webhook spends nothing")
     }
 }
 
