@@ -8,6 +8,7 @@
 )]
 
 mod budget;
+mod cost;
 mod lost_reply;
 mod proxy;
 mod support;

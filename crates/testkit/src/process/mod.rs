@@ -22,7 +22,8 @@ mod tools;
 
 pub use ministack::{Ministack, Stack, ministack};
 pub use tools::{
-    Service, alertmanager, kubernetes_mcp, mcp_everything, mcp_everything_command, prometheus, prometheus_mcp,
+    ClusterPlace, Service, alertmanager, alertmanager_in_cluster, kubernetes_mcp, mcp_everything,
+    mcp_everything_command, prometheus, prometheus_mcp,
 };
 
 /// How often a condition is looked at.
