@@ -35,6 +35,7 @@ pub(crate) fn usual_head() -> Head {
         deliveries: Vec::new(),
         verdict: None,
         reason: None,
+        openings: None,
         ttl: None,
         began: Some(now),
         ..largest_head()
@@ -90,6 +91,7 @@ pub(crate) fn largest_head() -> Head {
             .collect(),
         verdict: Some(Verdict::ActionRequired),
         reason: Some("r".repeat(200)),
+        openings: None,
         ttl: Some(now),
     }
 }

@@ -212,5 +212,6 @@ pub async fn detail(store: &dyn IncidentStore, id: &IncidentId) -> Result<Option
 /// # Errors
 /// The store does not answer, or what it holds cannot be read.
 pub async fn list(store: &dyn IncidentStore, limit: usize) -> Result<Vec<Summary>, StoreError> {
-    Ok(store.recent(limit).await?.iter().map(Summary::of).collect())
+    // A notice is a record like an incident's, and no incident.
+    Ok(store.recent(limit).await?.iter().filter(|head| !head.is_notice()).map(Summary::of).collect())
 }

@@ -130,6 +130,9 @@ fn line(event: &Progress, totals: &mut Totals) -> Option<String> {
             format!("checked: {found} of {quotes} quotes stand in the evidence{again}")
         }
         Progress::Concluded { verdict, .. } => format!("concluded: {verdict}"),
+        Progress::BudgetUsedUp { limit, .. } => {
+            format!("\x1b[33m{}: the report holds the evidence only\x1b[0m", inert(limit))
+        }
         Progress::PutOff { reason, .. } => format!("put off: {}", inert(reason)),
         // A report says more than that it is done.
         Progress::Ended { state: State::Done, .. } => return None,

@@ -53,7 +53,7 @@ pub(crate) async fn load_to_run(
         Err(exit) => return Ok(Err(exit)),
     };
     print_diagnostics(&to_run.loaded.warnings)?;
-    if let Err(problems) = to_run.loaded.settings.refuse_unbuilt_protection() {
+    if let Err(problems) = to_run.loaded.settings.refuse_unread_secrets() {
         return Ok(Err(tell(&problems)?));
     }
     Ok(Ok(to_run))

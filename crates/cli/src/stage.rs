@@ -10,6 +10,7 @@ use futures::StreamExt;
 use sentinel_aws::{MachineClock, fresh_ids};
 use sentinel_config::Loaded;
 use sentinel_core::UnixMs;
+use sentinel_core::budget::Limits;
 use sentinel_core::card::Card;
 use sentinel_core::incident::IncidentId;
 use sentinel_core::intake::{Receipt, intake};
@@ -27,8 +28,10 @@ const MOST_JUMPS: usize = 1000;
 /// Takes everything out of a configuration that reaches beyond a run which only shows something: nobody is told, and
 /// no budget is used up.
 pub(crate) fn alone(loaded: &mut Loaded) {
-    loaded.settings.budget = None;
+    loaded.settings.budget = Limits::default();
     for card in &mut loaded.settings.cards {
+        card.budget = Limits::default();
+        card.generations_per_hour = None;
         card.sinks.clear();
     }
 }

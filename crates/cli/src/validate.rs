@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use sentinel_config::{Caller, Diagnostic, Loaded, Problems, Server, Watcher};
+use sentinel_core::budget::{Limits, MicroUsd};
 use sentinel_core::card::{Card, DedupeBy, PromptSource};
 use serde::Serialize;
 
@@ -25,9 +26,31 @@ const DIRECT: &str = "direct";
 struct Verdict<'a> {
     valid: bool,
     diagnostics: &'a [Diagnostic],
+    /// What all cards together may spend.
+    budget: Option<Spending>,
     cards: Vec<Resolved>,
     servers: Vec<Called>,
     watchers: Vec<Polled>,
+}
+
+/// Limits of spending; what is absent is not limited.
+#[derive(Serialize)]
+struct Spending {
+    per_hour: Option<u32>,
+    per_day: Option<u32>,
+    usd_per_hour: Option<f64>,
+    usd_per_day: Option<f64>,
+}
+
+impl Spending {
+    fn of(limits: &Limits) -> Self {
+        Self {
+            per_hour: limits.per_hour,
+            per_day: limits.per_day,
+            usd_per_hour: limits.usd_per_hour.map(MicroUsd::as_usd),
+            usd_per_day: limits.usd_per_day.map(MicroUsd::as_usd),
+        }
+    }
 }
 
 /// A card with everything filled in.
@@ -46,6 +69,8 @@ struct Resolved {
     dedupe_by: String,
     dedupe_ttl_seconds: u64,
     wait_seconds: u64,
+    budget: Spending,
+    generations_per_hour: Option<u32>,
     evidence: Vec<String>,
     checklist: Vec<String>,
 }
@@ -74,6 +99,8 @@ impl Resolved {
             },
             dedupe_ttl_seconds: card.dedupe_ttl.as_secs(),
             wait_seconds: card.wait.as_secs(),
+            budget: Spending::of(&card.budget),
+            generations_per_hour: card.generations_per_hour,
             evidence: card.evidence.iter().map(|e| e.tool.to_string()).collect(),
             checklist: card.checklist.iter().map(|c| c.name.clone()).collect(),
         }
@@ -151,6 +178,7 @@ fn as_json(checked: &Result<Loaded, Problems>) -> anyhow::Result<Exit> {
             Verdict {
                 valid: true,
                 diagnostics: &loaded.warnings,
+                budget: Some(Spending::of(&loaded.settings.budget)),
                 cards: loaded.settings.cards.iter().map(Resolved::of).collect(),
                 servers: loaded.settings.servers.iter().map(Called::of).collect(),
                 watchers: loaded.settings.watchers.iter().map(Polled::of).collect(),
@@ -161,6 +189,7 @@ fn as_json(checked: &Result<Loaded, Problems>) -> anyhow::Result<Exit> {
             Verdict {
                 valid: false,
                 diagnostics: &problems.diagnostics,
+                budget: None,
                 cards: Vec::new(),
                 servers: Vec::new(),
                 watchers: Vec::new(),
@@ -179,7 +208,8 @@ fn as_text(name: &str, checked: &Result<Loaded, Problems>) -> anyhow::Result<Exi
     };
     setup::print_diagnostics(&loaded.warnings)?;
     let mut out = anstream::stdout();
-    for card in loaded.settings.cards.iter().map(Resolved::of) {
+    writeln!(out, "\x1b[1mbudget\x1b[0m  {}", loaded.settings.budget)?;
+    for (card, limits) in loaded.settings.cards.iter().map(|card| (Resolved::of(card), card.budget)) {
         let matches =
             if card.matches.is_empty() { "every alert".to_owned() } else { card.matches.join(", ") };
         writeln!(out, "\x1b[1m{}\x1b[0m  takes {matches}", card.name)?;
@@ -192,6 +222,12 @@ fn as_text(name: &str, checked: &Result<Loaded, Problems>) -> anyhow::Result<Exi
         writeln!(out, "  evidence    {}", listed(&card.evidence, "none"))?;
         writeln!(out, "  checklist   {}", listed(&card.checklist, "none"))?;
         writeln!(out, "  sinks       {}", listed(&card.sinks, "none: only the store holds the report"))?;
+        if !limits.is_none() {
+            writeln!(out, "  budget      {limits}, beside that of all cards")?;
+        }
+        if let Some(most) = card.generations_per_hour {
+            writeln!(out, "  flapping    after {most} generations of one incident an hour")?;
+        }
         writeln!(out, "  one incident for each {}", card.dedupe_by)?;
         writeln!(
             out,

@@ -12,8 +12,8 @@ mod tree;
 pub use diagnostic::{Diagnostic, Place, Problems, Severity};
 pub use read::{CardPlaces, PolicyPlaces};
 pub use settings::{
-    Api, Budget, Caller, Dispatcher, Hmac, HostedAt, Ingest, Level, Mode, Network, OAuth, OpenAi, Price,
-    Reach, RequireApproval, Server, Settings, SinkKind, SinkSettings, Watcher, WatcherKind,
+    Api, Caller, Dispatcher, Hmac, HostedAt, Ingest, Level, Mode, Network, OAuth, OpenAi, Price, Reach,
+    RequireApproval, Server, Settings, SinkKind, SinkSettings, Watcher, WatcherKind,
 };
 pub use source::{Source, built_in, locate, locate_deployed};
 
@@ -80,7 +80,7 @@ pub fn load(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Result<Loa
 /// The same for one part of Sentinel, with what was read from the secret store: whole secrets, by ARN or name.
 ///
 /// Without them, what refers to a secret is absent, there is a warning, and
-/// [`Settings::refuse_unbuilt_protection`] refuses the start. So load once, read [`Loaded::secret_ids`], and where there
+/// [`Settings::refuse_unread_secrets`] refuses the start. So load once, read [`Loaded::secret_ids`], and where there
 /// are any, load again with them.
 ///
 /// # Errors

@@ -12,7 +12,6 @@ use url::Url;
 use crate::Reading;
 use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::expand::{Expanded, Values, expand, secret_ids};
-use crate::settings::refusal;
 use crate::source::Source;
 use crate::tree::{Entry, Node, Position, Value};
 use crate::{duration, nearest};
@@ -64,7 +63,6 @@ pub(crate) struct Reader<'a> {
     values: Values<'a>,
     reading: Reading,
     pub(crate) diagnostics: Vec<Diagnostic>,
-    pub(crate) protecting: Vec<Diagnostic>,
     pub(crate) unread: Vec<Diagnostic>,
     pub(crate) secrets: Vec<SecretString>,
     /// The secrets of the secret store that are referred to.
@@ -78,7 +76,6 @@ impl<'a> Reader<'a> {
             values,
             reading,
             diagnostics: vec![],
-            protecting: vec![],
             unread: vec![],
             secrets: vec![],
             secret_ids: BTreeSet::new(),
@@ -108,19 +105,9 @@ impl<'a> Reader<'a> {
         self.diagnostics.push(found);
     }
 
-    /// A feature that comes later and protects nothing.
+    /// A feature that comes later.
     pub(crate) fn unbuilt(&mut self, field: &Field<'_>, what: &str, meanwhile: &str) {
         self.warn(field, format!("accepted, not built yet: {what}"), meanwhile);
-    }
-
-    /// A feature that comes later and protects something: a warning here, a refusal at the start.
-    pub(crate) fn unbuilt_protection(&mut self, field: &Field<'_>, what: &str) {
-        let found = self.place(field).warning(
-            format!("accepted, not built yet: {what}"),
-            "it protects something, so `up` and the worker refuse to start with it",
-        );
-        self.protecting.push(refusal(found.clone()));
-        self.diagnostics.push(found);
     }
 
     /// Whether what stands at this path is of use to whoever reads.

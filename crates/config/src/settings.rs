@@ -5,11 +5,12 @@ use std::fmt;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use sentinel_core::budget::Limits;
 use sentinel_core::card::Card;
 use sentinel_core::incident::Event;
 use url::Url;
 
-use crate::diagnostic::{Diagnostic, Problems, Severity};
+use crate::diagnostic::{Diagnostic, Problems};
 
 /// A whole configuration, defaults applied, references resolved, ranges checked.
 #[derive(Clone, Debug)]
@@ -24,8 +25,8 @@ pub struct Settings {
     pub openai: OpenAi,
     /// How many at once, how often.
     pub dispatcher: Dispatcher,
-    /// Spending limits; `None` where the section is absent. Not built yet: see [`Settings::protecting_unbuilt`].
-    pub budget: Option<Budget>,
+    /// What all cards together may spend.
+    pub budget: Limits,
     /// The incident cards, in the order in which they are tried.
     pub cards: Vec<Card>,
     /// The MCP servers.
@@ -38,25 +39,21 @@ pub struct Settings {
     pub network: Network,
     /// How long transcripts are kept.
     pub audit_retention: Duration,
-    /// What the file asks for as a protection and this version does not do: as errors, with their places. A process
-    /// that handles alerts must not start while there is any.
-    pub protecting_unbuilt: Vec<Diagnostic>,
     /// What refers to a secret that was not given to [`crate::load_for`]: as errors, with their places.
     pub unread_secrets: Vec<Diagnostic>,
     pub(crate) secrets: Vec<SecretString>,
 }
 
 impl Settings {
-    /// Refuses what would leave out a protection that the operator asked for. For processes that handle alerts;
-    /// `validate` only warns.
+    /// Refuses to go without what the operator asked for. For processes that handle alerts; `validate` only warns.
     ///
     /// # Errors
-    /// Each protection that is asked for and not built, and each value whose secret was not read.
-    pub fn refuse_unbuilt_protection(&self) -> Result<(), Problems> {
-        if self.protecting_unbuilt.is_empty() && self.unread_secrets.is_empty() {
+    /// Each value whose secret was not read.
+    pub fn refuse_unread_secrets(&self) -> Result<(), Problems> {
+        if self.unread_secrets.is_empty() {
             return Ok(());
         }
-        Err(Problems { diagnostics: [&*self.protecting_unbuilt, &*self.unread_secrets].concat() })
+        Err(Problems { diagnostics: self.unread_secrets.clone() })
     }
 
     /// Every secret of the configuration, for the redactor: tokens, passwords, keys, and each header that came from
@@ -201,21 +198,6 @@ pub struct Dispatcher {
     pub worker_concurrency: usize,
     /// 1 to 1000. Accepted for compatibility: the store holds what waits.
     pub queue_size: usize,
-}
-
-/// Spending limits over all cards. Absent: no limit of this kind.
-#[derive(Clone, Copy, PartialEq, Default, Debug)]
-pub struct Budget {
-    /// Paid investigations an hour.
-    pub per_hour: Option<u32>,
-    /// Paid investigations a day.
-    pub per_day: Option<u32>,
-    /// USD an hour.
-    pub usd_per_hour: Option<f64>,
-    /// USD a day.
-    pub usd_per_day: Option<f64>,
-    /// One incident's generations an hour; more of them is flapping.
-    pub generations_per_hour: Option<u32>,
 }
 
 /// `mode`: how an MCP server is to be reached. What it comes to is [`Reach`].
@@ -446,11 +428,4 @@ pub struct Network {
     pub allow_insecure_hosts: Vec<String>,
     /// These may resolve to loopback and private addresses.
     pub allow_private_hosts: Vec<String>,
-}
-
-/// The diagnostic of a protection that is not built, as the start reports it.
-pub(crate) fn refusal(mut warning: Diagnostic) -> Diagnostic {
-    warning.severity = Severity::Error;
-    warning.help = "this version cannot protect you so: remove the key to start without".into();
-    warning
 }

@@ -53,9 +53,7 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/config.example.yaml");
     let loaded = loaded(&Source::read(&path, Path::new(".")).unwrap());
     insta::assert_snapshot!(warnings(&loaded), @r#"
-    46 budget: accepted, not built yet: spending limits
-    60 incident-cards[0].fallback-models: the model `gpt-4.1` has no price, so its cost will read "unknown"
-    69 incident-cards[0].budget: accepted, not built yet: spending limits
+    60 incident-cards[0].fallback-models: the model `gpt-4.1` has no price, so its cost will read "unknown" and no limit in dollars holds it
     90 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
     115 watchers[0].endpoint: plain http is refused unless the host is listed
     "#);
@@ -65,11 +63,16 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     assert_eq!(s.ingest.bearer[0].expose_secret(), "sentinel_token");
     assert_eq!(s.openai.timeout, Duration::from_secs(90));
     assert_eq!(s.audit_retention, Duration::from_hours(9_600));
-    assert_eq!(s.budget.unwrap().usd_per_day, Some(20.0));
+    assert_eq!(
+        s.budget.to_string(),
+        "30 investigations and $5.00 an hour, 200 investigations and $20.00 a day"
+    );
     let card = &s.cards[0];
     assert!(matches!(&card.prompt.source, PromptSource::File(f) if f.ends_with("kube-pod-not-ready.md.j2")));
     assert!(card.tools.contains(&tool("prom", "execute_query")));
     assert_eq!(sinks(card), ["log", "slack:oncall-web"]);
+    assert_eq!(card.budget.to_string(), "10 investigations an hour, $5.00 a day");
+    assert_eq!(card.generations_per_hour, Some(6));
     assert_eq!((card.max_iterations, card.attempts), (12, 3));
     assert_eq!(card.dedupe_by, DedupeBy::Group);
     assert_eq!(card.wait, Duration::from_mins(1));
@@ -97,9 +100,7 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     assert!(card.resource.matches(&labels("web")));
     assert!(!card.resource.matches(&labels("kube-system")));
 
-    let refused = s.refuse_unbuilt_protection().unwrap_err();
-    let keys: Vec<&str> = refused.diagnostics.iter().map(|d| d.key.as_str()).collect();
-    assert_eq!(keys, ["budget", "incident-cards[0].budget"]);
+    s.refuse_unread_secrets().unwrap();
 }
 
 #[test]
@@ -113,7 +114,10 @@ fn an_empty_file_has_the_defaults_of_the_example() {
     assert_eq!((s.dispatcher.worker_concurrency, s.dispatcher.queue_size), (4, 100));
     assert_eq!(s.dispatcher.dedupe_ttl, Duration::from_mins(10));
     assert_eq!(s.audit_retention, Duration::from_hours(400 * 24));
-    assert_eq!(s.budget, None);
+    assert_eq!(
+        s.budget.to_string(),
+        "30 investigations and $5.00 an hour, 200 investigations and $20.00 a day"
+    );
     assert!(!s.ingest.allow_anonymous && !s.ingest.has_credentials());
     assert!(matches!(s.sinks[0].kind, SinkKind::Log { level: Level::Info }));
 }
@@ -129,6 +133,23 @@ fn a_card_has_the_defaults_of_the_example() {
     assert_eq!(ignored, ["__replica__", "prometheus", "prometheus_replica", "replica"]);
     assert_eq!(sinks(card), ["log"]);
     assert!(!card.continues && card.reinvestigate_after.is_none() && card.tools.is_empty());
+    assert!(card.budget.is_none());
+    assert_eq!(card.generations_per_hour, Some(6));
+}
+
+#[test]
+fn a_budget_limits_what_it_names_and_a_card_has_one_of_its_own() {
+    let loaded = inline(
+        "budget: {per-hour: 30, usd-per-day: 20, generations-per-hour: 3}\n\
+         incident-cards:\n\
+         - {name: a, resource: X, prompt: look}\n\
+         - {name: b, resource: X, prompt: look, budget: {usd_per_hour: 0.5, generations-per-hour: 2}}",
+    );
+    let s = &loaded.settings;
+    assert_eq!(s.budget.to_string(), "30 investigations an hour, $20.00 a day");
+    let of: Vec<_> = s.cards.iter().map(|c| (c.budget.to_string(), c.generations_per_hour)).collect();
+    assert_eq!(of, [("not limited".to_owned(), Some(3)), ("$0.50 an hour".to_owned(), Some(2))]);
+    s.refuse_unread_secrets().unwrap();
 }
 
 #[test]
@@ -143,7 +164,7 @@ fn the_original_kubernetes_shape_loads() {
     assert_eq!(card.prompt.source, PromptSource::Inline);
     assert!(card.prompt.text.contains("${resource_name}"), "placeholders are not the environment's");
     assert_eq!(tools(&loaded, 0), ["cluster.events_list", "cluster.namespaces_list", "cluster.pods_get"]);
-    s.refuse_unbuilt_protection().unwrap();
+    s.refuse_unread_secrets().unwrap();
 }
 
 #[test]
@@ -159,7 +180,7 @@ fn the_original_ceph_shape_loads() {
         tools(&loaded, 0),
         ["storage-mcp.ceph_health_detail", "storage-mcp.ceph_osd_tree", "storage-mcp.juju_status"]
     );
-    s.refuse_unbuilt_protection().unwrap();
+    s.refuse_unread_secrets().unwrap();
 }
 
 #[test]
@@ -172,7 +193,7 @@ fn the_snake_case_shape_of_spec_002_loads() {
     assert_eq!(s.cards[0].resource.matchers[0].to_string(), r#"alertname="web-tier""#);
     assert_eq!(sinks(&s.cards[0]), ["slack:oncall-web"]);
     assert_eq!((s.watchers[0].name.as_str(), s.watchers[0].kind), ("prometheus", WatcherKind::Prometheus));
-    s.refuse_unbuilt_protection().unwrap();
+    s.refuse_unread_secrets().unwrap();
 }
 
 #[test]

@@ -166,18 +166,14 @@ fn a_later_card_that_an_earlier_one_covers_is_unreachable() {
 }
 
 #[test]
-fn what_would_protect_and_is_not_built_refuses_the_start() {
-    let card = "mcp-servers: [{name: s, server-url: 'https://s.example/mcp'}]\n\
-                incident-cards: [{name: c, resource: X, prompt: look, tools: [s.t], MORE}]";
+fn a_value_whose_secret_was_not_read_refuses_the_start() {
     for (text, key) in [
-        ("budget: {per-hour: 3}".into(), "budget"),
-        ("ingest: {bearer: [\"${secret:arn:aws:secretsmanager:x#key}\"]}".into(), "ingest.bearer[0]"),
-        ("openai: {api-key: \"${secret:arn:aws:x}\"}".into(), "openai.api-key"),
-        (card.replace("MORE", "budget: {per-hour: 3}"), "incident-cards[0].budget"),
+        ("ingest: {bearer: [\"${secret:arn:aws:secretsmanager:x#key}\"]}", "ingest.bearer[0]"),
+        ("openai: {api-key: \"${secret:arn:aws:x}\"}", "openai.api-key"),
     ] {
-        let loaded = load(&source(&text), &env).unwrap();
+        let loaded = load(&source(text), &env).unwrap();
         assert!(loaded.warnings.iter().any(|w| w.key == key && w.severity == Severity::Warning), "{text}");
-        let refused = loaded.settings.refuse_unbuilt_protection().unwrap_err();
+        let refused = loaded.settings.refuse_unread_secrets().unwrap_err();
         assert_eq!(refused.diagnostics.len(), 1, "{text}");
         assert_eq!(
             (refused.diagnostics[0].key.as_str(), refused.diagnostics[0].severity),
@@ -186,8 +182,29 @@ fn what_would_protect_and_is_not_built_refuses_the_start() {
     }
     for harmless in ["tools: {require-lock: false}", "ingest: {hmac: []}", "ingest: {bearer: [a]}", "budget:"]
     {
-        load(&source(harmless), &env).unwrap().settings.refuse_unbuilt_protection().unwrap();
+        load(&source(harmless), &env).unwrap().settings.refuse_unread_secrets().unwrap();
     }
+}
+
+#[test]
+fn a_wrong_budget_is_told_with_its_place_and_what_would_be_right() {
+    let told = problems(
+        "budget: {per-hour: -1, usd-per-day: much, generations-per-hour: 0, per-minute: 3}\n\
+         incident-cards: [{name: c, resource: X, prompt: look, budget: {per-hour: 1.5}}]",
+    )
+    .to_string();
+    for place in [
+        "budget.per-hour",
+        "budget.usd-per-day",
+        "budget.generations-per-hour",
+        "budget.per-minute",
+        "incident-cards[0].budget.per-hour",
+    ] {
+        assert!(told.contains(place), "{place}\n{told}");
+    }
+    let loaded = load(&source("budget: {per-hour: 30, per-day: 20}"), &env).unwrap();
+    let warned: Vec<_> = loaded.warnings.iter().filter(|w| w.key == "budget.per-hour").collect();
+    assert_eq!(warned[0].message, "is more than `per-day`, which is used up first");
 }
 
 #[test]
@@ -251,11 +268,11 @@ fn what_will_not_work_as_hoped_is_warned_about() {
     config.yaml:4:87: warning: mcp-servers[2].require-approval: asks for a person's approval, and no person is asked; the tool policy answers each call: the card's `tools`, then its `policy`
     config.yaml:7:41: warning: openai.service-tier: is none of the words that OpenAI knows; it is sent as it is; usual: auto, default, flex, scale, priority, fast, ultrafast
     config.yaml:8:27: warning: ingest.allow-anonymous: lets everybody in, so that the credentials beside it mean nothing; keep one of the two
-    config.yaml:11:3: warning: incident-cards[0]: the model `unpriced` has no price, so its cost will read "unknown"; add it to `openai.prices`
+    config.yaml:11:3: warning: incident-cards[0]: the model `unpriced` has no price, so its cost will read "unknown" and no limit in dollars holds it; add it to `openai.prices`
     config.yaml:11:23: warning: incident-cards[0].resource: no resource is named `kube-pad`; it means the alert of that name; did you mean `kube-pod`?
     config.yaml:11:55: warning: incident-cards[0].tools[0]: allows nothing: the server `plain` has no default-allowed-tools, and what is not named is denied; list the tools there, or name them here as `server.tool`
     config.yaml:11:85: warning: incident-cards[0].sinks[1]: names `log` a second time; each is told once
-    config.yaml:11:108: warning: incident-cards[0].fallback-models: the model `m` has no price, so its cost will read "unknown"; add it to `openai.prices`
+    config.yaml:11:108: warning: incident-cards[0].fallback-models: the model `m` has no price, so its cost will read "unknown" and no limit in dollars holds it; add it to `openai.prices`
     "#);
 }
 
@@ -342,7 +359,7 @@ fn a_lock_that_is_required_and_missing_holds_nothing_and_that_is_told() {
     );
     let card = &loaded.settings.cards[0];
     assert_eq!(card.lock.as_ref().unwrap().names().count(), 0);
-    loaded.settings.refuse_unbuilt_protection().unwrap();
+    loaded.settings.refuse_unread_secrets().unwrap();
     assert!(!warnings("tools: {require-lock: false}").contains("lock"));
 }
 

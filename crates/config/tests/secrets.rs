@@ -30,12 +30,12 @@ fn read(reading: Reading, secrets: &[(&str, &str)]) -> Result<Loaded, Problems> 
 fn ingest_needs_its_own_secrets_and_no_others() {
     let first = read(Reading::Ingest, &[]).unwrap();
     assert_eq!(first.secret_ids, [TOKEN.to_owned()].into());
-    let refused = first.settings.refuse_unbuilt_protection().unwrap_err();
+    let refused = first.settings.refuse_unread_secrets().unwrap_err();
     assert_eq!(refused.diagnostics.len(), 2);
     assert_eq!(refused.diagnostics.first().unwrap().key, "ingest.bearer[0]");
 
     let loaded = read(Reading::Ingest, &[(TOKEN, r#"{"current": "new", "previous": "old"}"#)]).unwrap();
-    loaded.settings.refuse_unbuilt_protection().unwrap();
+    loaded.settings.refuse_unread_secrets().unwrap();
     let bearer: Vec<&str> = loaded.settings.ingest.bearer.iter().map(ExposeSecret::expose_secret).collect();
     assert_eq!(bearer, ["new", "old"]);
     assert!(loaded.settings.openai.api_key.is_none());
@@ -63,7 +63,7 @@ fn the_rules_alone_need_no_secret_and_no_variable() {
     for reading in [Reading::Sweeper, Reading::Watcher] {
         let loaded = read(reading, &[]).unwrap();
         assert!(loaded.secret_ids.is_empty());
-        loaded.settings.refuse_unbuilt_protection().unwrap();
+        loaded.settings.refuse_unread_secrets().unwrap();
         assert_eq!(loaded.settings.cards.len(), 1);
     }
 }
@@ -74,7 +74,7 @@ fn without_the_secret_store_a_person_is_told_and_nothing_starts() {
     let loaded = load(&source(), &set).unwrap();
     assert_eq!(loaded.secret_ids.len(), 2);
     assert!(loaded.warnings.iter().any(|w| w.message.contains("from the secret store at the start")));
-    assert!(loaded.settings.refuse_unbuilt_protection().is_err());
+    assert!(loaded.settings.refuse_unread_secrets().is_err());
 }
 
 #[test]
@@ -104,5 +104,5 @@ fn a_signature_has_grafanas_header_unless_the_file_names_another() {
     assert_eq!(second.secret.expose_secret(), "b");
     let warned: Vec<&str> = loaded.warnings.iter().map(|w| w.key.as_str()).collect();
     assert!(warned.contains(&"ingest.hmac[0]") && !warned.contains(&"ingest.hmac[1]"), "{warned:?}");
-    loaded.settings.refuse_unbuilt_protection().unwrap();
+    loaded.settings.refuse_unread_secrets().unwrap();
 }

@@ -100,6 +100,23 @@ impl Limits {
     }
 }
 
+/// `30 investigations and $5.00 an hour, $20.00 a day`.
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = |count: Option<u32>, usd: Option<MicroUsd>, window: &str| {
+            let count = count.map(|n| Limit::Investigations(n).to_string());
+            let all: Vec<String> = count.into_iter().chain(usd.map(|usd| usd.to_string())).collect();
+            (!all.is_empty()).then(|| format!("{} {window}", all.join(" and ")))
+        };
+        let hour = of(self.per_hour, self.usd_per_hour, "an hour");
+        let day = of(self.per_day, self.usd_per_day, "a day");
+        match hour.into_iter().chain(day).collect::<Vec<_>>().join(", ").as_str() {
+            "" => f.write_str("not limited"),
+            limits => f.write_str(limits),
+        }
+    }
+}
+
 /// What is reserved, or was spent.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Amount {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use regex::Regex;
 
 use crate::alert::Labels;
+use crate::budget::Limits;
 use crate::incident::Event;
 use crate::tools_lock::ToolsLock;
 
@@ -242,6 +243,10 @@ pub struct Card {
     pub dedupe_ttl: Duration,
     /// Pay again for an alert that merely goes on for this long; `None`: never.
     pub reinvestigate_after: Option<Duration>,
+    /// What investigations of it may cost.
+    pub budget: Limits,
+    /// The most generations of one incident an hour, after which it is flapping; `None`: any number.
+    pub generations_per_hour: Option<u32>,
     /// Whether later cards may take the same alert too.
     pub continues: bool,
     /// Calls made before the model is asked.

@@ -1,6 +1,7 @@
 //! An incident's record: the head item, its deliveries and its children.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -99,11 +100,15 @@ pub enum Event {
     Updated,
     /// The alerts have resolved.
     Resolved,
+    /// It comes and goes more often in an hour than its card lets it be investigated: this stands for the rest.
+    Flapping,
+    /// The budget is used up: these incidents ended on their evidence alone. Told of a notice, not of an incident.
+    Storm,
 }
 
 impl Event {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Started,
         Self::Findings,
         Self::Failed,
@@ -111,6 +116,8 @@ impl Event {
         Self::Suppressed,
         Self::Updated,
         Self::Resolved,
+        Self::Flapping,
+        Self::Storm,
     ];
 
     /// Whether it says how a generation ended. There is one such event a generation.
@@ -129,6 +136,8 @@ impl fmt::Display for Event {
             Self::Suppressed => "suppressed",
             Self::Updated => "updated",
             Self::Resolved => "resolved",
+            Self::Flapping => "flapping",
+            Self::Storm => "storm",
         })
     }
 }
@@ -275,9 +284,36 @@ pub struct Head {
     /// Why the last attempt stopped, or why it failed or was aborted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How many generations were opened lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openings: Option<Openings>,
     /// When the store may collect it: only ever set on a terminal, settled head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<UnixMs>,
+}
+
+/// Generations that were opened within one hour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Openings {
+    /// When the first of them was: the hour begins there.
+    pub since: UnixMs,
+    /// How many.
+    pub count: u32,
+}
+
+impl Openings {
+    /// Over which time generations are counted.
+    pub const WINDOW: Duration = Duration::from_hours(1);
+
+    /// With one more, opened at `now`.
+    pub fn after(before: Option<Self>, now: UnixMs) -> Self {
+        match before {
+            Some(Self { since, count }) if since.plus(Self::WINDOW) > now => {
+                Self { since, count: count.saturating_add(1) }
+            }
+            _ => Self { since: now, count: 1 },
+        }
+    }
 }
 
 impl Head {

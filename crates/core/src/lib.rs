@@ -22,6 +22,7 @@ pub mod notification;
 pub mod ports;
 pub mod redact;
 pub mod report;
+pub mod storm;
 pub mod time;
 pub mod tools_lock;
 

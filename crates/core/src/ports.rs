@@ -12,6 +12,7 @@ use crate::budget::{Entered, Entry};
 use crate::incident::{Child, Event, Gen, Head, IncidentId, Job};
 use crate::notification::Notification;
 use crate::report::Report;
+use crate::storm::Listed;
 
 /// Tells the time. Production reads the machine's clock once here; tests set it.
 pub trait Clock: Send + Sync + fmt::Debug {
@@ -155,6 +156,8 @@ pub struct Telling {
     pub notification: Option<Notification>,
     /// The report, once there is one.
     pub report: Option<Report>,
+    /// What a storm notice lists; of every other event nothing.
+    pub listed: Vec<Listed>,
     /// The same for every try of one delivery, different for every other.
     pub idempotency_key: String,
     /// The destination's id of an earlier delivery of this event, or of a part of it, where there was one.

@@ -67,6 +67,8 @@ pub(crate) fn card(name: &str) -> Card {
         wait: Duration::ZERO,
         dedupe_ttl: Duration::from_mins(10),
         reinvestigate_after: None,
+        budget: crate::budget::Limits::default(),
+        generations_per_hour: None,
         continues: false,
         evidence: vec![],
         checklist: vec![],

@@ -128,6 +128,13 @@ pub enum Progress {
         /// Its verdict.
         verdict: Verdict,
     },
+    /// The budget is used up: no model is asked (any more).
+    BudgetUsedUp {
+        /// Whose.
+        incident: IncidentId,
+        /// Which limit, for people.
+        limit: String,
+    },
     /// It goes on later.
     PutOff {
         /// Whose.
@@ -159,6 +166,7 @@ impl Progress {
             | Self::Answered { incident, .. }
             | Self::Checked { incident, .. }
             | Self::Concluded { incident, .. }
+            | Self::BudgetUsedUp { incident, .. }
             | Self::PutOff { incident, .. }
             | Self::Ended { incident, .. } => incident,
         }
@@ -176,6 +184,7 @@ impl Progress {
             Self::Answered { .. } => "answered",
             Self::Checked { .. } => "checked",
             Self::Concluded { .. } => "concluded",
+            Self::BudgetUsedUp { .. } => "budget_used_up",
             Self::PutOff { .. } => "put_off",
             Self::Ended { .. } => "ended",
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sentinel_core::UnixMs;
+use sentinel_core::budget::{Held, Limits, Scope, UsedUp};
 use sentinel_core::card::ToolId;
 use sentinel_core::incident::{Fence, Head, IncidentId};
 use sentinel_core::lifecycle::Rules;
@@ -25,6 +26,7 @@ use crate::situation::Situation;
 use crate::transcript::{Forced, Opening, Stored};
 use crate::usage::{self, Price};
 
+mod budget;
 mod calls;
 mod model;
 mod notes;
@@ -61,6 +63,10 @@ pub struct Run<'a> {
     pub redactor: &'a Redactor,
     /// What models cost, by their names in the configuration.
     pub prices: &'a BTreeMap<String, Price>,
+    /// Who limits what is paid for, the card's own limits first. Empty: nobody.
+    pub budget: &'a [(Scope, Limits)],
+    /// The most tokens of one answer: what a call is reserved for.
+    pub max_output_tokens: u32,
     /// Nothing runs past it: the invocation's end less its margin.
     pub deadline: UnixMs,
     /// The longest one model call may take.
@@ -108,7 +114,11 @@ pub enum Outcome {
 /// The store or the queue. What was paid for is stored; running again does not pay for it again.
 pub async fn investigate(run: Run<'_>) -> Result<Outcome, InvestigateError> {
     let mut session = Session::new(run);
-    let stop = match session.go().await {
+    let ended = session.go().await;
+    if matches!(ended, Ok(_) | Err(Stop::Fail(_))) {
+        session.settle_investigation(false).await;
+    }
+    let stop = match ended {
         Ok(report) => return Ok(Outcome::Report { report: Box::new(report), head: session.run.head }),
         Err(stop) => stop,
     };
@@ -116,6 +126,8 @@ pub async fn investigate(run: Run<'_>) -> Result<Outcome, InvestigateError> {
     match stop {
         Stop::Yield { not_before, reason } => Ok(Outcome::Yield { not_before, reason, head }),
         Stop::Fail(reason) => Ok(Outcome::Fail { reason, head }),
+        // `go` makes a report of it.
+        Stop::UsedUp(limit) => Ok(Outcome::Fail { reason: limit.to_string(), head }),
         Stop::LeaseLost => Ok(Outcome::LeaseLost),
         Stop::Error(e) => Err(*e),
     }
@@ -130,6 +142,7 @@ fn unreadable(what: &str) -> Stop {
 enum Stop {
     Yield { not_before: UnixMs, reason: String },
     Fail(String),
+    UsedUp(UsedUp),
     LeaseLost,
     Error(Box<InvestigateError>),
 }
@@ -150,13 +163,23 @@ struct Session<'a> {
     worked: bool,
     /// Hosted servers that are out, with what the model's service said.
     without: BTreeMap<String, String>,
+    /// What counts this investigation, until its first answer is stored.
+    investigation: Option<Held>,
 }
 
 impl<'a> Session<'a> {
     fn new(run: Run<'a>) -> Self {
         let id = run.head.id.clone();
         let began = run.ports.clock.now();
-        Self { run, id, stored: Stored::default(), began, worked: false, without: BTreeMap::new() }
+        Self {
+            run,
+            id,
+            stored: Stored::default(),
+            began,
+            worked: false,
+            without: BTreeMap::new(),
+            investigation: None,
+        }
     }
 
     fn now(&self) -> UnixMs {
@@ -240,7 +263,11 @@ impl<'a> Session<'a> {
                     let forced = forced.or_else(|| self.is_nearly_over().then_some(Forced::TimeNearlyOver));
                     let asking =
                         Asking { model, turn: *turn, forced, opening: &opening, replayed: &replayed };
-                    if let Err(reason) = self.ask(&asking).await? {
+                    let asked = match self.ask(&asking).await {
+                        Err(Stop::UsedUp(limit)) => Err(self.used_up(&limit).await?),
+                        asked => asked?,
+                    };
+                    if let Err(reason) = asked {
                         return self.report(Err(reason), &situation, &opening, &policy, &replayed.gaps);
                     }
                 }

@@ -21,7 +21,7 @@ const MILLION: f64 = 1_000_000.0;
 
 impl Price {
     #[expect(clippy::cast_precision_loss, reason = "a run has far fewer than 2^52 tokens")]
-    fn of(self, usage: &TurnUsage) -> f64 {
+    pub(crate) fn of(self, usage: &TurnUsage) -> f64 {
         let fresh = usage.input_tokens.saturating_sub(usage.cached_tokens) as f64;
         let sum = fresh * self.input
             + usage.cached_tokens as f64 * self.cached_input

@@ -44,6 +44,7 @@ fn head(n: u32) -> Head {
         deliveries: vec![],
         verdict: None,
         reason: None,
+        openings: None,
         ttl: None,
     }
 }

@@ -5,6 +5,7 @@ use sentinel_core::alert::Labels;
 use sentinel_core::incident::Event;
 use sentinel_core::ports::{Sink, SinkError, Telling};
 use sentinel_core::report::{ReportSource, Statement};
+use sentinel_core::storm::Listed;
 use tracing::Level;
 
 use crate::text;
@@ -41,7 +42,7 @@ macro_rules! at {
 #[async_trait]
 impl Sink for LogSink {
     async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError> {
-        let Telling { event, head, report, .. } = telling;
+        let Telling { event, head, report, listed, .. } = telling;
         let report = report.as_ref();
         // The report lists the likeliest first.
         let top: Option<&Statement> = report.and_then(|r| r.hypotheses.first());
@@ -60,6 +61,8 @@ impl Sink for LogSink {
             source = report.map(|r| source(r.source)),
             usd = report.and_then(|r| r.usage.usd),
             reason = head.reason.as_deref().map(inert),
+            listed = (!listed.is_empty()).then_some(listed.len()),
+            incidents = (!listed.is_empty()).then(|| notice(listed)),
             resolved_at = head.resolved_at.map(|at| at.to_string()),
             "{}",
             message(*event)
@@ -78,7 +81,15 @@ const fn message(event: Event) -> &'static str {
         Event::Suppressed => "incident suppressed",
         Event::Updated => "incident updated",
         Event::Resolved => "incident resolved",
+        Event::Flapping => "incident flapping",
+        Event::Storm => "incidents without a model: a storm",
     }
+}
+
+/// What a notice lists, `card{label=value}` each. Whole, however long: nothing else names them all.
+fn notice(listed: &[Listed]) -> String {
+    let each = |l: &Listed| format!("{}{{{}}}", inert(&l.card), labels(&l.labels));
+    listed.iter().map(each).collect::<Vec<_>>().join(" ")
 }
 
 const fn source(source: ReportSource) -> &'static str {
@@ -143,6 +154,7 @@ mod tests {
             deliveries: vec![],
             verdict: None,
             reason: None,
+            openings: None,
             ttl: None,
         }
     }
@@ -177,6 +189,7 @@ mod tests {
             head,
             notification: None,
             report,
+            listed: vec![],
             idempotency_key: "k".into(),
             remote: None,
             parent: None,

@@ -23,6 +23,7 @@ use sentinel_core::alert::{Alert, Labels};
 use sentinel_core::incident::{Event, Gen, IncidentId, State};
 use sentinel_core::ports::{Clock, Sink, SinkError, Telling};
 use sentinel_core::report::{Report, Verdict};
+use sentinel_core::storm::Listed;
 use sentinel_http::{HttpClient, Url};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -78,6 +79,9 @@ struct Body<'a> {
     /// Alerts that are not in `alerts`, by the sender or for the body's size.
     alerts_left_out: u64,
     report: Option<&'a Report>,
+    /// What a `storm` lists; absent of every other event.
+    #[serde(skip_serializing_if = "<[Listed]>::is_empty")]
+    listed: &'a [Listed],
 }
 
 #[derive(Serialize, Debug)]
@@ -125,6 +129,7 @@ impl<'a> Body<'a> {
             alerts,
             alerts_left_out: by_sender.saturating_add(cut),
             report: telling.report.as_ref(),
+            listed: &telling.listed,
         }
     }
 }

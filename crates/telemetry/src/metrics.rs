@@ -54,6 +54,8 @@ pub enum Metric {
     Tokens(u64),
     /// `Usd`: what an investigation cost, in US dollars.
     Usd(f64),
+    /// `BudgetExhausted`: investigations that ended on their evidence alone because the budget was used up.
+    BudgetExhausted,
     /// `Retries`: claims of an investigation that an earlier attempt had begun and not ended.
     Retries(u64),
     /// `SinkResults`, by `Sink` and `Result`: one try to tell a destination.
@@ -108,6 +110,7 @@ impl Metric {
             Self::Tokens(n) => ("Tokens", "Count", Some((*n).into())),
             // What is no number has no place in JSON.
             Self::Usd(usd) => ("Usd", "None", Number::from_f64(*usd)),
+            Self::BudgetExhausted => ("BudgetExhausted", "Count", Some(1.into())),
             Self::Retries(n) => ("Retries", "Count", Some((*n).into())),
             Self::SinkResult { .. } => ("SinkResults", "Count", Some(1.into())),
             Self::Sent(n) => ("Sent", "Count", Some((*n).into())),

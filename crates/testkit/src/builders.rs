@@ -148,6 +148,8 @@ pub fn card(name: &str) -> CardBuilder {
         wait: Duration::ZERO,
         dedupe_ttl: Duration::from_mins(10),
         reinvestigate_after: None,
+        budget: sentinel_core::budget::Limits::default(),
+        generations_per_hour: None,
         continues: false,
         evidence: vec![],
         checklist: vec![],

@@ -89,7 +89,7 @@ impl Rotating {
         }
         let env = |name: &str| self.env.get(name).cloned();
         let settings = load_for(Reading::Ingest, &self.source, &env, &values)?.settings;
-        settings.refuse_unbuilt_protection()?;
+        settings.refuse_unread_secrets()?;
         let authenticator = Authenticator::new(Credentials::from(&settings.ingest));
         let authenticator = if self.loopback { authenticator.or_loopback() } else { authenticator };
         *made = Some((values, authenticator.clone()));

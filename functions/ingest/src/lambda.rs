@@ -41,9 +41,6 @@ pub fn door(
     secrets: Secrets,
 ) -> Result<Door, StartError> {
     let settings = &loaded.settings;
-    if !settings.protecting_unbuilt.is_empty() {
-        return Err(Problems { diagnostics: settings.protecting_unbuilt.clone() }.into());
-    }
     if !loaded.secret_ids.is_empty() {
         return Ok(Door::Rotating(Arc::new(Rotating::new(source, env, secrets, false))));
     }

@@ -173,7 +173,6 @@ async fn a_bad_deployment_ends_at_once_and_says_why() {
             "cannot read the configuration absent.yaml",
         ),
         (CARDS.to_owned(), ("X", ""), "`ingest` names no credentials"),
-        ([BEARER, "budget: {per-hour: 1}\n"].concat(), ("X", ""), "infra/sentinel.yaml:2:9: error: budget"),
     ] {
         let b = Bench::new(&config).await;
         let (code, output) = b.start(&[change]).await.ended().await;

@@ -174,6 +174,7 @@ fn head(id: &str, state: State) -> Head {
         deliveries: vec![],
         verdict: None,
         reason: None,
+        openings: None,
         ttl: None,
     }
 }

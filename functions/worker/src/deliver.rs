@@ -7,6 +7,7 @@ use sentinel_core::incident::{Child, ChildName, DeliveryKey, Event, Head};
 use sentinel_core::lifecycle::{ClaimDelivery, Delivered, DeliveryClaimed, DeliveryRecorded, Missed, Rules};
 use sentinel_core::notification::Notification;
 use sentinel_core::ports::{SinkError, StoreError, Telling};
+use sentinel_core::storm::{self, Listed};
 
 use crate::{WorkError, Worker, metrics, stored_report};
 
@@ -46,9 +47,11 @@ pub(crate) async fn tell_all(
             current = head;
             continue;
         };
+        let listed = listed(worker, &head, key).await?;
         let telling = Telling {
             event: key.event,
-            notification: latest_notification(&children, &head),
+            listed,
+            notification: latest_notification(&children, &head).filter(|_| !head.is_notice()),
             report: report.clone(),
             idempotency_key: idempotency_key(&head, key),
             remote,
@@ -107,11 +110,24 @@ fn idempotency_key(head: &Head, key: &DeliveryKey) -> String {
         // A member may go and come again: the same members, but news.
         Event::Updated => format!("{}-{seen}", head.digest),
         Event::Resolved => seen,
-        Event::Started | Event::Findings | Event::Failed | Event::Aborted | Event::Suppressed => {
-            String::new()
-        }
+        Event::Started
+        | Event::Findings
+        | Event::Failed
+        | Event::Aborted
+        | Event::Suppressed
+        | Event::Flapping
+        | Event::Storm => String::new(),
     };
     format!("{}-{}-{}-{}-{about}", head.id, head.generation, key.event, key.sink)
+}
+
+/// What a storm notice lists. Read under the claim: what is noted later sees the claim, and is told of once more.
+async fn listed(worker: &Worker, head: &Head, key: &DeliveryKey) -> Result<Vec<Listed>, StoreError> {
+    if key.event != Event::Storm {
+        return Ok(Vec::new());
+    }
+    let children = worker.ports.store.children(&head.id, head.generation).await?;
+    Ok(storm::listed(&children))
 }
 
 /// The notification that the head speaks of, else the last one stored.

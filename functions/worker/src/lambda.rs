@@ -118,7 +118,7 @@ fn build(
 ) -> Result<(Worker, Loaded), LiveError> {
     let variable = |name: &str| env.get(name).cloned();
     let loaded = load_for(Reading::Worker, source, &variable, values)?;
-    loaded.settings.refuse_unbuilt_protection()?;
+    loaded.settings.refuse_unread_secrets()?;
     let worker = Worker { metrics: metrics.clone(), ..assemble(&loaded, ports.clone(), None)? };
     Ok((worker, loaded))
 }

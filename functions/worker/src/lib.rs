@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use futures::future::Abortable;
 use sentinel_core::UnixMs;
+use sentinel_core::budget::{Limits, Scope};
 use sentinel_core::drive::{DriveError, Driven, Start, drive};
 use sentinel_core::incident::{Child, ChildName, DeliveryKey, Fence, Head, IncidentId, Job};
 use sentinel_core::lifecycle::{Abort, Aborted, Claim, Claimed, Commit, Ended, Fail, Rules, Yield, Yielded};
@@ -63,6 +64,10 @@ pub struct Worker {
     pub redactor: Arc<Redactor>,
     /// US dollars per million tokens, by model.
     pub prices: Arc<BTreeMap<String, Price>>,
+    /// What all cards together may spend.
+    pub budget: Limits,
+    /// The most tokens of one answer.
+    pub max_output_tokens: u32,
     /// The longest one model call may take.
     pub model_timeout: Duration,
     /// Where progress is told.
@@ -242,6 +247,11 @@ impl Worker {
             Mind::None { reason } => (None, Some(reason.clone())),
         };
         let card = head.card.clone();
+        let budget: Vec<(Scope, Limits)> =
+            [(Scope::Card(card.clone()), playbook.card().budget), (Scope::Overall, self.budget)]
+                .into_iter()
+                .filter(|(_, limits)| !limits.is_none())
+                .collect();
         let run = Run {
             ports: &self.ports,
             head,
@@ -252,6 +262,8 @@ impl Worker {
             tools: self.tools.as_ref(),
             redactor: &self.redactor,
             prices: &self.prices,
+            budget: &budget,
+            max_output_tokens: self.max_output_tokens,
             deadline,
             model_timeout: self.model_timeout,
             no_model_reason,

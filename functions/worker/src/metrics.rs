@@ -132,6 +132,7 @@ impl<'a> Heard<'a> {
                     took: Duration::from_millis(*ms),
                 });
             }
+            Progress::BudgetUsedUp { .. } => self.metrics.push(Metric::BudgetExhausted),
             Progress::Asking { model, .. } => self.price = self.prices.get(model).copied(),
             Progress::Answered { input_tokens, output_tokens, .. } => {
                 self.turns += 1;

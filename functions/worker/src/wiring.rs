@@ -122,6 +122,8 @@ pub fn assemble(loaded: &Loaded, ports: Ports, events: Option<EventSender>) -> R
         sinks: Arc::new(sinks),
         redactor: Arc::new(redactor(settings)),
         prices: Arc::new(prices),
+        budget: settings.budget,
+        max_output_tokens: settings.openai.max_output_tokens,
         model_timeout: settings.openai.timeout,
         events,
         running: Running::default(),

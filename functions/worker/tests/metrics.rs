@@ -166,6 +166,8 @@ impl Bench {
                 card.model.clone(),
                 Price { input: 1.0, cached_input: 0.5, output: 10.0 },
             )])),
+            budget: sentinel_core::budget::Limits::default(),
+            max_output_tokens: 1_000,
             model_timeout: Duration::from_secs(30),
             events: None,
             running: sentinel_worker::Running::default(),

@@ -127,6 +127,8 @@ impl Bench {
             tools: self.tools.as_ref(),
             redactor: &self.redactor,
             prices: &self.prices,
+            budget: &[],
+            max_output_tokens: 4_096,
             deadline: self.ports.clock.now().plus(Duration::from_mins(10)),
             model_timeout: Duration::from_mins(1),
             no_model_reason: None,

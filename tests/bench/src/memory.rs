@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use sentinel_core::UnixMs;
+use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::incident::{Child, Gen, Head, IncidentId, Job};
 use sentinel_core::ports::{
     Appended, Clock, Created, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
@@ -100,6 +101,10 @@ impl IncidentStore for Store {
 
     async fn due(&self, _: UnixMs, _: usize) -> Result<Vec<Head>, StoreError> {
         Ok(Vec::new())
+    }
+
+    async fn budget(&self, _: &Entry) -> Result<Entered, StoreError> {
+        Ok(Entered::Done)
     }
 
     async fn recent(&self, _: usize) -> Result<Vec<Head>, StoreError> {

@@ -119,6 +119,7 @@ pub(crate) fn head(n: u32, opened: i64) -> Head {
         deliveries: vec![],
         verdict: None,
         reason: None,
+        openings: None,
         ttl: None,
     }
 }

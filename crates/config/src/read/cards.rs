@@ -57,6 +57,7 @@ pub(super) struct Context<'a> {
     pub(super) defaults: &'a Defaults,
     pub(super) openai: &'a OpenAi,
     pub(super) dedupe_ttl: Duration,
+    pub(super) budget: &'a super::general::Budget,
     pub(super) lock: Option<Arc<ToolsLock>>,
 }
 
@@ -76,7 +77,13 @@ pub(super) fn cards(
         for (model, key) in [(&card.model, "model")].into_iter().chain(fallbacks) {
             if !context.openai.prices.contains_key(model) && unpriced.insert(model.clone()) {
                 let place = s.get(key).map_or_else(|| r.place(&field), |f| r.place(&f));
-                let message = format!("the model `{model}` has no price, so its cost will read \"unknown\"");
+                let limited = if context.budget.limits.has_usd() || card.budget.has_usd() {
+                    " and no limit in dollars holds it"
+                } else {
+                    ""
+                };
+                let message =
+                    format!("the model `{model}` has no price, so its cost will read \"unknown\"{limited}");
                 r.diagnostics.push(place.warning(message, "add it to `openai.prices`"));
             }
         }
@@ -102,9 +109,12 @@ fn card(
     let resource = r.required(s, "resource", "name one of `resources`, or an alert");
     let resource = resource.and_then(|f| resource_of(r, &f, c.resources));
     let prompt = r.required(s, "prompt", PROMPT_HELP).and_then(|f| prompt_of(r, &f));
-    if let Some(f) = s.get("budget") {
-        super::general::budget(r, &f);
-    }
+    let budget = s.get("budget").map(|f| super::general::budget(r, &f));
+    let generations_per_hour = budget
+        .as_ref()
+        .and_then(|b| b.generations_per_hour)
+        .or(c.budget.generations_per_hour)
+        .unwrap_or(super::general::GENERATIONS_PER_HOUR);
     let tools = tools(r, field, s, c.servers);
     let (evidence, evidence_places) = evidence(r, s, c.servers, &tools);
     let (policy, policy_places) = super::policy::policy(r, s, c.servers, &tools);
@@ -149,6 +159,8 @@ fn card(
         wait: wait.unwrap_or_default(),
         dedupe_ttl: c.dedupe_ttl,
         reinvestigate_after,
+        budget: budget.map(|b| b.limits).unwrap_or_default(),
+        generations_per_hour: Some(generations_per_hour),
         continues,
         evidence,
         checklist,

@@ -5,10 +5,11 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use sentinel_core::budget::{Limits, MicroUsd};
 use url::Url;
 
 use crate::reader::{Field, Keys, Reader, Section};
-use crate::settings::{Api, Budget, Dispatcher, Hmac, Ingest, Network, OpenAi, Price};
+use crate::settings::{Api, Dispatcher, Hmac, Ingest, Network, OpenAi, Price};
 
 /// How many model turns one investigation may have.
 pub(super) const ITERATIONS: RangeInclusive<u32> = 1..=20;
@@ -43,6 +44,9 @@ const BUDGET: Keys = &[
     ("generations-per-hour", &[]),
 ];
 const NETWORK: Keys = &[("allow-insecure-hosts", &[]), ("allow-private-hosts", &[])];
+
+/// The most generations of one incident an hour, where nobody says otherwise.
+pub(super) const GENERATIONS_PER_HOUR: u32 = 6;
 
 /// Where Grafana's webhook contact point puts its signature unless told otherwise.
 /// <https://grafana.com/docs/grafana/latest/alerting/configure-notifications/manage-contact-points/integrations/webhook-notifier/>
@@ -239,15 +243,49 @@ pub(super) fn defaults(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Defaults
     }
 }
 
+/// Limits of spending, and of generations.
+pub(super) struct Budget {
+    pub(super) limits: Limits,
+    /// `None`: the key is absent.
+    pub(super) generations_per_hour: Option<u32>,
+}
+
+impl Budget {
+    /// What holds where the file says nothing: a storm must not cost more than somebody would have agreed to.
+    pub(super) fn usual() -> Self {
+        let limits = Limits {
+            per_hour: Some(30),
+            per_day: Some(200),
+            usd_per_hour: Some(MicroUsd(5_000_000)),
+            usd_per_day: Some(MicroUsd(20_000_000)),
+        };
+        Self { limits, generations_per_hour: None }
+    }
+}
+
+/// A section that is there says all: what it leaves out is not limited.
 pub(super) fn budget(r: &mut Reader<'_>, field: &Field<'_>) -> Budget {
     let s = r.section(field, BUDGET);
     let mut count = |key: &str| s.get(key).and_then(|f| r.number(&f, &(0..=1_000_000)));
     let (per_hour, per_day) = (count("per-hour"), count("per-day"));
-    let generations_per_hour = count("generations-per-hour");
-    let mut usd = |key: &str| s.get(key).and_then(|f| r.number(&f, &(0.0..=1_000_000.0)));
+    let generations_per_hour = s.get("generations-per-hour").and_then(|f| r.number(&f, &(1..=360)));
+    let mut usd = |key: &str| {
+        let amount = s.get(key).and_then(|f| r.number(&f, &(0.0..=1_000_000.0)));
+        amount.map(MicroUsd::from_usd)
+    };
     let (usd_per_hour, usd_per_day) = (usd("usd-per-hour"), usd("usd-per-day"));
-    r.unbuilt_protection(field, "spending limits");
-    Budget { per_hour, per_day, usd_per_hour, usd_per_day, generations_per_hour }
+    let more = per_hour.zip(per_day).is_some_and(|(hour, day)| hour > day);
+    for (key, of_day, idle) in [
+        ("per-hour", "per-day", more),
+        ("usd-per-hour", "usd-per-day", usd_per_hour.zip(usd_per_day).is_some_and(|(hour, day)| hour > day)),
+    ] {
+        if let Some(f) = s.get(key)
+            && idle
+        {
+            r.warn(&f, format!("is more than `{of_day}`, which is used up first"), "lower it, or remove it");
+        }
+    }
+    Budget { limits: Limits { per_hour, per_day, usd_per_hour, usd_per_day }, generations_per_hour }
 }
 
 pub(super) fn network(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Network {

@@ -75,7 +75,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
     let openai = general::openai(r, part("openai"), &network);
     let dispatcher = general::dispatcher(r, part("dispatcher"));
     let defaults = general::defaults(r, part("defaults"));
-    let budget = part("budget").map(|f| general::budget(r, &f));
+    let budget = part("budget").map_or_else(general::Budget::usual, |f| general::budget(r, &f));
     let lock = part("tools").and_then(|f| lock::lock(r, &f));
     let resources = resources::resources(r, &top);
     let servers = servers::servers(r, &top, &openai, &network);
@@ -88,6 +88,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
         defaults: &defaults,
         openai: &openai,
         dedupe_ttl: dispatcher.dedupe_ttl,
+        budget: &budget,
         lock,
     };
     let (cards, places) = cards::cards(r, &top, &context);
@@ -99,14 +100,13 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
         ingest,
         openai,
         dispatcher,
-        budget,
+        budget: budget.limits,
         cards,
         servers,
         sinks,
         watchers,
         network,
         audit_retention: defaults.audit_retention,
-        protecting_unbuilt: std::mem::take(&mut r.protecting),
         unread_secrets: std::mem::take(&mut r.unread),
         secrets: std::mem::take(&mut r.secrets),
     };

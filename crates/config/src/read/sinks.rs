@@ -41,6 +41,8 @@ const EVENTS: &[(&str, Event)] = &[
     ("suppressed", Event::Suppressed),
     ("updated", Event::Updated),
     ("resolved", Event::Resolved),
+    ("flapping", Event::Flapping),
+    ("storm", Event::Storm),
 ];
 const WATCHER_TYPES: &[(&str, WatcherKind)] =
     &[("prometheus", WatcherKind::Prometheus), ("alertmanager", WatcherKind::Alertmanager)];
@@ -145,7 +147,8 @@ fn default_events(kind: &SinkKind) -> BTreeSet<Event> {
 }
 
 /// The events that a sink asks for. `findings` brings the other ends with it (failed, aborted, suppressed): nobody
-/// should miss by oversight how an investigation ended. A list that names one of these means what it says.
+/// should miss by oversight how an investigation ended. A list that names one of these means what it says. The notices
+/// stand for findings that are not made, so whoever wants these is told of those.
 fn events(r: &mut Reader<'_>, s: &Section<'_>) -> Option<BTreeSet<Event>> {
     let field = s.get("events")?;
     let mut wanted: BTreeSet<Event> =
@@ -156,6 +159,9 @@ fn events(r: &mut Reader<'_>, s: &Section<'_>) -> Option<BTreeSet<Event>> {
     let ends = wanted.iter().filter(|event| event.is_ending()).count();
     if wanted.contains(&Event::Findings) && ends == 1 {
         wanted.extend(Event::ALL.into_iter().filter(|event| event.is_ending()));
+    }
+    if wanted.contains(&Event::Findings) {
+        wanted.extend([Event::Flapping, Event::Storm]);
     }
     Some(wanted)
 }

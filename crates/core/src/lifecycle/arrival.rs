@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{Decision, Input, Rules, arm, arm_resolved, is_over_unpaid, suppress};
 use crate::UnixMs;
 use crate::alert::Labels;
-use crate::incident::{Event, Gen, Head, IncidentId, MemberId, Members, State};
+use crate::incident::{Event, Gen, Head, IncidentId, MemberId, Members, Openings, State};
 use crate::key::hex;
 
 /// One alert of an arrival, reduced to what the lifecycle needs.
@@ -194,7 +194,7 @@ fn notify(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Take
         };
         let stranger = a.members.iter().any(|m| !head.known.contains(m.id));
         if not_old || stranger {
-            return open(Some(head), a, rules, now);
+            return reopen(head, a, rules, now);
         }
     }
 
@@ -215,7 +215,7 @@ fn notify(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Take
 
     let lease_over = head.lease_until.is_none_or(|until| until <= now);
     if terminal && head.reopen_after <= now && lease_over && head.is_settled() && episode {
-        return open(Some(head), a, rules, now);
+        return reopen(head, a, rules, now);
     }
 
     // RUNNING or terminal: a new digest joins.
@@ -223,7 +223,7 @@ fn notify(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Take
     join(&mut next, a, episode && !terminal, !terminal && head.reopen_after > now);
     next.digest = digest(&next, a, rules);
     if next.digest != head.digest {
-        if is_news(head, a, rules, now) {
+        if is_news(head, a, rules, now) && !is_quiet(head, rules, now) {
             arm(&mut next, Event::Updated, rules, now);
         }
         next.ttl = None;
@@ -235,6 +235,43 @@ fn notify(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Take
     let half = rules.retention / 2;
     let ttl = head.ttl.filter(|ttl| ttl.since(now) >= half);
     Decision::write(Head { seen: next.seen, ttl, ..head.clone() }, Taken::Duplicate)
+}
+
+/// Opens the next generation, unless its hour has had as many as the card allows.
+fn reopen(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Taken> {
+    if !is_flapping(head, rules, now) {
+        return open(Some(head), a, rules, now);
+    }
+    // It joins as what comes too early does, so that its next repeat after the hour opens it. One notice stands for
+    // all of this hour.
+    let mut next = head.clone();
+    join(&mut next, a, false, false);
+    next.digest = digest(&next, a, rules);
+    if !has_told_flapping(head) {
+        arm(&mut next, Event::Flapping, rules, now);
+    }
+    if next.digest == head.digest && next.deliveries == head.deliveries {
+        return Decision::write(Head { seen: next.seen, ..head.clone() }, Taken::Duplicate);
+    }
+    next.ttl = None;
+    Decision::write(next, Taken::Joined).and_append()
+}
+
+/// Whether this hour has had as many generations as the card allows.
+fn is_flapping(head: &Head, rules: &Rules, now: UnixMs) -> bool {
+    rules
+        .generations_per_hour
+        .zip(head.openings)
+        .is_some_and(|(most, openings)| openings.count >= most && openings.since.plus(Openings::WINDOW) > now)
+}
+
+fn has_told_flapping(head: &Head) -> bool {
+    head.deliveries.iter().any(|d| d.key.event == Event::Flapping)
+}
+
+/// Whether the flapping notice stands for whatever else this hour brings.
+fn is_quiet(head: &Head, rules: &Rules, now: UnixMs) -> bool {
+    has_told_flapping(head) && is_flapping(head, rules, now)
 }
 
 /// Records who fires. `whole`: the arrival also belongs to the generation's own members and beginning.
@@ -290,6 +327,7 @@ fn open(old: Option<&Head>, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision
         deliveries: Vec::new(),
         verdict: None,
         reason: None,
+        openings: rules.generations_per_hour.map(|_| Openings::after(old.and_then(|h| h.openings), now)),
         ttl: None,
     };
     next.digest = digest(&next, a, rules);
@@ -329,7 +367,9 @@ fn resolve(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Tak
             Decision::write(next, Taken::Suppressed)
         }
         State::Done | State::Failed | State::Aborted => {
-            arm_resolved(&mut next, rules, now);
+            if !is_quiet(head, rules, now) {
+                arm_resolved(&mut next, rules, now);
+            }
             next.ttl = None;
             Decision::write(next, Taken::Resolved)
         }

@@ -8,6 +8,7 @@
 
 mod arrival;
 mod delivery;
+mod notice;
 mod run;
 mod sweep;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub(crate) use arrival::strongest;
 pub use arrival::{Arrival, Member, Taken};
 pub use delivery::{ClaimDelivery, Delivered, DeliveryClaimed, DeliveryRecorded, Missed};
+pub use notice::{BETWEEN_NOTICES, GATHER, Note, notice_id};
 pub use run::{Abort, Aborted, Claim, Claimed, Commit, Ended, Fail, Paid, PaidOutcome, Yield, Yielded};
 pub use sweep::{Restart, Sweep, Swept};
 
@@ -47,6 +49,8 @@ pub struct Rules {
     pub dedupe_ttl: Duration,
     /// Investigate again an alert that merely goes on for this long; `None`: never.
     pub reinvestigate_after: Option<Duration>,
+    /// The most generations of one incident an hour; `None`: any number.
+    pub generations_per_hour: Option<u32>,
     /// How often an investigation is begun before it is given up.
     pub max_attempts: u32,
     /// How often it may be put off (deadline near, model out).
@@ -73,6 +77,7 @@ impl Rules {
             wait: card.wait,
             dedupe_ttl: card.dedupe_ttl,
             reinvestigate_after: card.reinvestigate_after,
+            generations_per_hour: card.generations_per_hour,
             max_attempts: card.attempts,
             sinks: card.sinks.clone(),
             ..Self::of_no_card()
@@ -85,6 +90,7 @@ impl Rules {
             wait: Duration::ZERO,
             dedupe_ttl: Duration::from_mins(10),
             reinvestigate_after: None,
+            generations_per_hour: None,
             max_attempts: 3,
             max_slices: Self::MAX_SLICES,
             max_tries: Self::MAX_TRIES,

@@ -35,6 +35,7 @@ pub(crate) fn head(digest: &str) -> Head {
         deliveries: vec![],
         verdict: None,
         reason: None,
+        openings: None,
         ttl: None,
     }
 }

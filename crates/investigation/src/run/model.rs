@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use sentinel_core::budget::Amount;
 use sentinel_core::incident::ChildName;
 use sentinel_core::redact::Redactor;
 use serde_json::Value;
@@ -201,9 +202,17 @@ impl Session<'_> {
     ) -> Result<Result<(), (ModelError, bool)>, Stop> {
         let turn = asking.turn;
         let timeout = self.run.model_timeout.min(self.time_left());
-        let until = self.paid(turn, timeout, timeout).await?;
-        let at = self.now();
         let (approvals, request) = self.request(asking, name);
+        self.reserve_investigation().await?;
+        let held = self.reserve_call(&request).await?;
+        let until = match self.paid(turn, timeout, timeout).await {
+            Ok(until) => until,
+            Err(stop) => {
+                self.settle(held, Amount::NOTHING).await;
+                return Err(stop);
+            }
+        };
+        let at = self.now();
         for denied in approvals.iter().filter(|a| !a.approve) {
             tracing::info!(
                 turn,
@@ -217,7 +226,11 @@ impl Session<'_> {
         let answered = tokio::time::timeout(within, asking.model.respond(&request, within)).await;
         let mut response = match answered {
             Ok(Ok(response)) => redacted(response, self.run.redactor),
-            Ok(Err(error)) => return Ok(Err((error, false))),
+            Ok(Err(error)) => {
+                self.settle(held, Amount::NOTHING).await;
+                return Ok(Err((error, false)));
+            }
+            // Perhaps it is paid for: what was held stays spent.
             Err(_) => {
                 let reason = format!("no answer within {} s", within.as_secs());
                 return Ok(Err((ModelError::Unavailable { reason, retry_after: None }, true)));
@@ -240,6 +253,8 @@ impl Session<'_> {
             opening: (turn == 1).then(|| asking.opening.clone()),
         };
         self.append(ChildName::Turn(turn), "a model turn", &record).await?;
+        self.settle(held, self.cost(&record.asked, &record.response.usage)).await;
+        self.settle_investigation(true).await;
         self.tell(Progress::Answered {
             incident: self.id.clone(),
             turn,

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use sentinel_core::incident::{Event, State};
 use sentinel_core::ports::Telling;
 use sentinel_core::report::{Citation, Report, ReportSource, Statement, Verdict};
+use sentinel_core::storm::Listed;
 use serde_json::{Value, json};
 
 use crate::text::inert;
@@ -181,8 +182,32 @@ fn found(statement: &Statement) -> Option<&Citation> {
     statement.evidence.iter().find(|c| c.found == Some(true))
 }
 
+/// A storm notice: what ended without a model, by card and labels, as many as fit.
+fn storm(telling: &Telling) -> Message {
+    let count = telling.listed.len();
+    let mut m = Message::new(&format!("BUDGET USED UP: {count} incidents ended on their evidence alone"));
+    m.section(&[bold("BUDGET USED UP"), plain(&format!(" {count} incidents ended on their evidence alone"))]);
+    m.line("Why", telling.head.reason.as_deref().unwrap_or("no reason is recorded"));
+    for of_card in telling.listed.chunk_by(|a, b| a.card == b.card) {
+        let card = of_card.first().map_or("", |l| l.card.as_str());
+        m.section(&[bold(&format!("\n{} of card {card}", of_card.len()))]);
+        for some in of_card.chunks(MAX_ENTRIES) {
+            let item = |l: &Listed| {
+                let labels = l.labels.iter().map(|(name, value)| format!("{name}={value}"));
+                let text = inert(&labels.collect::<Vec<_>>().join(", "), MAX_ENTRY);
+                json!({"type": "rich_text_section", "elements": [plain(&text)]})
+            };
+            m.push("rich_text_list", &some.iter().map(item).collect::<Vec<_>>());
+        }
+    }
+    m
+}
+
 /// The incident's message.
 pub(super) fn main(telling: &Telling) -> Message {
+    if telling.event == Event::Storm {
+        return storm(telling);
+    }
     let (standing, title) = (standing(telling), title(telling));
     let mut m = Message::new(&format!("{standing}: {title}"));
     m.section(&[bold(standing), plain(" "), bold(&title)]);
@@ -217,7 +242,8 @@ pub(super) fn main(telling: &Telling) -> Message {
 pub(super) fn reply(telling: &Telling) -> Option<Message> {
     let head = &telling.head;
     Some(match telling.event {
-        Event::Started => return None,
+        // The notice is a message of its own, and says all.
+        Event::Started | Event::Storm => return None,
         Event::Findings => findings(telling.report.as_ref()?),
         Event::Failed | Event::Aborted => {
             let mut m = Message::new(standing(telling));
@@ -242,6 +268,14 @@ pub(super) fn reply(telling: &Telling) -> Option<Message> {
                 labels.collect::<Vec<_>>().join(", ")
             });
             m.list("Firing now", shown);
+            m
+        }
+        Event::Flapping => {
+            let mut m = Message::new("This alert is flapping");
+            m.section(&[plain(
+                "It comes and goes more often than its card lets it be investigated in an hour. This stands for \
+                 whatever else the hour brings; what still fires after it is investigated when it is told again.",
+            )]);
             m
         }
         Event::Resolved => {

@@ -43,6 +43,7 @@ pub(crate) fn head(state: State) -> Head {
         deliveries: vec![],
         verdict: None,
         reason: None,
+        openings: None,
         ttl: None,
     }
 }
@@ -85,6 +86,7 @@ pub(crate) fn telling(event: Event, state: State) -> Telling {
         head: head(state),
         notification: Some(notification("pods", [alert("PodDown").label("namespace", "web")])),
         report,
+        listed: vec![],
         idempotency_key: format!("0f3a-1-{event}-hook-"),
         remote: None,
         parent: None,

@@ -23,6 +23,7 @@ mod parts;
 mod resume;
 mod scenarios;
 mod sender;
+mod setting;
 mod simulation;
 mod singles;
 mod world;

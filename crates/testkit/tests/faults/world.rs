@@ -33,8 +33,9 @@ use tokio::time::{sleep, sleep_until};
 
 use crate::checks;
 use crate::mutant::OkOnConflict;
-use crate::parts::{Analyst, Broken, Carry, CaseClock, Destination, Message, Queue, Told, Tools, Turn};
+use crate::parts::{Analyst, Broken, CaseClock, Destination, Message, Queue, Told, Tools, Turn};
 use crate::sender::Webhook;
+pub(crate) use crate::setting::Setting;
 
 /// Two cards: one starts at once, the other waits for its alert to resolve by itself. And both with one sink only, so
 /// that all pairs of faults are not too many.
@@ -151,36 +152,6 @@ enum Ended {
     Posted { webhook: Webhook, tries: u32, answer: Option<(u16, Bytes)> },
     Batch { messages: Vec<Message>, failures: Option<Vec<String>> },
     Other,
-}
-
-/// What of a world differs between cases.
-pub(crate) struct Setting {
-    pub(crate) faults: Arc<Faults>,
-    pub(crate) carry: Carry,
-    /// Whether a message whose worker crashed comes back, and how much later.
-    pub(crate) comes_back: Option<Duration>,
-    pub(crate) house: House,
-    pub(crate) model_out_until: UnixMs,
-    pub(crate) sink_down_until: UnixMs,
-    /// By how much the clock of the n-th process is ahead, in milliseconds, by what it is and its number.
-    pub(crate) skew: Box<dyn Fn(&'static str, u64) -> i64 + Send>,
-    /// By how much the clocks of two processes may differ.
-    pub(crate) most_skew: Duration,
-}
-
-impl Setting {
-    pub(crate) fn of(faults: Arc<Faults>) -> Self {
-        Self {
-            faults,
-            carry: Box::new(|| vec![Duration::ZERO]),
-            comes_back: None,
-            house: House::Whole,
-            model_out_until: NOON,
-            sink_down_until: NOON,
-            skew: Box::new(|_, _| 0),
-            most_skew: Duration::from_secs(10),
-        }
-    }
 }
 
 /// One case.

@@ -4,7 +4,9 @@
 mod aborting;
 mod delivering;
 mod due;
+mod flapping;
 mod histories;
+mod notice;
 mod notify;
 mod properties;
 mod resolve;

@@ -1,0 +1,98 @@
+//! What a run reserves before it pays, and settles afterwards.
+
+use sentinel_core::budget::{Amount, Held, MicroUsd, Reserved, UsedUp, hour_of, reserve, settle};
+
+use super::{Session, Stop};
+use crate::ports::{TurnRequest, TurnUsage};
+use crate::progress::Progress;
+
+/// Tokens that a service wraps around a request.
+const WRAPPING: u64 = 1_000;
+
+impl Session<'_> {
+    /// Whether this run spends money: what is recorded costs nothing.
+    fn spends(&self) -> bool {
+        !self.run.budget.is_empty() && self.run.model.is_some_and(|model| !model.is_recorded())
+    }
+
+    /// Counts the investigation, once a generation: before its first paid call, and not again when it is resumed.
+    pub(super) async fn reserve_investigation(&mut self) -> Result<(), Stop> {
+        if !self.spends() || !self.stored.turns.is_empty() || self.investigation.is_some() {
+            return Ok(());
+        }
+        let at = self.now();
+        // The same for every attempt of this hour: made twice it counts once, and it is settled where it is counted.
+        let id = format!("{}-{}-{}", self.id, self.run.fence.generation, hour_of(at));
+        match reserve(self.run.ports.store.as_ref(), self.run.budget, at, &id, Amount::INVESTIGATION).await? {
+            Reserved::Held(held) => {
+                self.investigation = Some(held);
+                Ok(())
+            }
+            Reserved::UsedUp(limit) => Err(Stop::UsedUp(limit)),
+        }
+    }
+
+    /// Holds the most that a call can cost.
+    pub(super) async fn reserve_call(&self, request: &TurnRequest) -> Result<Held, Stop> {
+        if !self.spends() {
+            return Ok(Held::default());
+        }
+        let Some(most) = self.most(request) else { return Ok(Held::default()) };
+        let id = (self.run.ports.fresh)();
+        match reserve(self.run.ports.store.as_ref(), self.run.budget, self.now(), &id, Amount::of(most))
+            .await?
+        {
+            Reserved::Held(held) => Ok(held),
+            Reserved::UsedUp(limit) => Err(Stop::UsedUp(limit)),
+        }
+    }
+
+    /// No tokenizer makes more tokens than there are bytes. Only what a hosted server answers inside a call is in no
+    /// request. `None`: the model has no price.
+    fn most(&self, request: &TurnRequest) -> Option<MicroUsd> {
+        let price = self.price(&request.model)?;
+        let bytes = serde_json::to_vec(request).map_or(u64::MAX, |body| body.len() as u64);
+        let dearest = crate::Price { input: price.input.max(price.cached_input), ..price };
+        let usage = TurnUsage {
+            input_tokens: bytes.saturating_add(WRAPPING),
+            cached_tokens: 0,
+            output_tokens: self.run.max_output_tokens.into(),
+        };
+        Some(MicroUsd::from_usd(dearest.of(&usage)))
+    }
+
+    /// What an answered call really cost.
+    pub(super) fn cost(&self, model: &str, usage: &TurnUsage) -> Amount {
+        Amount::of(self.price(model).map_or(MicroUsd::default(), |price| MicroUsd::from_usd(price.of(usage))))
+    }
+
+    /// Settles. Where the store does not take it, more stays counted than was spent, for a day at most: no reason to
+    /// lose the investigation.
+    pub(super) async fn settle(&self, held: Held, actual: Amount) {
+        if let Err(error) = settle(self.run.ports.store.as_ref(), held, actual).await {
+            tracing::warn!(%error, "what was reserved of the budget stays counted as spent");
+        }
+    }
+
+    /// The investigation is paid for from here on (`spent`), or ends without a single answer of a model.
+    pub(super) async fn settle_investigation(&mut self, spent: bool) {
+        if let Some(held) = self.investigation.take() {
+            self.settle(held, if spent { Amount::INVESTIGATION } else { Amount::NOTHING }).await;
+        }
+    }
+
+    /// Puts the incident on the storm notice, before anything ends: never silently. Gives the report's reason.
+    pub(super) async fn used_up(&mut self, limit: &UsedUp) -> Result<String, Stop> {
+        self.settle_investigation(false).await;
+        let limit = limit.to_string();
+        sentinel_core::storm::note(self.run.ports, self.run.rules, &self.run.head, &limit).await?;
+        self.tell(Progress::BudgetUsedUp { incident: self.id.clone(), limit: limit.clone() });
+        let turns = self.stored.turns.len();
+        let asked = match turns {
+            0 => "no model was asked".to_owned(),
+            1 => "the model was not asked again after its first turn".to_owned(),
+            _ => format!("the model was not asked again after {turns} turns"),
+        };
+        Ok(format!("{limit}; {asked}"))
+    }
+}
