@@ -354,11 +354,11 @@ impl Head {
         due.into_iter().map(|d| d.key.clone()).collect()
     }
 
-    /// The destination's id of the first thing that a sink was told in this generation, where it gave one: what its
+    /// The destination's id of the latest thing that a sink was told in this generation, where it gave one: what its
     /// later events belong to.
-    pub fn first_remote(&self, sink: &str) -> Option<&str> {
+    pub fn latest_remote(&self, sink: &str) -> Option<&str> {
         let told = self.deliveries.iter().filter(|d| d.key.sink == sink);
-        told.filter_map(|d| Some((d.key.event, d.remote.as_deref()?))).min().map(|(_, remote)| remote)
+        told.filter_map(|d| Some((d.at, d.remote.as_deref()?))).max().map(|(_, remote)| remote)
     }
 }
 

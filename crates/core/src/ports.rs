@@ -162,7 +162,7 @@ pub struct Telling {
     pub idempotency_key: String,
     /// The destination's id of an earlier delivery of this event, or of a part of it, where there was one.
     pub remote: Option<String>,
-    /// The destination's id of the first thing that this sink was told of this generation, where it gave one: what
+    /// The destination's id of the latest thing that this sink was told of this generation, where it gave one: what
     /// belongs together can be put together.
     pub parent: Option<String>,
 }

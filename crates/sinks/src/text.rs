@@ -1,21 +1,24 @@
 //! Text of alerts and models, made inert.
 
-/// The text, cut to `most` characters, and on one line in one direction: control characters, separators of lines and
-/// marks that turn the direction of writing are escaped.
+/// The text on one line in one direction, in at most `most` characters and a mark that says so where it is cut:
+/// control characters, separators of lines and marks that turn the direction of writing are escaped.
 pub(crate) fn inert(text: &str, most: usize) -> String {
     let mut out = String::with_capacity(text.len().min(most));
-    for (place, c) in text.chars().enumerate() {
-        if place == most {
+    let mut left = most;
+    for c in text.chars() {
+        let piece = match c {
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                c.escape_unicode().to_string()
+            }
+            _ if c.is_control() => c.escape_default().to_string(),
+            _ => c.to_string(),
+        };
+        let Some(rest) = left.checked_sub(piece.chars().count()) else {
             out.push('…');
             break;
-        }
-        match c {
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                out.extend(c.escape_unicode());
-            }
-            _ if c.is_control() => out.extend(c.escape_default()),
-            _ => out.push(c),
-        }
+        };
+        left = rest;
+        out.push_str(&piece);
     }
     out
 }

@@ -55,7 +55,7 @@ pub(crate) async fn tell_all(
             report: report.clone(),
             idempotency_key: idempotency_key(&head, key),
             remote,
-            parent: head.first_remote(&key.sink).map(str::to_owned),
+            parent: head.latest_remote(&key.sink).map(str::to_owned),
             head: head.clone(),
         };
         let told = tell(worker, key, &telling).await;

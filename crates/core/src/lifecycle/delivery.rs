@@ -6,6 +6,10 @@ use super::{DELIVERY_LEASE, Decision, Input, MOST_ERROR, MOST_REMOTE, Rules, cli
 use crate::UnixMs;
 use crate::incident::{Delivery, DeliveryKey, DeliveryState, Event, Gen, Head};
 
+/// The longest that a destination may ask to be left alone. An incident opens again only when everybody is told: one
+/// `Retry-After` of a year would keep later episodes from being investigated.
+const MOST_WAIT: Duration = Duration::from_hours(1);
+
 /// A worker is about to tell a sink.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClaimDelivery {
@@ -162,7 +166,7 @@ impl Input for Missed {
                 Some(_) if is_overtaken(head, &d.key) => None,
                 Some(after) if d.tries < rules.max_tries => Some(Delivery {
                     state: DeliveryState::Due,
-                    at: now.plus(after.max(Rules::delivery_backoff(d.tries))),
+                    at: now.plus(after.min(MOST_WAIT).max(Rules::delivery_backoff(d.tries))),
                     claimer: None,
                     rearmed: false,
                     ..d.clone()

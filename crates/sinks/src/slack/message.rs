@@ -20,8 +20,8 @@ const MAX_ENTRY: usize = 250;
 const MAX_ENTRIES: usize = 5;
 /// The most quotes of one cause.
 const MAX_QUOTES: usize = 2;
-/// The longest message, in characters of all its elements: Slack refuses longer ones (`msg_blocks_too_long`).
-const MAX_MESSAGE: usize = 9_000;
+/// The longest half of a message, in characters of all its elements: Slack refuses longer ones (`msg_blocks_too_long`).
+const MAX_MESSAGE: usize = 5_500;
 /// The longest fallback text, for notifications and screen readers.
 const MAX_FALLBACK: usize = 300;
 
@@ -46,6 +46,12 @@ impl Message {
             "unfurl_links": false,
             "unfurl_media": false,
         })
+    }
+
+    /// This and then that in one message.
+    pub(super) fn with(mut self, rest: Option<Self>) -> Self {
+        self.elements.extend(rest.into_iter().flat_map(|rest| rest.elements));
+        self
     }
 
     fn new(fallback: &str) -> Self {
@@ -285,6 +291,11 @@ pub(super) fn reply(telling: &Telling) -> Option<Message> {
             m
         }
     })
+}
+
+/// The findings, once there are any.
+pub(super) fn findings_of(telling: &Telling) -> Option<Message> {
+    telling.report.as_ref().map(findings)
 }
 
 fn findings(report: &Report) -> Message {

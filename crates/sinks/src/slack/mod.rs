@@ -1,4 +1,5 @@
-//! A Slack channel: one message per incident, which always says how things stand, and a thread that says what happened.
+//! A Slack channel: one message per incident and generation, which always says how things stand, and a thread that says
+//! what happened. A channel that was told no start gets what happened in the message itself.
 //!
 //! Methods: [chat.postMessage](https://docs.slack.dev/reference/methods/chat.postMessage) and
 //! [chat.update](https://docs.slack.dev/reference/methods/chat.update), with a bot token that has `chat:write`
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
+use sentinel_core::incident::Event;
 use sentinel_core::ports::{Sink, SinkError, Telling};
 use sentinel_http::{HttpClient, Url};
 use serde::Deserialize;
@@ -137,21 +139,13 @@ impl Slack {
         self.call("chat.postMessage", &body).await
     }
 
-    /// Makes the incident's message say how things stand: the one that is there, else a new one.
-    async fn main(&self, message: &Message, there: Option<Place>) -> Result<Place, SinkError> {
-        if let Some(place) = there {
-            let mut body = message.body(&place.channel);
-            if let Some(body) = body.as_object_mut() {
-                body.insert("ts".to_owned(), json!(place.ts));
-            }
-            match self.call("chat.update", &body).await {
-                Ok(_) => return Ok(place),
-                // Somebody has deleted it, or the workspace forbids changes after a time.
-                Err(Failed::NoMessage) => {}
-                Err(Failed::Other(error)) => return Err(error),
-            }
+    /// Makes the incident's message say how things stand.
+    async fn update(&self, message: &Message, place: &Place) -> Result<(), Failed> {
+        let mut body = message.body(&place.channel);
+        if let Some(body) = body.as_object_mut() {
+            body.insert("ts".to_owned(), json!(place.ts));
         }
-        Ok(self.new_message(message, None).await?)
+        self.call("chat.update", &body).await.map(|_| ())
     }
 }
 
@@ -190,15 +184,36 @@ fn meant(error: &str) -> Failed {
 impl Sink for Slack {
     async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError> {
         let there = telling.parent.as_deref().or(telling.remote.as_deref()).and_then(Place::read);
-        let main = self.main(&message::main(telling), there).await?;
-        if let Some(reply) = message::reply(telling) {
-            self.new_message(&reply, Some(&main)).await.map_err(|failed| SinkError::Partly {
-                remote: main.to_string(),
-                because: Box::new(failed.into()),
-            })?;
+        let (main, reply) = (message::main(telling), message::reply(telling));
+        if let Some(place) = there {
+            // A message that was not posted at the start has the findings in itself, and keeps them.
+            let (main, reply) = match (telling.event.is_ending(), message::findings_of(telling)) {
+                _ if began_with(telling, &place) => (main, reply),
+                (true, _) => (main.with(reply), None),
+                (false, findings) => (main.with(findings), reply),
+            };
+            match self.update(&main, &place).await {
+                Ok(()) => {
+                    if let Some(reply) = reply {
+                        self.new_message(&reply, Some(&place)).await?;
+                    }
+                    return Ok(Some(place.to_string()));
+                }
+                // Somebody has deleted it, or the workspace forbids changes after a time.
+                Err(Failed::NoMessage) => {}
+                Err(failed) => return Err(failed.into()),
+            }
         }
-        Ok(Some(main.to_string()))
+        // All in one message, so that a crash before its id is recorded doubles no more than this one.
+        let message = message::main(telling).with(message::reply(telling));
+        Ok(Some(self.new_message(&message, None).await?.to_string()))
     }
+}
+
+/// Whether this message was posted at the start, so that its thread has the findings.
+fn began_with(telling: &Telling, place: &Place) -> bool {
+    let started = telling.head.deliveries.iter().filter(|d| d.key.event == Event::Started);
+    started.filter_map(|d| Place::read(d.remote.as_deref()?)).any(|started| started == *place)
 }
 
 #[cfg(test)]

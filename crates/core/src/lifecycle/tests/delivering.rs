@@ -150,3 +150,11 @@ fn a_time_to_live_starts_when_the_last_delivery_settles() {
     let _ = s.at(50).delivered(Event::Resolved, "d1");
     assert_eq!(s.head().ttl, Some(at(50).plus(s.rules.retention)));
 }
+
+#[test]
+fn a_destination_that_asks_for_a_year_is_tried_again_within_the_hour() {
+    let mut s = owing();
+    let _ = s.claim_delivery(Event::Findings, "d1");
+    let _ = s.missed(Event::Findings, "d1", Some(Duration::from_hours(24 * 365)));
+    assert_eq!(s.delivery(Event::Findings).at, at(3600));
+}

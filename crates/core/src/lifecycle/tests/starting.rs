@@ -60,7 +60,7 @@ fn a_start_is_told_while_the_investigation_runs() {
     assert_eq!(s.pay(fence, 1, 10), PaidOutcome::Granted { until: at(10) }, "nothing waits for it");
     assert_eq!(s.at(2).delivered(Event::Started, "d1"), DeliveryRecorded::Recorded);
     assert_eq!(s.commit(fence), Ended::Ended(vec![key(Event::Findings)]));
-    assert_eq!(s.head().first_remote("log"), Some("r-1"));
+    assert_eq!(s.head().latest_remote("log"), Some("r-1"));
 }
 
 #[test]
@@ -224,5 +224,5 @@ fn an_id_that_is_too_long_for_the_head_is_not_kept() {
         remote: Some("r".repeat(MOST_REMOTE + 1)),
     };
     let _ = s.take(&long);
-    assert_eq!((s.owed(), s.head().first_remote("log")), (vec![], None));
+    assert_eq!((s.owed(), s.head().latest_remote("log")), (vec![], None));
 }
