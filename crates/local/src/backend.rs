@@ -114,6 +114,7 @@ fn answer(db: &Database, operation: &str, body: &[u8]) -> Answer {
         "PutItem" => run(body, |r| db.put_item(r)),
         "GetItem" => run(body, |r| db.get_item(r)),
         "Query" => run(body, |r| db.query(r)),
+        "UpdateItem" => run(body, |r| db.update_item(r)),
         "BatchGetItem" => run(body, |r| db.batch_get_item(r)),
         "CreateTable" => run(body, |r| db.create_table(r)),
         "DescribeTable" => run(body, |r| db.describe_table(r)),

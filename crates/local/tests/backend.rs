@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sentinel_core::UnixMs;
+use sentinel_core::budget::{Amount, Entered, Entry, Limits, Reservation, Scope};
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, State};
 use sentinel_core::ports::{Appended, Created, IncidentStore};
 use sentinel_local::{Backend, LocalError};
@@ -208,4 +209,21 @@ async fn a_folder_made_here_is_its_owners_alone() {
     let data = folder.path().join("data");
     let _backend = Backend::open(&data).await.unwrap();
     assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn spending_is_counted_here_as_on_aws() {
+    let backend = Backend::memory().await.unwrap();
+    let limits = Limits { per_hour: Some(1), ..Limits::default() };
+    let reserve = |id: &str| Entry::Reserve {
+        reservation: Reservation {
+            scope: Scope::Overall,
+            at: UnixMs::new(1_000),
+            id: id.into(),
+            amount: Amount::INVESTIGATION,
+        },
+        limits,
+    };
+    assert_eq!(backend.store().budget(&reserve("a")).await.unwrap(), Entered::Done);
+    assert!(matches!(backend.store().budget(&reserve("b")).await.unwrap(), Entered::UsedUp(_)));
 }
