@@ -295,6 +295,23 @@ fn a_destination_without_what_it_needs_stops() {
 }
 
 #[test]
+fn a_key_of_another_destination_and_a_spoilt_signing_secret_are_told() {
+    let told = warnings(
+        "sinks:\n\
+         - {name: a, type: webhook, url: 'https://hooks.example/x', secret: whsec_AAAA, channel: oncall}\n\
+         - {name: b, type: logger, token: t}\n\
+         - {name: c, type: slack, token: xoxb-1, level: info}\n\
+         - {name: d, type: jira, token: t}\n\
+         incident-cards: [{name: x, resource: X, prompt: look}]\n",
+    );
+    insta::assert_snapshot!(told);
+    let told =
+        problems("sinks: [{name: a, type: webhook, url: 'https://h.example', secret: 'whsec_no base64'}]\n");
+    insta::assert_snapshot!(told);
+    assert!(!told.to_string().contains("whsec_no"), "a secret is never shown: {told}");
+}
+
+#[test]
 fn a_server_that_nobody_can_call_as_it_is_written_stops() {
     let told = problems(
         "mcp-servers:\n\

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use secrecy::SecretString;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret as _, SecretString};
 use sentinel_core::card::Resource;
 use sentinel_core::incident::Event;
 use url::Url;
@@ -72,7 +74,7 @@ pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>, network: &Network) ->
         // All are read, so that every problem is told and every secret is known to the redactor.
         let keys = SinkFields {
             token: r.optional_secret(&s, "token"),
-            secret: r.optional_secret(&s, "secret"),
+            secret: signing_secret(r, &s),
             channel: r.optional_text(&s, "channel"),
             url: s.get("url").and_then(|f| r.url(&f).inspect(|url| warn_refused(r, &f, url, network))),
         };
@@ -80,6 +82,7 @@ pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>, network: &Network) ->
         let kind = r
             .required(&s, "type", "write `type: logger`, or the destination's type")
             .and_then(|f| kind(r, &s, &f, level, keys));
+        warn_of_other_kinds(r, &s, kind.as_ref());
         if let Some(name) = name
             && unique(r, &mut names, &s, &name, "sink")
         {
@@ -136,6 +139,36 @@ fn kind(
             let meanwhile = "nothing is sent there; `logger`, `webhook` and `slack` work";
             r.unbuilt(field, &format!("sinks of type {kind}"), meanwhile);
             Some(SinkKind::Unbuilt(kind.into()))
+        }
+    }
+}
+
+/// What a webhook is signed with. [Standard Webhooks](https://www.standardwebhooks.com) begins a secret that is base64 with
+/// `whsec_`.
+fn signing_secret(r: &mut Reader<'_>, s: &Section<'_>) -> Option<SecretString> {
+    let field = s.get("secret")?;
+    let secret = r.secret(&field)?;
+    let encoded = secret.expose_secret().strip_prefix("whsec_");
+    if encoded.is_some_and(|encoded| STANDARD.decode(encoded).is_err()) {
+        let help = "take the secret whole as it was generated, or one that does not begin with `whsec_`";
+        r.error(&field, "begins with `whsec_`, and what follows is not base64", help);
+        return None;
+    }
+    Some(secret)
+}
+
+/// A key that this sink's kind does not have was meant for something that now does not happen.
+fn warn_of_other_kinds(r: &mut Reader<'_>, s: &Section<'_>, kind: Option<&SinkKind>) {
+    let (name, own): (_, &[&str]) = match kind {
+        Some(SinkKind::Log { .. }) => ("logger", &["level"]),
+        Some(SinkKind::Webhook { .. }) => ("webhook", &["url", "secret"]),
+        Some(SinkKind::Slack { .. }) => ("slack", &["token", "channel", "url"]),
+        Some(SinkKind::Unbuilt(_)) | None => return,
+    };
+    for key in ["level", "token", "channel", "url", "secret"] {
+        if let (false, Some(field)) = (own.contains(&key), s.get(key)) {
+            let help = format!("remove it; a {name} has {}", own.join(", "));
+            r.warn(&field, format!("means nothing to a sink of type {name}"), help);
         }
     }
 }
