@@ -19,7 +19,7 @@ use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use sentinel_core::UnixMs;
-use sentinel_core::alert::{Alert, Labels};
+use sentinel_core::alert::{Alert, AlertStatus, Labels};
 use sentinel_core::incident::{Event, Gen, IncidentId, State};
 use sentinel_core::ports::{Clock, Sink, SinkError, Telling};
 use sentinel_core::report::{Report, Verdict};
@@ -75,13 +75,44 @@ struct Body<'a> {
     event: Event,
     incident: Incident<'a>,
     /// At most [`MAX_ALERTS`].
-    alerts: &'a [Alert],
+    alerts: Vec<Told<'a>>,
     /// Alerts that are not in `alerts`, by the sender or for the body's size.
     alerts_left_out: u64,
     report: Option<&'a Report>,
     /// What a `storm` lists; absent of every other event.
     #[serde(skip_serializing_if = "<[Listed]>::is_empty")]
     listed: &'a [Listed],
+}
+
+/// An alert in the names and formats of Alertmanager's webhooks, so that a receiver reads both with one parser
+/// ([its `Alert`](https://prometheus.io/docs/alerting/latest/configuration/#webhook_config)).
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    status: AlertStatus,
+    labels: &'a Labels,
+    annotations: &'a Labels,
+    /// RFC 3339.
+    starts_at: Option<String>,
+    /// RFC 3339.
+    ends_at: Option<String>,
+    #[serde(rename = "generatorURL")]
+    generator_url: Option<&'a str>,
+    fingerprint: Option<&'a str>,
+}
+
+impl<'a> From<&'a Alert> for Told<'a> {
+    fn from(alert: &'a Alert) -> Self {
+        Self {
+            status: alert.status,
+            labels: &alert.labels,
+            annotations: &alert.annotations,
+            starts_at: rfc3339(alert.starts_at),
+            ends_at: rfc3339(alert.ends_at),
+            generator_url: alert.generator_url.as_deref(),
+            fingerprint: alert.fingerprint.as_deref(),
+        }
+    }
 }
 
 #[derive(Serialize, Debug)]
@@ -126,7 +157,7 @@ impl<'a> Body<'a> {
                 began: rfc3339(head.began),
                 resolved_at: rfc3339(head.resolved_at),
             },
-            alerts,
+            alerts: alerts.iter().map(Told::from).collect(),
             alerts_left_out: by_sender.saturating_add(cut),
             report: telling.report.as_ref(),
             listed: &telling.listed,

@@ -29,6 +29,12 @@ async fn findings_are_posted_whole_with_what_they_are_about() {
     assert_eq!(sink.tell(&telling(Event::Findings, State::Done)).await.unwrap(), None);
     let [posted] = &server.posted()[..] else { panic!("one request") };
     insta::assert_json_snapshot!(posted.body);
+    let told = include_str!("../../README.md");
+    for part in [&posted.body, &posted.body["incident"], &posted.body["alerts"][0], &posted.body["report"]] {
+        for field in part.as_object().unwrap().keys() {
+            assert!(told.contains(&format!("`{field}`")), "README.md lists no {field}");
+        }
+    }
     assert_eq!(posted.headers["content-type"], "application/json; charset=utf-8");
     assert_eq!(posted.headers["sentinel-event"], "findings");
     assert_eq!(posted.headers["idempotency-key"], posted.id());
