@@ -2,12 +2,13 @@
 
 #![expect(clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
 
+use sentinel_testkit::gate::Gate;
 use sentinel_testkit::hook::{HookServer, Receives};
 use sentinel_testkit::mcp::{Answer, FakeMcp};
 use sentinel_testkit::openai::{ScriptedOpenAi, function_call};
-use sentinel_testkit::slack::{Fails, SlackServer};
-use sentinel_tests::wire::{LOOPBACK, MODEL_KEY, openai, report, trouble};
-use sentinel_tests::{Home, Sentinel};
+use sentinel_testkit::slack::{Fails, SlackMessage, SlackServer};
+use sentinel_tests::wire::{LOOPBACK, MODEL_KEY, alert, openai, report, trouble, webhook};
+use sentinel_tests::{Home, Sentinel, eventually};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "xoxb-token-that-nobody-may-see";
@@ -122,6 +123,78 @@ async fn a_kill_between_telling_and_recording_tells_nobody_twice_who_looks_at_th
     let ids: Vec<String> = hook.posted().iter().map(|p| p.id().to_owned()).collect();
     assert_eq!((ids.len(), &ids[1]), (3, &ids[2]));
     assert_eq!(slack.messages().iter().filter(|m| m.thread.is_none()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_kill_between_posting_in_slack_and_recording_posts_that_one_message_twice_and_no_other() {
+    let (mcp, hook) = (tools().await, HookServer::start([]).await);
+    let slack = SlackServer::start(TOKEN, &["oncall"], [Fails::Hangs]).await;
+    let home = home(&mcp, &hook, &slack, "");
+    let up = home.up().await;
+    let id = up.open(&trouble("mail")).await;
+    slack.wait_for(1).await;
+    drop(up);
+    let up = home.up().await;
+    let incident = up.ended(&id).await;
+    assert!(Sentinel::told(&incident).contains(&"findings to chat:oncall: sent".to_owned()), "{incident:#}");
+    let messages = slack.messages();
+    let (mains, replies): (Vec<_>, Vec<_>) = messages.iter().partition(|m| m.thread.is_none());
+    assert_eq!((mains.len(), replies.len()), (2, 1), "{messages:#?}");
+    // What was posted unheard stands as it was; the other one is the incident's.
+    assert_eq!((mains[0].updates, replies[0].thread.as_ref()), (0, Some(&mains[1].ts)));
+}
+
+#[tokio::test]
+async fn alerts_that_join_an_incident_reach_its_sinks_as_updates_and_are_not_paid_for_again() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let tool =
+        move |_: &Value| Answer::After(held.clone(), Box::new(Answer::text("the queue is not drained")));
+    let mcp = FakeMcp::builder().tool("look", json!({"type": "object"}), "Looks", tool).start().await;
+    let hook = HookServer::start([]).await;
+    let slack = SlackServer::start(TOKEN, &["oncall"], []).await;
+    let findings = function_call("submit_report", &report("E1", "the queue is not drained"), "c1");
+    let model = ScriptedOpenAi::answering([findings]).await;
+    let home = home(&mcp, &hook, &slack, &openai(&model.base_url()));
+    let up = home.up().await;
+    let group = |instances: &[&str]| {
+        let alerts: Vec<Value> =
+            instances.iter().map(|instance| alert("Trouble", &[("instance", instance)])).collect();
+        webhook(&[], &alerts)
+    };
+    let updates = |incident: &Value| {
+        Sentinel::told(incident).iter().filter(|t| t.starts_with("updated") && t.ends_with("sent")).count()
+    };
+    let joined = |n: usize| {
+        let taken = hook.taken();
+        let updates: Vec<_> = taken.iter().filter(|posted| posted.body["event"] == "updated").collect();
+        assert_eq!(updates.len(), n);
+        let alerts = updates[n - 1].body["alerts"].as_array().unwrap();
+        alerts.iter().map(|a| a["labels"]["instance"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+
+    // One joins while the investigation runs, one when it is over.
+    let id = up.open(&group(&["one"])).await;
+    mcp.wait_for_calls(1).await;
+    let (_, answer) = up.post(&group(&["one", "two"])).await;
+    assert_eq!(answer["incidents"][0]["id"], json!(id), "{answer}");
+    gate.open();
+    up.ended(&id).await;
+    up.wait_for(&id, "the first update to be told", |incident| updates(incident) == 2).await;
+    assert_eq!(joined(1), ["one", "two"]);
+    up.post(&group(&["one", "two", "three"])).await;
+    eventually("the second update to be told", async || match hook.posted().len() {
+        4.. if slack.messages().len() >= 4 => Ok(()),
+        n => Err(format!("{n} webhooks, {} messages", slack.messages().len())),
+    })
+    .await;
+    assert_eq!(joined(2), ["one", "two", "three"]);
+
+    assert_eq!((model.requests().len(), up.incidents().await.len()), (1, 1));
+    let shown: Vec<String> =
+        slack.messages().iter().filter(|m| m.thread.is_some()).map(SlackMessage::shown).collect();
+    assert_eq!(shown.iter().filter(|text| text.contains("More alerts joined")).count(), 2, "{shown:#?}");
+    assert!(shown.iter().any(|text| text.contains("instance=three")), "{shown:#?}");
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub enum Fails {
     Status(u16),
     /// It does what it is asked, and its answer is lost.
     Unheard,
+    /// It does what it is asked, and never answers.
+    Hangs,
 }
 
 /// A message as it stands.
@@ -77,6 +79,7 @@ struct Shared {
     messages: Mutex<Vec<SlackMessage>>,
     script: Mutex<Vec<Fails>>,
     calls: Log<(String, Value)>,
+    stop: CancellationToken,
 }
 
 impl Shared {
@@ -112,9 +115,11 @@ impl SlackServer {
             messages: Mutex::default(),
             script: Mutex::new(script),
             calls: Log::default(),
+            stop: CancellationToken::new(),
         });
+        let stop = shared.stop.clone();
         let router = Router::new().route("/api/{method}", post(call)).with_state(Arc::clone(&shared));
-        Self { shared, running: Running::start(router, CancellationToken::new()).await }
+        Self { shared, running: Running::start(router, stop).await }
     }
 
     /// Where its API is.
@@ -160,7 +165,7 @@ async fn call(
                 .into_response();
         }
         Fails::Status(status) => return StatusCode::from_u16(*status).expect("a status").into_response(),
-        Fails::Not | Fails::Unheard => {}
+        Fails::Not | Fails::Unheard | Fails::Hangs => {}
     }
     let done = match authorized(&shared, &headers).and_then(|()| shape(&body)) {
         Ok(()) => change(&shared, &method, &body),
@@ -168,6 +173,10 @@ async fn call(
     };
     match done {
         Ok(_) if matches!(next, Fails::Unheard) => broken(),
+        Ok(_) if matches!(next, Fails::Hangs) => {
+            shared.stop.cancelled().await;
+            broken()
+        }
         Ok(answer) => Json(answer).into_response(),
         Err(error) => no(&error),
     }
