@@ -10,44 +10,13 @@ use std::time::Duration;
 
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Amount, Entered, Entry, Limits, Reservation, Scope};
-use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, State};
+use sentinel_core::incident::{Child, ChildName, Gen, Head, State};
 use sentinel_core::ports::{Appended, Created, IncidentStore};
 use sentinel_local::{Backend, LocalError};
+use sentinel_testkit::builders;
 
 fn head(n: u32) -> Head {
-    let at = UnixMs::new(1_000);
-    Head {
-        schema: Head::SCHEMA,
-        id: IncidentId::new(format!("{n:064x}")),
-        card: "pods".into(),
-        labels: [("alertname".to_owned(), "KubePodNotReady".to_owned())].into(),
-        version: 1,
-        writer: format!("writer-{n}"),
-        state: State::Pending,
-        generation: Gen(1_000),
-        epoch: 0,
-        owner: None,
-        lease_until: None,
-        attempts: 0,
-        slices: 0,
-        turn: 0,
-        not_before: at,
-        sent_at: None,
-        sends: 0,
-        reopen_after: at,
-        began: Some(at),
-        seen: Some(at),
-        resolved_at: None,
-        digest: "d".into(),
-        known: [].into_iter().collect(),
-        firing: [].into_iter().collect(),
-        truncated: false,
-        deliveries: vec![],
-        verdict: None,
-        reason: None,
-        openings: None,
-        ttl: None,
-    }
+    Head { generation: Gen(1_000), ..builders::head(&format!("{n:064x}")) }
 }
 
 async fn fill(store: &dyn IncidentStore) -> (Head, Child) {

@@ -114,73 +114,19 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use sentinel_core::UnixMs;
-    use sentinel_core::incident::{Gen, Head, IncidentId, Members, State};
-    use sentinel_core::report::{Citation, Report, Usage, Verdict};
-    use sentinel_testkit::builders::NOON;
+    use sentinel_core::incident::{Head, State};
+    use sentinel_core::report::{Report, Usage};
+    use sentinel_testkit::builders::{self, NOON};
 
     use super::*;
 
     fn head(state: State) -> Head {
-        Head {
-            schema: Head::SCHEMA,
-            id: IncidentId::new("abc"),
-            card: "pods".into(),
-            labels: [
-                ("alertname".to_owned(), "PodDown".to_owned()),
-                ("namespace".to_owned(), "web".to_owned()),
-            ]
-            .into(),
-            version: 3,
-            writer: "w".into(),
-            state,
-            generation: Gen(NOON.get()),
-            epoch: 1,
-            owner: None,
-            lease_until: None,
-            attempts: 1,
-            slices: 0,
-            turn: 2,
-            not_before: NOON,
-            sent_at: None,
-            sends: 0,
-            reopen_after: NOON,
-            began: Some(NOON),
-            seen: Some(NOON),
-            resolved_at: None,
-            digest: "d".into(),
-            known: Members::default(),
-            firing: Members::default(),
-            truncated: false,
-            deliveries: vec![],
-            verdict: None,
-            reason: None,
-            openings: None,
-            ttl: None,
-        }
+        Head { state, ..builders::head("abc") }
     }
 
     fn report(title: &str, usd: Option<f64>) -> Report {
-        let quote = Citation { id: "E1".into(), quote: "Back-off restarting".into(), found: Some(true) };
-        Report {
-            verdict: Verdict::ActionRequired,
-            title: title.into(),
-            summary: "a summary that stays in the store".into(),
-            hypotheses: vec![Statement {
-                statement: "The image cannot be pulled".into(),
-                confidence: Some(0.8),
-                evidence: vec![quote],
-                supported: Some(true),
-            }],
-            ruled_out: vec![],
-            gaps: vec![],
-            next_steps: vec![],
-            checklist: vec![],
-            notes: vec![],
-            source: ReportSource::Model,
-            model: Some("m".into()),
-            usage: Usage { usd, ..Usage::default() },
-            truncated_alerts: 0,
-        }
+        let report = builders::report();
+        Report { title: title.into(), usage: Usage { usd, ..report.usage }, ..report }
     }
 
     fn telling(event: Event, head: Head, report: Option<Report>) -> Telling {
@@ -231,8 +177,8 @@ mod tests {
         let telling =
             telling(Event::Findings, head(State::Done), Some(report("api cannot start", Some(0.0125))));
         let line = logged(LogSink::new(Level::INFO), &telling).await;
-        insta::assert_snapshot!(line, @r#"INFO sentinel_sinks::log: incident findings incident="abc" gen=1795348800000 event=findings card="pods" labels="alertname=PodDown,namespace=web" verdict="action_required" title="api cannot start" hypothesis="The image cannot be pulled" confidence=0.8 supported=true source="model" usd=0.0125"#);
-        assert!(!line.contains("summary"));
+        insta::assert_snapshot!(line, @r#"INFO sentinel_sinks::log: incident findings incident="abc" gen=1795348800000 event=findings card="pods" labels="alertname=PodDown,namespace=web" verdict="action_required" title="api cannot start" hypothesis="The tag v9 is missing" confidence=0.8 supported=true source="model" usd=0.0125"#);
+        assert!(!line.contains("The tag does not exist"), "the summary stays in the store");
     }
 
     #[tokio::test]

@@ -11,7 +11,9 @@ use sentinel_core::card::{
     Card, CheckRule, Comparison, DedupeBy, EvidenceCall, Matcher, Otherwise, Prompt, PromptSource, Resource,
     ToolId,
 };
+use sentinel_core::incident::{Gen, Head, IncidentId, Members, State};
 use sentinel_core::notification::{Envelope, Message, Notification, Source};
+use sentinel_core::report::{Citation, NextStep, Report, ReportSource, Statement, Usage, Verdict};
 use serde_json::Value;
 
 /// 2026-11-22T12:00:00Z: when alerts of this module began to fire, and where [`crate::clock::ManualClock`] stands at
@@ -118,6 +120,74 @@ pub fn message<A: Into<Alert>>(alerts: impl IntoIterator<Item = A>) -> Message {
 pub fn notification<A: Into<Alert>>(card: &str, alerts: impl IntoIterator<Item = A>) -> Notification {
     let Message { envelope, alerts, .. } = message(alerts);
     Notification { card: card.to_owned(), key_labels: envelope.group_labels.clone(), envelope, alerts }
+}
+
+/// The head of an incident of the card `pods` that waits for a worker since [`NOON`], and of which nobody has been told.
+pub fn head(id: &str) -> Head {
+    Head {
+        schema: Head::SCHEMA,
+        id: IncidentId::new(id),
+        card: "pods".to_owned(),
+        labels: [("alertname", "PodDown"), ("namespace", "web")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        version: 1,
+        writer: "w".to_owned(),
+        state: State::Pending,
+        generation: Gen(NOON.get()),
+        epoch: 0,
+        owner: None,
+        lease_until: None,
+        attempts: 0,
+        slices: 0,
+        turn: 0,
+        not_before: NOON,
+        sent_at: None,
+        sends: 0,
+        reopen_after: NOON,
+        began: Some(NOON),
+        seen: Some(NOON),
+        resolved_at: None,
+        digest: "d".to_owned(),
+        known: Members::default(),
+        firing: Members::default(),
+        truncated: false,
+        deliveries: vec![],
+        verdict: None,
+        reason: None,
+        openings: None,
+        ttl: None,
+    }
+}
+
+/// A model's report with a cause that its evidence carries and one that it does not.
+pub fn report() -> Report {
+    let citation =
+        |quote: &str, found| Citation { id: "E1".to_owned(), quote: quote.to_owned(), found: Some(found) };
+    let statement = |text: &str, confidence, citation: Citation| Statement {
+        statement: text.to_owned(),
+        confidence,
+        supported: citation.found,
+        evidence: vec![citation],
+    };
+    Report {
+        verdict: Verdict::ActionRequired,
+        title: "api cannot pull its image".to_owned(),
+        summary: "The tag does not exist.".to_owned(),
+        hypotheses: vec![
+            statement("The tag v9 is missing", Some(0.8), citation("manifest unknown", true)),
+            statement("The registry is down", Some(0.4), citation("connection refused", false)),
+        ],
+        ruled_out: vec![statement("The node is full", None, citation("DiskPressure False", true))],
+        gaps: vec!["the registry's own log".to_owned()],
+        next_steps: vec![NextStep { action: "push v9".to_owned(), why: "it is missing".to_owned() }],
+        checklist: vec![],
+        notes: vec![],
+        source: ReportSource::Model,
+        model: Some("m".to_owned()),
+        usage: Usage { turns: 3, tool_calls: 7, usd: Some(0.0125), ..Usage::default() },
+        truncated_alerts: 0,
+    }
 }
 
 /// A card of that name which takes every alert, with the defaults of the configuration, no tools and no sinks.

@@ -10,14 +10,14 @@ use async_trait::async_trait;
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::incident::{
-    Child, Delivery, DeliveryKey, DeliveryState, Event, Gen, Head, IncidentId, Job, Members, State,
+    Child, Delivery, DeliveryKey, DeliveryState, Event, Gen, Head, IncidentId, Job, State,
 };
 use sentinel_core::lifecycle::{Rules, due_at};
 use sentinel_core::ports::{
     Appended, Created, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
 };
 use sentinel_sweeper::{SweepError, Swept, restart, sweep};
-use sentinel_testkit::builders::NOON;
+use sentinel_testkit::builders::{self, NOON};
 use sentinel_testkit::clock::ManualClock;
 
 #[derive(Debug, Default)]
@@ -145,38 +145,7 @@ fn no_card(_: &str) -> Rules {
 }
 
 fn head(id: &str, state: State) -> Head {
-    Head {
-        schema: Head::SCHEMA,
-        id: IncidentId::new(id),
-        card: "pods".into(),
-        labels: BTreeMap::new(),
-        version: 1,
-        writer: "w".into(),
-        state,
-        generation: Gen(NOON.get()),
-        epoch: 0,
-        owner: None,
-        lease_until: None,
-        attempts: 0,
-        slices: 0,
-        turn: 0,
-        not_before: NOON,
-        sent_at: None,
-        sends: 0,
-        reopen_after: NOON,
-        began: Some(NOON),
-        seen: Some(NOON),
-        resolved_at: None,
-        digest: "d".into(),
-        known: Members::default(),
-        firing: Members::default(),
-        truncated: false,
-        deliveries: vec![],
-        verdict: None,
-        reason: None,
-        openings: None,
-        ttl: None,
-    }
+    Head { state, ..builders::head(id) }
 }
 
 fn running(id: &str, lease_until: UnixMs) -> Head {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use sentinel_aws::{Aws, CallLimits, Client, Credentials, DynamoStore, SqsQueue, create_table, fresh_ids};
 use sentinel_core::UnixMs;
-use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, State};
+use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId};
 use sentinel_core::ports::{IncidentStore, Ports};
+use sentinel_testkit::builders;
 use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::memory::MemoryStore;
 
@@ -91,36 +92,14 @@ pub(crate) fn id(n: u32) -> IncidentId {
 pub(crate) fn head(n: u32, opened: i64) -> Head {
     let at = UnixMs::new(opened);
     Head {
-        schema: Head::SCHEMA,
         id: id(n),
-        card: "pods".into(),
-        labels: [("alertname".to_owned(), "KubePodNotReady".to_owned())].into(),
-        version: 1,
         writer: format!("writer-{n}"),
-        state: State::Pending,
         generation: Gen(opened),
-        epoch: 0,
-        owner: None,
-        lease_until: None,
-        attempts: 0,
-        slices: 0,
-        turn: 0,
         not_before: at,
-        sent_at: None,
-        sends: 0,
         reopen_after: at.plus(Duration::from_mins(10)),
         began: Some(at),
         seen: Some(at),
-        resolved_at: None,
-        digest: "d".into(),
-        known: [].into_iter().collect(),
-        firing: [].into_iter().collect(),
-        truncated: false,
-        deliveries: vec![],
-        verdict: None,
-        reason: None,
-        openings: None,
-        ttl: None,
+        ..builders::head("")
     }
 }
 

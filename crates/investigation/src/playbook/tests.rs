@@ -1,43 +1,12 @@
-use sentinel_core::incident::{Gen, Head, IncidentId, Members, State};
+use sentinel_core::incident::Head;
 use sentinel_core::notification::Notification;
-use sentinel_testkit::builders::{NOON, alert, card, notification};
+use sentinel_testkit::builders::{self, NOON, alert, card, notification};
 use serde_json::json;
 
 use super::*;
 
 pub(crate) fn head(digest: &str) -> Head {
-    Head {
-        schema: Head::SCHEMA,
-        id: IncidentId::new("i"),
-        card: "c".into(),
-        labels: [].into(),
-        version: 1,
-        writer: String::new(),
-        state: State::Running,
-        generation: Gen(1),
-        epoch: 1,
-        owner: None,
-        lease_until: None,
-        attempts: 1,
-        slices: 0,
-        turn: 0,
-        not_before: NOON,
-        sent_at: None,
-        sends: 0,
-        reopen_after: NOON,
-        began: None,
-        seen: None,
-        resolved_at: None,
-        digest: digest.into(),
-        known: Members::default(),
-        firing: Members::default(),
-        truncated: false,
-        deliveries: vec![],
-        verdict: None,
-        reason: None,
-        openings: None,
-        ttl: None,
-    }
+    Head { digest: digest.into(), labels: [].into(), ..builders::head("i") }
 }
 
 fn situation(n: Notification) -> Situation {
