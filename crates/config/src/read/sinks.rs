@@ -167,7 +167,7 @@ fn warn_of_other_kinds(r: &mut Reader<'_>, s: &Section<'_>, kind: Option<&SinkKi
     };
     for key in ["level", "token", "channel", "url", "secret"] {
         if let (false, Some(field)) = (own.contains(&key), s.get(key)) {
-            let help = format!("remove it; a {name} has {}", own.join(", "));
+            let help = format!("remove it; its own keys are {}", own.join(", "));
             r.warn(&field, format!("means nothing to a sink of type {name}"), help);
         }
     }
