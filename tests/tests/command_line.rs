@@ -125,6 +125,13 @@ fn the_built_in_configuration_is_valid_without_any_environment() {
 }
 
 #[test]
+fn the_schema_of_the_configuration_is_printed_for_editors() {
+    let schema = Home::empty().run(&["schema"], 0).json();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert!(schema["$defs"]["card"]["properties"]["max_iterations"].is_object(), "{schema:#}");
+}
+
+#[test]
 fn wrong_usage_ends_with_2_and_a_failure_with_1() {
     let home = Home::with(CONFIG);
     home.write("file", "");

@@ -28,6 +28,8 @@ pub enum Command {
     Render(Render),
     /// Check a configuration, its prompts and its rules.
     Validate(Validate),
+    /// Print the configuration's JSON Schema, for editors.
+    Schema,
     /// Look at incidents.
     Incidents(Incidents),
     /// Look at the tools of MCP servers.

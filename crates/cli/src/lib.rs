@@ -60,6 +60,7 @@ pub async fn run(cli: Cli, env: Environment) -> anyhow::Result<Exit> {
         Command::Eval(args) => Box::pin(eval::run(args, &env)).await,
         Command::Render(args) => Box::pin(preview::run(args, &env)).await,
         Command::Validate(args) => validate::run(&args, &env),
+        Command::Schema => validate::schema(),
         Command::Incidents(args) => incidents::run(args, &env).await,
         Command::Tools(args) => tools::run(args, &env).await,
     }

@@ -172,6 +172,12 @@ pub(crate) fn run(args: &Validate, env: &Environment) -> anyhow::Result<Exit> {
     if args.json { as_json(&checked) } else { as_text(&source.name.display().to_string(), &checked) }
 }
 
+/// `sentinel schema`: what a configuration may hold.
+pub(crate) fn schema() -> anyhow::Result<Exit> {
+    writeln!(anstream::stdout(), "{}", serde_json::to_string_pretty(&sentinel_config::json_schema()?)?)?;
+    Ok(Exit::Done)
+}
+
 fn as_json(checked: &Result<Loaded, Problems>) -> anyhow::Result<Exit> {
     let (verdict, exit) = match checked {
         Ok(loaded) => (

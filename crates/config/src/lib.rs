@@ -5,12 +5,14 @@ mod duration;
 mod expand;
 mod read;
 mod reader;
+mod schema;
 mod settings;
 mod source;
 mod tree;
 
 pub use diagnostic::{Diagnostic, Place, Problems, Severity};
 pub use read::{CardPlaces, PolicyPlaces};
+pub use schema::json_schema;
 pub use settings::{
     Api, Caller, Dispatcher, Hmac, HostedAt, Ingest, Level, Mode, Network, OAuth, OpenAi, Price, Reach,
     RequireApproval, Server, Settings, SinkKind, SinkSettings, Watcher, WatcherKind,

@@ -20,7 +20,7 @@ use crate::settings::{OpenAi, Server, SinkKind, SinkSettings};
 use crate::source::built_in_prompt;
 use crate::tree::Value;
 
-const CARD: Keys = &[
+pub(super) const CARD: Keys = &[
     ("name", &[]),
     ("resource", &[]),
     ("prompt", &["prompt-template"]),
@@ -39,6 +39,8 @@ const CARD: Keys = &[
     ("policy", &[]),
     ("checklist", &[]),
 ];
+pub(super) const CALL: Keys = &[("tool", &[]), ("arguments", &["args"])];
+pub(super) const CHECK: Keys = &[("name", &[]), ("rule", &[]), ("otherwise", &[])];
 const OTHERWISE: &[(&str, Otherwise)] = &[
     ("warn", Otherwise::Warn),
     ("inconclusive", Otherwise::Inconclusive),
@@ -361,7 +363,7 @@ fn evidence(
 ) -> (Vec<EvidenceCall>, Vec<Place>) {
     let (mut calls, mut places) = (vec![], vec![]);
     for field in r.items(s, "evidence") {
-        let call = r.section(&field, &[("tool", &[]), ("arguments", &["args"])]);
+        let call = r.section(&field, CALL);
         let arguments_field = call.get("arguments");
         let arguments = match arguments_field.as_ref().map(|f| (f, json(r, f))) {
             None => serde_json::Map::new(),
@@ -410,7 +412,7 @@ pub(super) fn one_tool(r: &mut Reader<'_>, s: &Section<'_>, servers: &[Server]) 
 fn checklist(r: &mut Reader<'_>, s: &Section<'_>) -> (Vec<CheckRule>, Vec<Place>) {
     let (mut all, mut places, mut names) = (vec![], vec![], BTreeMap::new());
     for field in r.items(s, "checklist") {
-        let s = r.section(&field, &[("name", &[]), ("rule", &[]), ("otherwise", &[])]);
+        let s = r.section(&field, CHECK);
         let name = r.required_text(&s, "name", "say in a few words what is checked");
         let rule = r.required_text(&s, "rule", "write a CEL expression that is true where the check passes");
         let otherwise = s.get("otherwise").and_then(|f| r.choice(&f, OTHERWISE)).unwrap_or(Otherwise::Warn);

@@ -14,9 +14,9 @@ use crate::settings::{Api, Dispatcher, Hmac, Ingest, Network, OpenAi, Price};
 /// How many model turns one investigation may have.
 pub(super) const ITERATIONS: RangeInclusive<u32> = 1..=20;
 
-const INGEST: Keys =
+pub(super) const INGEST: Keys =
     &[("allow-anonymous", &[]), ("bearer", &[]), ("basic", &[]), ("header", &[]), ("hmac", &[])];
-const OPENAI: Keys = &[
+pub(super) const OPENAI: Keys = &[
     ("model", &["model-name"]),
     ("temperature", &["temp"]),
     ("base-url", &[]),
@@ -28,22 +28,28 @@ const OPENAI: Keys = &[
     ("timeout", &[]),
     ("prices", &[]),
 ];
-const DISPATCHER: Keys = &[("dedupe-ttl-seconds", &[]), ("worker-concurrency", &[]), ("queue-size", &[])];
-const DEFAULTS: Keys = &[
+pub(super) const DISPATCHER: Keys =
+    &[("dedupe-ttl-seconds", &[]), ("worker-concurrency", &[]), ("queue-size", &[])];
+pub(super) const DEFAULTS: Keys = &[
     ("max-iterations", &[]),
     ("timeout", &[]),
     ("max-tool-output-tokens", &[]),
     ("retry-policy", &[]),
     ("audit-retention", &[]),
 ];
-const BUDGET: Keys = &[
+pub(super) const BUDGET: Keys = &[
     ("per-hour", &[]),
     ("per-day", &[]),
     ("usd-per-hour", &[]),
     ("usd-per-day", &[]),
     ("generations-per-hour", &[]),
 ];
-const NETWORK: Keys = &[("allow-insecure-hosts", &[]), ("allow-private-hosts", &[])];
+pub(super) const NETWORK: Keys = &[("allow-insecure-hosts", &[]), ("allow-private-hosts", &[])];
+pub(super) const BASIC: Keys = &[("user", &[]), ("password", &[])];
+pub(super) const HEADER: Keys = &[("name", &[]), ("value", &[])];
+pub(super) const HMAC: Keys = &[("secret", &[]), ("header", &[]), ("timestamp-header", &[])];
+pub(super) const PRICE: Keys = &[("input", &[]), ("cached-input", &[]), ("output", &[])];
+pub(super) const RETRY: Keys = &[("attempts", &[]), ("backoff", &[])];
 
 /// The most generations of one incident an hour, where nobody says otherwise.
 pub(super) const GENERATIONS_PER_HOUR: u32 = 6;
@@ -78,7 +84,7 @@ pub(super) fn ingest(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Ingest {
         .items(&s, "basic")
         .iter()
         .filter_map(|f| {
-            let s = r.section(f, &[("user", &[]), ("password", &[])]);
+            let s = r.section(f, BASIC);
             let user = r.required_text(&s, "user", "write {user: …, password: \"${NAME}\"}");
             user.zip(required_secret(r, &s, "password"))
         })
@@ -87,7 +93,7 @@ pub(super) fn ingest(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Ingest {
         .items(&s, "header")
         .iter()
         .filter_map(|f| {
-            let s = r.section(f, &[("name", &[]), ("value", &[])]);
+            let s = r.section(f, HEADER);
             let name = r.required_text(&s, "name", "write {name: X-Api-Key, value: \"${NAME}\"}");
             let name = name.filter(|n| s.get("name").is_none_or(|f| header_name(r, &f, n)));
             name.map(|n| n.to_ascii_lowercase()).zip(required_secret(r, &s, "value"))
@@ -111,7 +117,7 @@ pub(super) fn ingest(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Ingest {
 
 /// One key of Grafana's signature, with the names that its contact point gives the headers.
 fn hmac(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Hmac> {
-    let s = r.section(field, &[("secret", &[]), ("header", &[]), ("timestamp-header", &[])]);
+    let s = r.section(field, HMAC);
     let mut name = |key: &str| {
         let f = s.get(key)?;
         let name = r.text(&f)?;
@@ -201,7 +207,7 @@ fn word(r: &mut Reader<'_>, field: &Field<'_>, usual: &[&str]) -> Option<String>
 }
 
 fn price(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Price> {
-    let s = r.section(field, &[("input", &[]), ("cached-input", &[]), ("output", &[])]);
+    let s = r.section(field, PRICE);
     let mut amount = |key: &str| s.get(key).map(|f| r.number(&f, &(0.0..=1_000_000.0)));
     let (input, cached, output) = (amount("input"), amount("cached-input"), amount("output"));
     for (key, amount) in [("input", &input), ("output", &output)] {
@@ -229,8 +235,7 @@ pub(super) fn dispatcher(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Dispat
 
 pub(super) fn defaults(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Defaults {
     let s = section(r, field, "defaults", DEFAULTS);
-    let retry =
-        section(r, s.get("retry-policy"), "defaults.retry-policy", &[("attempts", &[]), ("backoff", &[])]);
+    let retry = section(r, s.get("retry-policy"), "defaults.retry-policy", RETRY);
     if let Some(f) = retry.get("backoff") {
         r.choice(&f, &[("exponential", ())]);
     }

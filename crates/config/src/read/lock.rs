@@ -9,7 +9,7 @@ use sentinel_core::tools_lock::{FILE, ToolsLock};
 
 use crate::reader::{Field, Keys, Reader};
 
-const TOOLS: Keys = &[("require-lock", &[])];
+pub(super) const TOOLS: Keys = &[("require-lock", &[])];
 const HELP: &str = "look at the tools and write it with `sentinel tools lock`";
 const BROKEN: &str = "remove it and write it anew with `sentinel tools lock`, or take the last good one";
 

@@ -36,6 +36,35 @@ const TOP: Keys = &[
     ("watchers", &["prometheus-watchers"]),
 ];
 
+/// The keys of each kind of section, by the section's name in the schema.
+pub(crate) const SECTIONS: &[(&str, Keys)] = &[
+    ("top", TOP),
+    ("ingest", general::INGEST),
+    ("basic", general::BASIC),
+    ("header", general::HEADER),
+    ("hmac", general::HMAC),
+    ("openai", general::OPENAI),
+    ("price", general::PRICE),
+    ("dispatcher", general::DISPATCHER),
+    ("defaults", general::DEFAULTS),
+    ("retry", general::RETRY),
+    ("budget", general::BUDGET),
+    ("tools", lock::TOOLS),
+    ("resource", resources::RESOURCE),
+    ("card", cards::CARD),
+    ("call", cards::CALL),
+    ("rule", policy::RULE),
+    ("example", policy::EXAMPLE),
+    ("check", cards::CHECK),
+    ("server", servers::SERVER),
+    ("oauth", servers::OAUTH),
+    ("approval", servers::APPROVAL),
+    ("names", servers::NAMES),
+    ("network", general::NETWORK),
+    ("sink", sinks::SINK),
+    ("watcher", sinks::WATCHER),
+];
+
 /// Words for a log level.
 const LEVELS: &[(&str, Level)] = &[
     ("error", Level::Error),

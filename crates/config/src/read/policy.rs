@@ -11,8 +11,8 @@ use crate::diagnostic::Place;
 use crate::reader::{Field, Keys, MAP, Reader, Section, shown};
 use crate::settings::Server;
 
-const RULE: Keys = &[("tool", &[]), ("allow", &[]), ("allowed", &[]), ("denied", &[])];
-const EXAMPLE: Keys = &[("args", &["arguments"]), ("labels", &[]), ("annotations", &[])];
+pub(super) const RULE: Keys = &[("tool", &[]), ("allow", &[]), ("allowed", &[]), ("denied", &[])];
+pub(super) const EXAMPLE: Keys = &[("args", &["arguments"]), ("labels", &[]), ("annotations", &[])];
 
 /// Where the parts of a rule stand that are compiled and checked later.
 #[derive(Clone, PartialEq, Eq, Debug)]

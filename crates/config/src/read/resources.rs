@@ -9,7 +9,7 @@ use sentinel_core::card::{Comparison, Matcher, Resource};
 use super::unique;
 use crate::reader::{Field, Keys, Reader, Section};
 
-const RESOURCE: Keys = &[
+pub(super) const RESOURCE: Keys = &[
     ("name", &[]),
     ("type", &["resource-type"]),
     ("filters", &["labels", "selectors"]),

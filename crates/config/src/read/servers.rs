@@ -12,7 +12,7 @@ use crate::reader::{Field, Keys, Reader, Section, shown};
 use crate::settings::{Caller, Mode, Network, OAuth, OpenAi, Reach, RequireApproval, Server};
 use crate::tree::Value;
 
-const SERVER: Keys = &[
+pub(super) const SERVER: Keys = &[
     ("name", &[]),
     ("server-url", &["url"]),
     ("server-label", &["label"]),
@@ -44,7 +44,10 @@ const FOR_EVERY_PROGRAM: [&str; 10] = [
     "SSL_CERT_DIR",
     "XDG_CACHE_HOME",
 ];
-const OAUTH: Keys = &[("client-id", &[]), ("client-secret", &[]), ("token-url", &[]), ("scopes", &[])];
+pub(super) const OAUTH: Keys =
+    &[("client-id", &[]), ("client-secret", &[]), ("token-url", &[]), ("scopes", &[])];
+pub(super) const APPROVAL: Keys = &[("always", &[]), ("never", &[])];
+pub(super) const NAMES: Keys = &[("tool-names", &[])];
 
 pub(super) fn servers(
     r: &mut Reader<'_>,
@@ -240,10 +243,10 @@ fn approval(r: &mut Reader<'_>, field: &Field<'_>) -> Option<RequireApproval> {
             .choice(field, &[("always", true), ("never", false)])
             .map(|always| if always { RequireApproval::Always } else { RequireApproval::Never });
     }
-    let s = r.section(field, &[("always", &[]), ("never", &[])]);
+    let s = r.section(field, APPROVAL);
     let mut names = |key: &str| {
         let Some(f) = s.get(key) else { return vec![] };
-        let s = r.section(&f, &[("tool-names", &[])]);
+        let s = r.section(&f, NAMES);
         r.texts(&s, "tool-names")
     };
     let (always, never) = (names("always"), names("never"));

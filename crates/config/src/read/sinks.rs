@@ -16,7 +16,7 @@ use crate::nearest;
 use crate::reader::{Field, Keys, Reader, Section, shown};
 use crate::settings::{Level, Network, SinkKind, SinkSettings, Watcher, WatcherKind};
 
-const SINK: Keys = &[
+pub(super) const SINK: Keys = &[
     ("name", &[]),
     ("type", &["sink-type"]),
     ("level", &["log-level"]),
@@ -48,7 +48,7 @@ const EVENTS: &[(&str, Event)] = &[
 ];
 const WATCHER_TYPES: &[(&str, WatcherKind)] =
     &[("prometheus", WatcherKind::Prometheus), ("alertmanager", WatcherKind::Alertmanager)];
-const WATCHER: Keys = &[
+pub(super) const WATCHER: Keys = &[
     ("type", &["watcher-type"]),
     ("name", &[]),
     ("endpoint", &["url", "base-url"]),
