@@ -13,6 +13,7 @@ mod sinks;
 use std::collections::BTreeMap;
 
 pub use policy::PolicyPlaces;
+use sentinel_core::alert::Labels;
 
 use crate::diagnostic::Place;
 use crate::reader::{Field, Keys, MAP, Reader, Section, kind, shown};
@@ -176,6 +177,12 @@ fn unique(
     }
     seen.insert(name.to_owned(), line);
     true
+}
+
+/// A map of texts with names of the user's own.
+fn labels(r: &mut Reader<'_>, field: &Field<'_>) -> Labels {
+    let fields = r.free_map(field);
+    fields.iter().filter_map(|(name, f)| Some(((*name).to_owned(), r.loose_text(f)?.0))).collect()
 }
 
 /// A YAML value as JSON, references to the environment replaced, plain scalars typed as YAML 1.2 does.

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use sentinel_core::alert::Labels;
 use sentinel_core::card::{ToolId, ToolRule, ToolRuleExample};
 
 use super::cards::one_tool;
-use super::json;
+use super::{json, labels};
 use crate::diagnostic::Place;
-use crate::reader::{Field, Keys, MAP, Reader, Section, shown};
+use crate::reader::{Keys, MAP, Reader, Section, shown};
 use crate::settings::Server;
 
 pub(super) const RULE: Keys = &[("tool", &[]), ("allow", &[]), ("allowed", &[]), ("denied", &[])];
@@ -73,14 +72,9 @@ fn examples(r: &mut Reader<'_>, rule: &Section<'_>, key: &str) -> (Vec<ToolRuleE
                     serde_json::Map::new()
                 }
             };
-            let labels = s.get("labels").map(|f| texts(r, &f)).unwrap_or_default();
-            let annotations = s.get("annotations").map(|f| texts(r, &f)).unwrap_or_default();
-            (ToolRuleExample { args, labels, annotations }, r.place(field))
+            let of_alert = s.get("labels").map(|f| labels(r, &f)).unwrap_or_default();
+            let annotations = s.get("annotations").map(|f| labels(r, &f)).unwrap_or_default();
+            (ToolRuleExample { args, labels: of_alert, annotations }, r.place(field))
         })
         .unzip()
-}
-
-fn texts(r: &mut Reader<'_>, field: &Field<'_>) -> Labels {
-    let fields = r.free_map(field);
-    fields.iter().filter_map(|(name, f)| Some(((*name).to_owned(), r.loose_text(f)?.0))).collect()
 }

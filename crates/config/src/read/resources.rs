@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use regex::Regex;
-use sentinel_core::alert::Labels;
 use sentinel_core::card::{Comparison, Matcher, Resource};
 
-use super::unique;
+use super::{labels, unique};
 use crate::reader::{Field, Keys, Reader, Section};
 
 pub(super) const RESOURCE: Keys = &[
@@ -26,10 +25,7 @@ pub(super) fn resources(r: &mut Reader<'_>, top: &Section<'_>) -> Vec<Resource> 
             Some(f) => r.free_map(&f).iter().filter_map(|(label, f)| matcher(r, label, f)).collect(),
             None => vec![],
         };
-        let annotations = match s.get("annotations") {
-            Some(f) => texts(r, &f),
-            None => Labels::new(),
-        };
+        let annotations = s.get("annotations").map(|f| labels(r, &f)).unwrap_or_default();
         if let Some(name) = name
             && unique(r, &mut names, &s, &name, "resource")
         {
@@ -37,11 +33,6 @@ pub(super) fn resources(r: &mut Reader<'_>, top: &Section<'_>) -> Vec<Resource> 
         }
     }
     all
-}
-
-fn texts(r: &mut Reader<'_>, field: &Field<'_>) -> Labels {
-    let entries = r.free_map(field);
-    entries.iter().filter_map(|(name, f)| Some(((*name).to_owned(), r.loose_text(f)?.0))).collect()
 }
 
 /// `value`, `=value`, `!=value`, `=~re` or `!~re`.

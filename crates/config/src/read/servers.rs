@@ -212,18 +212,33 @@ fn tool_names(r: &mut Reader<'_>, s: &Section<'_>) -> Vec<String> {
 }
 
 fn headers(r: &mut Reader<'_>, field: &Field<'_>) -> Vec<(String, SecretString)> {
+    values(r, field, header_name, |r, f, value| {
+        let good = !value.chars().any(char::is_control);
+        if !good {
+            r.error(f, "has a line break or another control character", "write one line of text");
+        }
+        good
+    })
+}
+
+/// Values under names of the user's own. `is_name` and `is_value` tell what cannot be one.
+fn values(
+    r: &mut Reader<'_>,
+    field: &Field<'_>,
+    is_name: impl Fn(&mut Reader<'_>, &Field<'_>, &str) -> bool,
+    is_value: impl Fn(&mut Reader<'_>, &Field<'_>, &str) -> bool,
+) -> Vec<(String, SecretString)> {
     let mut all = vec![];
     for (name, f) in r.free_map(field) {
-        if !header_name(r, &f, name) {
+        if !is_name(r, &f, name) {
             continue;
         }
         let Some((value, from_env)) = r.loose_text(&f) else { continue };
-        if value.chars().any(char::is_control) {
-            r.error(&f, "has a line break or another control character", "write one line of text");
+        if !is_value(r, &f, &value) {
             continue;
         }
         let value = SecretString::from(value);
-        // A header such as `X-Scope: readonly` is no secret: to redact it would redact the word everywhere.
+        // One such as `X-Scope: readonly` is no secret: to redact it would redact the word everywhere.
         if from_env || is_credential(name) {
             r.secrets.push(value.clone());
         }
@@ -232,8 +247,9 @@ fn headers(r: &mut Reader<'_>, field: &Field<'_>) -> Vec<(String, SecretString)>
     all
 }
 
-fn is_credential(header: &str) -> bool {
-    let name = header.to_ascii_lowercase();
+/// Whether the name of a header or a variable is that of a credential.
+fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
     ["auth", "token", "key", "secret", "cookie", "password"].iter().any(|word| name.contains(word))
 }
 
@@ -281,24 +297,20 @@ fn env(r: &mut Reader<'_>, s: &Section<'_>, field: &Field<'_>) -> Vec<(String, S
     if s.get("command").is_none() {
         r.error(field, "needs a `command`", "only a program has an environment: remove it");
     }
-    let mut all = vec![];
-    for (name, f) in r.free_map(field) {
-        if name.is_empty() || name.contains(['=', '\0']) {
-            r.error(&f, "is not the name of a variable", "write a name without `=`");
-            continue;
+    let is_name = |r: &mut Reader<'_>, f: &Field<'_>, name: &str| {
+        let good = !name.is_empty() && !name.contains(['=', '\0']);
+        if !good {
+            r.error(f, "is not the name of a variable", "write a name without `=`");
         }
-        let Some((value, from_env)) = r.loose_text(&f) else { continue };
-        if value.contains('\0') {
-            r.error(&f, "holds a NUL character, which no variable can", "remove it");
-            continue;
+        good
+    };
+    values(r, field, is_name, |r, f, value| {
+        let good = !value.contains('\0');
+        if !good {
+            r.error(f, "holds a NUL character, which no variable can", "remove it");
         }
-        let value = SecretString::from(value);
-        if from_env || is_credential(name) {
-            r.secrets.push(value.clone());
-        }
-        all.push((name.to_owned(), value));
-    }
-    all
+        good
+    })
 }
 
 /// OAuth 2.0 client credentials (RFC 6749, 4.4).
