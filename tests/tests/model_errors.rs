@@ -6,7 +6,7 @@ use std::fs;
 
 use sentinel_testkit::mcp::{Answer, FakeMcp};
 use sentinel_testkit::openai::{
-    Scripted, ScriptedOpenAi, error_body, function_call, function_call_item, message, response,
+    Scripted, ScriptedOpenAi, error_body, function_call, function_call_item, message, response, with_usage,
 };
 use sentinel_tests::wire::{LOOPBACK, MODEL_KEY, openai, output_of, report, trouble};
 use sentinel_tests::{Home, Sentinel};
@@ -291,4 +291,41 @@ async fn the_same_call_again_and_again_is_answered_with_a_hint_and_then_has_to_b
     assert!(output_of(&requests[3], "c3").unwrap().contains("You have asked this three times or more"));
     assert_eq!(requests[3]["tool_choice"], "auto");
     assert_eq!(requests[4]["tool_choice"]["name"], "submit_report", "the fourth time it has to report");
+}
+
+#[tokio::test]
+async fn tokens_and_dollars_of_one_investigation_force_its_report_and_the_gaps_say_which() {
+    for (bound, told) in [
+        ("max-tokens: 60000", "`max-tokens` (60000) were nearly used up"),
+        ("max-usd: 0.025", "`max-usd` ($0.025) was nearly used up"),
+    ] {
+        let mcp = tools().await;
+        let model = ScriptedOpenAi::with(|request, n| {
+            let n = u64::try_from(n).unwrap();
+            let turn = if request["tool_choice"]["name"] == "submit_report" {
+                function_call("submit_report", &report("E1", "all is well here"), "last")
+            } else {
+                function_call("fake__look", &json!({"n": n + 2}), &format!("c{n}"))
+            };
+            // $0.0048 a turn.
+            with_usage(turn, 11_000, 0, 250).into()
+        })
+        .await;
+        let home = home(&model, &mcp);
+        let config = fs::read_to_string(home.path().join("config.yaml")).unwrap();
+        home.write("config.yaml", &format!("{config}  max-iterations: 20\n  {bound}\n"));
+        let up = home.up().await;
+        let done = up.ended(&up.open(&trouble("one")).await).await;
+        assert_eq!(
+            (&done["verdict"], &done["report"]["source"]),
+            (&json!("action_required"), &json!("model"))
+        );
+        let usage = &done["report"]["usage"];
+        assert!(usage["input_tokens"].as_u64().unwrap() + usage["output_tokens"].as_u64().unwrap() <= 60_000);
+        assert!(usage["usd"].as_f64().unwrap() <= 0.025, "{usage}");
+        let turns = usage["turns"].as_u64().unwrap();
+        assert!((2..20).contains(&turns), "{usage}");
+        assert!(done["report"]["gaps"].to_string().contains(told), "{done:#}");
+        assert_eq!(model.finish().len() as u64, turns);
+    }
 }

@@ -37,6 +37,9 @@ struct Rendered {
     incident: String,
     /// See [`estimated_tokens`].
     estimated_tokens: u64,
+    /// What the card allows the whole investigation.
+    max_tokens: u64,
+    max_usd: f64,
     /// What stands for something that only a server can say.
     placeholders: bool,
     request: TurnRequest,
@@ -85,13 +88,23 @@ pub(crate) async fn run(args: Render, env: &Environment) -> anyhow::Result<Exit>
     let mut rendered = Vec::new();
     for detail in details {
         let Some(at) = requests.iter().position(|r| r.cache_key == detail.id.as_str()) else {
-            let reason = detail.reason.unwrap_or_else(|| detail.state.to_string());
+            let reason = detail.reason.or(detail.report.map(|report| report.summary));
+            let reason = reason.unwrap_or_else(|| detail.state.to_string());
             bail!("incident {} of card {} never comes to ask a model: {reason}", detail.id, detail.card);
         };
         let request = requests.swap_remove(at);
         let estimated_tokens = estimated_tokens(&request);
         let incident = detail.id.as_str().to_owned();
-        rendered.push(Rendered { card: detail.card, incident, estimated_tokens, placeholders, request });
+        let card = loaded.settings.cards.iter().find(|card| card.name == detail.card);
+        rendered.push(Rendered {
+            max_tokens: card.map_or(0, |card| card.max_tokens),
+            max_usd: card.map_or(0.0, |card| card.max_usd.as_usd()),
+            card: detail.card,
+            incident,
+            estimated_tokens,
+            placeholders,
+            request,
+        });
     }
     let mut out = anstream::stdout();
     if args.json {
@@ -118,11 +131,13 @@ fn text(r: &Rendered) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{text}");
     };
-    let about = r.estimated_tokens;
     line(&format!(
-        "\x1b[1mCard {}\x1b[0m  model {}  about {about} tokens",
+        "\x1b[1mCard {}\x1b[0m  model {}  about {} tokens of {} (and ${}) in all",
         inert(&r.card),
-        inert(&request.model)
+        inert(&request.model),
+        r.estimated_tokens,
+        r.max_tokens,
+        r.max_usd
     ));
     if r.placeholders {
         line("\x1b[33m(placeholder …) stands for what only a server can say: nothing was called.\x1b[0m");

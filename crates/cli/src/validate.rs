@@ -64,6 +64,8 @@ struct Resolved {
     tools: Vec<String>,
     sinks: Vec<String>,
     max_iterations: u32,
+    max_tokens: u64,
+    max_usd: f64,
     timeout_seconds: u64,
     attempts: u32,
     dedupe_by: String,
@@ -90,6 +92,8 @@ impl Resolved {
             tools: card.tools.iter().map(ToString::to_string).collect(),
             sinks: card.sinks.iter().map(|s| s.sink.clone()).collect(),
             max_iterations: card.max_iterations,
+            max_tokens: card.max_tokens,
+            max_usd: card.max_usd.as_usd(),
             timeout_seconds: card.timeout.as_secs(),
             attempts: card.attempts,
             dedupe_by: match &card.dedupe_by {
@@ -215,12 +219,17 @@ fn as_text(name: &str, checked: &Result<Loaded, Problems>) -> anyhow::Result<Exi
     setup::print_diagnostics(&loaded.warnings)?;
     let mut out = anstream::stdout();
     writeln!(out, "\x1b[1mbudget\x1b[0m  {}", loaded.settings.budget)?;
-    for (card, limits) in loaded.settings.cards.iter().map(|card| (Resolved::of(card), card.budget)) {
+    for (card, of) in loaded.settings.cards.iter().map(|card| (Resolved::of(card), card)) {
+        let limits = of.budget;
         let matches =
             if card.matches.is_empty() { "every alert".to_owned() } else { card.matches.join(", ") };
         writeln!(out, "\x1b[1m{}\x1b[0m  takes {matches}", card.name)?;
         writeln!(out, "  prompt      {}", card.prompt)?;
-        writeln!(out, "  model       {}, at most {} turns", card.model, card.max_iterations)?;
+        writeln!(
+            out,
+            "  model       {}, at most {} turns, {} tokens and {} an investigation",
+            card.model, card.max_iterations, card.max_tokens, of.max_usd
+        )?;
         if !card.fallback_models.is_empty() {
             writeln!(out, "  fallback    {}", card.fallback_models.join(", then "))?;
         }

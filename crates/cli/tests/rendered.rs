@@ -75,7 +75,7 @@ fn placeholders_are_said_and_a_card_can_be_chosen() {
     let shown = String::from_utf8(shown.stdout).unwrap();
     for part in [
         "Card any-alert",
-        "tokens",
+        "tokens of 1000000 (and $1) in all",
         "nothing was called",
         "You investigate one alert",
         "An alert that no other card describes",
@@ -102,4 +102,16 @@ fn what_cannot_be_rendered_is_said_with_its_reason() {
         let told = String::from_utf8(ended.stderr).unwrap();
         assert!(told.contains(says), "{says}: {told}");
     }
+}
+
+#[test]
+fn a_bound_that_has_no_room_for_the_first_turn_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    let card = "incident-cards: [{name: c, resource: Watchdog, prompt: look, max-tokens: 1000}]";
+    std::fs::write(&config, card).unwrap();
+    let ended = sentinel(&["render", &event("watchdog.json"), "--config", &config.display().to_string()]);
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(told.contains("`max-tokens` (1000) leave no room for another turn"), "{told}");
 }

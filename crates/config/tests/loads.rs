@@ -53,9 +53,9 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/config.example.yaml");
     let loaded = loaded(&Source::read(&path, Path::new(".")).unwrap());
     insta::assert_snapshot!(warnings(&loaded), @r#"
-    60 incident-cards[0].fallback-models: the model `gpt-4.1` has no price, so its cost will read "unknown" and no limit in dollars holds it
-    90 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
-    115 watchers[0].endpoint: plain http is refused unless the host is listed
+    62 incident-cards[0].fallback-models: the model `gpt-4.1` has no price, so its cost will read "unknown" and no limit in dollars holds it
+    92 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
+    117 watchers[0].endpoint: plain http is refused unless the host is listed
     "#);
 
     let s = &loaded.settings;
@@ -128,6 +128,7 @@ fn a_card_has_the_defaults_of_the_example() {
     let card = &loaded.settings.cards[0];
     assert_eq!((card.max_iterations, card.attempts, card.max_tool_output_tokens), (6, 3, 2_000));
     assert_eq!((card.timeout, card.wait), (Duration::from_mins(10), Duration::ZERO));
+    assert_eq!((card.max_tokens, card.max_usd.to_string().as_str()), (1_000_000, "$1.00"));
     assert_eq!(card.dedupe_by, DedupeBy::Group);
     let ignored: Vec<&str> = card.ignore_labels.iter().map(String::as_str).collect();
     assert_eq!(ignored, ["__replica__", "prometheus", "prometheus_replica", "replica"]);
@@ -356,4 +357,17 @@ fn a_watcher_asks_a_prometheus_or_an_alertmanager() {
     assert_eq!(loaded.settings.watchers[0].poll_interval, Duration::from_secs(15));
     assert_eq!(loaded.settings.watchers[1].poll_interval, Duration::from_mins(1));
     assert!(!format!("{:?}", loaded.settings).contains("key=k"));
+}
+
+#[test]
+fn a_cards_own_bounds_of_one_investigation_win() {
+    let loaded = inline(
+        "defaults: {max_tokens: 50000, max-usd: 0.25}\n\
+         incident-cards:\n\
+         - {name: a, resource: X, prompt: look, max-tokens: 20000}\n\
+         - {name: b, resource: Y, prompt: look, max_usd: 0.05}\n",
+    );
+    let bounds: Vec<_> =
+        loaded.settings.cards.iter().map(|c| (c.max_tokens, c.max_usd.to_string())).collect();
+    assert_eq!(bounds, [(20_000, "$0.25".to_owned()), (50_000, "$0.05".to_owned())]);
 }

@@ -110,6 +110,7 @@ fn bounds_hold_at_both_ends() {
         ("dispatcher: {worker-concurrency: N}", 1, 32),
         ("dispatcher: {queue-size: N}", 1, 1000),
         ("defaults: {max-iterations: N}", 1, 20),
+        ("defaults: {max-tokens: N}", 1_000, 1_000_000_000),
         ("openai: {temperature: N}", 0, 2),
     ] {
         let with = |n: i32| load(&source(&key.replace('N', &n.to_string())), &env);

@@ -68,11 +68,6 @@ impl Limits {
         *self == Self::default()
     }
 
-    /// Whether money is limited.
-    pub fn has_usd(&self) -> bool {
-        self.usd_per_hour.is_some() || self.usd_per_day.is_some()
-    }
-
     /// The limits that `amount` counts against: what it has none of, it does not ask for.
     pub fn on(&self, amount: Amount) -> impl Iterator<Item = (Window, Limit)> {
         let counted = (amount.investigations > 0)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use regex::Regex;
 
 use crate::alert::Labels;
-use crate::budget::Limits;
+use crate::budget::{Limits, MicroUsd};
 use crate::incident::Event;
 use crate::tools_lock::ToolsLock;
 
@@ -229,6 +229,10 @@ pub struct Card {
     pub max_iterations: u32,
     /// The longest one investigation may take, over all its attempts.
     pub timeout: Duration,
+    /// The most tokens of one investigation, sent and received, over all its attempts.
+    pub max_tokens: u64,
+    /// The most that one investigation may cost, over all its attempts.
+    pub max_usd: MicroUsd,
     /// What the model sees of one tool output, in tokens.
     pub max_tool_output_tokens: u32,
     /// How often an investigation is begun before it is given up.

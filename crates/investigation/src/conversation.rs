@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use sentinel_core::canonical::canonical;
-use sentinel_core::card::ToolId;
+use sentinel_core::card::{Card, ToolId};
 use serde_json::{Map, Value};
 
 use crate::evidence::{self, CallStatus, EvidenceRecord, id_of};
@@ -32,9 +32,8 @@ const LOOP_AT: u32 = 4;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case<'a> {
     pub(crate) opening: &'a Opening,
+    pub(crate) card: &'a Card,
     pub(crate) policy: &'a Policy<'a>,
-    pub(crate) max_turns: u32,
-    pub(crate) max_output_tokens: u32,
     pub(crate) turns: &'a [TurnRecord],
     pub(crate) outputs: &'a BTreeMap<u32, EvidenceRecord>,
 }
@@ -76,8 +75,10 @@ pub(crate) struct Replayed {
     pub(crate) next: Next,
     /// What the last turn's hosted calls are to be answered, at the end of the input.
     pub(crate) pending: Vec<Pending>,
-    /// What hosted servers turned out to lack.
+    /// What hosted servers turned out to lack, and which bound ended the run.
     pub(crate) gaps: Vec<String>,
+    /// What can be shown of a report that did not pass.
+    pub(crate) rejected: Option<Draft>,
     /// The last check of a report, where the last turn held one.
     pub(crate) checked: Option<(usize, usize)>,
 }
@@ -93,32 +94,49 @@ pub(crate) fn replay(case: Case<'_>) -> Replayed {
     let turn = u32::try_from(case.turns.len()).unwrap_or(u32::MAX).saturating_add(1);
     let forced = if replay.repairing {
         Some(Forced::Repair)
-    } else if turn >= case.max_turns {
+    } else if turn >= case.card.max_iterations {
         Some(Forced::LastTurn)
     } else {
         replay.looping.then_some(Forced::Looping)
     };
-    let next = if turn > case.max_turns { replay.give_up() } else { Next::Ask { turn, forced } };
+    let next = if turn > case.card.max_iterations { replay.give_up() } else { Next::Ask { turn, forced } };
     replay.ended(next)
 }
 
 /// What the model is told before a turn that has to be its report.
 pub(crate) fn reminder(forced: Option<Forced>) -> Option<Item> {
-    let text = match forced? {
-        Forced::LastTurn => {
-            "This is the last turn. Call submit_report now, with what the evidence shows so far."
+    let why = match forced? {
+        Forced::LastTurn => "This is the last turn.",
+        Forced::TimeNearlyOver => "The time is nearly over.",
+        Forced::TokensNearlyUsedUp | Forced::MoneyNearlyUsedUp => {
+            "What this investigation may spend is nearly used up."
         }
-        Forced::TimeNearlyOver => {
-            "The time is nearly over. Call submit_report now, with what the evidence shows so far."
-        }
-        Forced::Looping => {
-            "The same call was asked for again and again. Call submit_report now, with what the evidence shows so \
-             far."
-        }
+        Forced::Looping => "The same call was asked for again and again.",
         // The rejected report's own answer says it.
         Forced::Repair => return None,
     };
-    Some(Item::User { text: text.to_owned() })
+    Some(Item::User { text: format!("{why} Call submit_report now, with what the evidence shows so far.") })
+}
+
+/// What a reader of the report should know of a turn that had to be it.
+fn ended_by(forced: Forced, turn: u32, card: &Card) -> Option<String> {
+    let why = match forced {
+        Forced::LastTurn => format!("with turn {turn}, the last that `max-iterations` permits"),
+        Forced::TimeNearlyOver => {
+            format!("with turn {turn}: its time-out of {} s was nearly over", card.timeout.as_secs())
+        }
+        Forced::TokensNearlyUsedUp => {
+            format!("with turn {turn}: its `max-tokens` ({}) were nearly used up", card.max_tokens)
+        }
+        Forced::MoneyNearlyUsedUp => {
+            format!("with turn {turn}: its `max-usd` ({}) was nearly used up", card.max_usd)
+        }
+        Forced::Looping => {
+            format!("with turn {turn}: the model had asked for the same call again and again")
+        }
+        Forced::Repair => return None,
+    };
+    Some(format!("The investigation had to end {why}. There may be more to find."))
 }
 
 struct Seen {
@@ -181,7 +199,20 @@ impl<'a> Replay<'a> {
     }
 
     fn ended(self, next: Next) -> Replayed {
-        Replayed { input: self.input, next, pending: self.pending, gaps: self.gaps, checked: self.checked }
+        Replayed {
+            input: self.input,
+            next,
+            pending: self.pending,
+            gaps: self.gaps,
+            rejected: self.rejected,
+            checked: self.checked,
+        }
+    }
+
+    fn gap(&mut self, gap: String) {
+        if !self.gaps.contains(&gap) {
+            self.gaps.push(gap);
+        }
     }
 
     fn find(&self, id: &str) -> Option<&'a EvidenceRecord> {
@@ -195,6 +226,9 @@ impl<'a> Replay<'a> {
         self.pending.clear();
         self.input.extend(record.approvals.iter().cloned().map(Item::Approval));
         self.input.extend(reminder(record.forced));
+        if let Some(gap) = record.forced.and_then(|forced| ended_by(forced, record.turn, self.case.card)) {
+            self.gap(gap);
+        }
         let calls = &record.response.calls;
         let made = self.made(record);
         let owed = |planned: &&Planned| !self.case.outputs.contains_key(&planned.number);
@@ -229,7 +263,8 @@ impl<'a> Replay<'a> {
                 Answer::Text(text) => text,
                 Answer::Output(planned, hint) => {
                     let shown = self.case.outputs.get(&planned.number);
-                    let shown = shown.map_or_else(String::new, |o| o.for_model(self.case.max_output_tokens));
+                    let shown = shown
+                        .map_or_else(String::new, |o| o.for_model(self.case.card.max_tool_output_tokens));
                     hint.map_or_else(|| shown.clone(), |hint| format!("{shown}\n{hint}"))
                 }
             };
@@ -246,7 +281,7 @@ impl<'a> Replay<'a> {
     fn response(&self, record: &TurnRecord, made: &[(String, Planned)]) -> Item {
         let evidence = |id: &str| {
             let (_, planned) = made.iter().find(|(call, _)| call == id)?;
-            Some(self.case.outputs.get(&planned.number)?.for_model(self.case.max_output_tokens))
+            Some(self.case.outputs.get(&planned.number)?.for_model(self.case.card.max_tool_output_tokens))
         };
         Item::Response { asked: record.asked.clone(), items: hosted::shown(&record.response.items, evidence) }
     }
@@ -264,7 +299,7 @@ impl<'a> Replay<'a> {
 
     fn answer(&mut self, call: &FunctionCall, turn: u32, left: &mut usize) -> Answer {
         if call.name == READ_EVIDENCE {
-            let tokens = self.case.max_output_tokens;
+            let tokens = self.case.card.max_tool_output_tokens;
             return Answer::Text(evidence::read(&call.arguments, |id| self.find(id), tokens));
         }
         let (tool, arguments) = match self.case.policy.check(&call.name, &call.arguments) {
@@ -324,7 +359,7 @@ impl<'a> Replay<'a> {
         }
         // One repair, and only where a turn is left for it.
         let no_more = record.forced.is_some_and(|forced| forced != Forced::Looping);
-        if self.repairing || no_more || record.turn >= self.case.max_turns {
+        if self.repairing || no_more || record.turn >= self.case.card.max_iterations {
             let earlier = self.rejected.take();
             return Some(Next::Finish(
                 draft
@@ -395,7 +430,7 @@ fn first_item(case: Case<'_>) -> String {
     );
     let held: Vec<String> = (1..=opening.evidence_calls)
         .filter_map(|number| case.outputs.get(&number))
-        .map(|output| output.for_model(case.max_output_tokens))
+        .map(|output| output.for_model(case.card.max_tool_output_tokens))
         .collect();
     if held.is_empty() {
         text.push_str("None yet.");

@@ -15,7 +15,7 @@ use sentinel_core::report::Report;
 use serde_json::{Value, json};
 
 use crate::checklist;
-use crate::conversation::{Case, Next, replay};
+use crate::conversation::{Case, Next, Replayed, replay};
 use crate::error::InvestigateError;
 use crate::playbook::Playbook;
 use crate::policy::Policy;
@@ -26,6 +26,7 @@ use crate::situation::Situation;
 use crate::transcript::{Forced, Opening, Stored};
 use crate::usage::{self, Price};
 
+mod bounds;
 mod budget;
 mod calls;
 mod model;
@@ -128,6 +129,7 @@ pub async fn investigate(run: Run<'_>) -> Result<Outcome, InvestigateError> {
         Stop::Fail(reason) => Ok(Outcome::Fail { reason, head }),
         // `go` makes a report of it.
         Stop::UsedUp(limit) => Ok(Outcome::Fail { reason: limit.to_string(), head }),
+        Stop::NoRoom(short) => Ok(Outcome::Fail { reason: short.to_string(), head }),
         Stop::LeaseLost => Ok(Outcome::LeaseLost),
         Stop::Error(e) => Err(*e),
     }
@@ -140,9 +142,14 @@ fn unreadable(what: &str) -> Stop {
 /// Why a run ends without a report.
 #[derive(Debug)]
 enum Stop {
-    Yield { not_before: UnixMs, reason: String },
+    Yield {
+        not_before: UnixMs,
+        reason: String,
+    },
     Fail(String),
     UsedUp(UsedUp),
+    /// What the card allows one investigation leaves no room for the next turn.
+    NoRoom(bounds::Short),
     LeaseLost,
     Error(Box<InvestigateError>),
 }
@@ -222,9 +229,8 @@ impl<'a> Session<'a> {
         loop {
             let replayed = replay(Case {
                 opening: &opening,
+                card,
                 policy: &policy,
-                max_turns: card.max_iterations,
-                max_output_tokens: card.max_tool_output_tokens,
                 turns: &self.stored.turns,
                 outputs: &self.stored.outputs,
             });
@@ -232,45 +238,40 @@ impl<'a> Session<'a> {
                 let repair = matches!(replayed.next, Next::Ask { .. });
                 self.tell(Progress::Checked { incident: self.id.clone(), found, quotes, repair });
             }
-            let nobody = || {
-                let reason = self.run.no_model_reason.clone();
-                format!("no model was asked: {}", reason.unwrap_or_else(|| "none is configured".to_owned()))
-            };
-            match (&replayed.next, self.run.model) {
-                (Next::Finish(Ok(draft)), _) => {
-                    return self.report(Ok((**draft).clone()), &situation, &opening, &policy, &replayed.gaps);
-                }
-                (Next::Finish(Err(reason)), _) => {
-                    return self.report(Err(reason.clone()), &situation, &opening, &policy, &replayed.gaps);
-                }
+            let ended = match (&replayed.next, self.run.model) {
+                (Next::Finish(Ok(draft)), _) => Some(Ok((**draft).clone())),
+                (Next::Finish(Err(reason)), _) => Some(Err(reason.clone())),
                 (_, None) => {
-                    return self.report(Err(nobody()), &situation, &opening, &policy, &replayed.gaps);
+                    let reason = self.run.no_model_reason.as_deref().unwrap_or("none is configured");
+                    Some(Err(format!("no model was asked: {reason}")))
                 }
                 // What the model's service called is paid for: to store it costs nothing.
                 (Next::Call(planned), _) if planned.iter().all(|p| p.given.is_some()) => {
                     self.call(planned.iter().map(|p| (p.clone(), None)).collect(), None).await?;
+                    None
                 }
-                (_, Some(_)) if self.is_over() => {
-                    return self.report(Err(self.over()), &situation, &opening, &policy, &replayed.gaps);
-                }
+                (_, Some(_)) if self.is_over() => Some(Err(self.over())),
                 (Next::Call(planned), Some(_)) => {
                     // The configuration may have changed since the run began, and the alerts that rules speak of.
                     let batch =
                         planned.iter().map(|p| (p.clone(), policy.decide(&p.tool, &p.arguments).err()));
                     self.call(batch.collect(), Some(&policy)).await?;
+                    None
                 }
                 (Next::Ask { turn, forced }, Some(model)) => {
                     let forced = forced.or_else(|| self.is_nearly_over().then_some(Forced::TimeNearlyOver));
                     let asking =
                         Asking { model, turn: *turn, forced, opening: &opening, replayed: &replayed };
-                    let asked = match self.ask(&asking).await {
-                        Err(Stop::UsedUp(limit)) => Err(self.used_up(&limit).await?),
-                        asked => asked?,
-                    };
-                    if let Err(reason) = asked {
-                        return self.report(Err(reason), &situation, &opening, &policy, &replayed.gaps);
+                    match self.ask(&asking).await {
+                        Ok(asked) => asked.err().map(Err),
+                        Err(Stop::UsedUp(limit)) => Some(Err(self.used_up(&limit).await?)),
+                        Err(Stop::NoRoom(short)) => Some(Err(short.to_string())),
+                        Err(stop) => return Err(stop),
                     }
                 }
+            };
+            if let Some(draft) = ended {
+                return self.report(draft, &situation, &opening, &policy, replayed);
             }
         }
     }
@@ -341,12 +342,20 @@ impl<'a> Session<'a> {
         situation: &Situation,
         opening: &Opening,
         policy: &Policy<'_>,
-        found_gaps: &[String],
+        replayed: Replayed,
     ) -> Result<Report, Stop> {
         let card = self.run.playbook.card();
         let ms = u64::try_from(self.now().since(self.began).as_millis()).unwrap_or(u64::MAX);
         let outputs: Vec<_> = self.stored.outputs.values().collect();
-        let gaps = [&*opening.gaps, found_gaps].concat();
+        let mut gaps = [&*opening.gaps, &*replayed.gaps].concat();
+        // A report that there was no turn left to mend is better than none.
+        let draft = match (draft, replayed.rejected) {
+            (Err(reason), Some(rejected)) => {
+                gaps.push(format!("The model could not mend its report: {reason}."));
+                Ok(rejected)
+            }
+            (draft, _) => draft,
+        };
         let facts = Facts {
             situation,
             gaps: &gaps,

@@ -22,6 +22,10 @@ pub enum Forced {
     Repair,
     /// The card's time-out leaves no time for another.
     TimeNearlyOver,
+    /// The card's `max-tokens` leave no room for another.
+    TokensNearlyUsedUp,
+    /// The card's `max-usd` leaves no room for another.
+    MoneyNearlyUsedUp,
     /// The model asked for the same call again and again.
     Looping,
 }

@@ -209,6 +209,8 @@ pub fn card(name: &str) -> CardBuilder {
         sinks: vec![],
         max_iterations: 6,
         timeout: Duration::from_mins(10),
+        max_tokens: 1_000_000,
+        max_usd: sentinel_core::budget::MicroUsd(1_000_000),
         max_tool_output_tokens: 2_000,
         attempts: 3,
         dedupe_by: DedupeBy::Group,

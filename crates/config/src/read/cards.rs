@@ -29,6 +29,8 @@ pub(super) const CARD: Keys = &[
     ("tools", &["tool-list"]),
     ("sinks", &["sink-list", "sink-configs"]),
     ("max-iterations", &[]),
+    ("max-tokens", &[]),
+    ("max-usd", &[]),
     ("dedupe-by", &[]),
     ("ignore-labels", &[]),
     ("wait", &[]),
@@ -79,13 +81,10 @@ pub(super) fn cards(
         for (model, key) in [(&card.model, "model")].into_iter().chain(fallbacks) {
             if !context.openai.prices.contains_key(model) && unpriced.insert(model.clone()) {
                 let place = s.get(key).map_or_else(|| r.place(&field), |f| r.place(&f));
-                let limited = if context.budget.limits.has_usd() || card.budget.has_usd() {
-                    " and no limit in dollars holds it"
-                } else {
-                    ""
-                };
-                let message =
-                    format!("the model `{model}` has no price, so its cost will read \"unknown\"{limited}");
+                let message = format!(
+                    "the model `{model}` has no price, so its cost will read \"unknown\" and no limit in dollars \
+                     holds it"
+                );
                 r.diagnostics.push(place.warning(message, "add it to `openai.prices`"));
             }
         }
@@ -141,6 +140,8 @@ fn card(
         (s.get("wait").and_then(|f| r.duration(&f, Duration::ZERO)), reinvestigate(r, s));
     let max_iterations =
         r.number_or(s, "max-iterations", super::general::ITERATIONS, c.defaults.max_iterations);
+    let max_tokens = r.number_or(s, "max-tokens", super::general::TOKENS, c.defaults.max_tokens);
+    let max_usd = super::general::usd_or(r, s, "max-usd", c.defaults.max_usd);
     let continues = r.flag(s, "continue", false);
     let card = Card {
         name: name?,
@@ -154,6 +155,8 @@ fn card(
         sinks,
         max_iterations,
         timeout: c.defaults.timeout,
+        max_tokens,
+        max_usd,
         max_tool_output_tokens: c.defaults.max_tool_output_tokens,
         attempts: c.defaults.attempts,
         dedupe_by,

@@ -13,6 +13,10 @@ use crate::settings::{Api, Dispatcher, Hmac, Ingest, Network, OpenAi, Price};
 
 /// How many model turns one investigation may have.
 pub(super) const ITERATIONS: RangeInclusive<u32> = 1..=20;
+/// How many tokens.
+pub(super) const TOKENS: RangeInclusive<u64> = 1_000..=1_000_000_000;
+/// How many US dollars.
+pub(super) const USD: RangeInclusive<f64> = 0.001..=1_000_000.0;
 
 pub(super) const INGEST: Keys =
     &[("allow-anonymous", &[]), ("bearer", &[]), ("basic", &[]), ("header", &[]), ("hmac", &[])];
@@ -33,6 +37,8 @@ pub(super) const DISPATCHER: Keys =
 pub(super) const DEFAULTS: Keys = &[
     ("max-iterations", &[]),
     ("timeout", &[]),
+    ("max-tokens", &[]),
+    ("max-usd", &[]),
     ("max-tool-output-tokens", &[]),
     ("retry-policy", &[]),
     ("audit-retention", &[]),
@@ -67,6 +73,8 @@ const TIERS: &[&str] = &["auto", "default", "flex", "scale", "priority", "fast",
 pub(super) struct Defaults {
     pub(super) max_iterations: u32,
     pub(super) timeout: Duration,
+    pub(super) max_tokens: u64,
+    pub(super) max_usd: MicroUsd,
     pub(super) max_tool_output_tokens: u32,
     pub(super) attempts: u32,
     pub(super) audit_retention: Duration,
@@ -242,10 +250,17 @@ pub(super) fn defaults(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Defaults
     Defaults {
         max_iterations: r.number_or(&s, "max-iterations", ITERATIONS, 6),
         timeout: r.duration_or(&s, "timeout", Duration::from_mins(10)),
+        max_tokens: r.number_or(&s, "max-tokens", TOKENS, 1_000_000),
+        max_usd: usd_or(r, &s, "max-usd", MicroUsd(1_000_000)),
         max_tool_output_tokens: r.number_or(&s, "max-tool-output-tokens", 50..=1_000_000, 2_000),
         attempts: r.number_or(&retry, "attempts", 1..=20, 3),
         audit_retention: r.duration_or(&s, "audit-retention", Duration::from_hours(400 * 24)),
     }
+}
+
+/// What one investigation may cost.
+pub(super) fn usd_or(r: &mut Reader<'_>, s: &Section<'_>, key: &str, default: MicroUsd) -> MicroUsd {
+    s.get(key).and_then(|f| r.number(&f, &USD)).map_or(default, MicroUsd::from_usd)
 }
 
 /// Limits of spending, and of generations.

@@ -331,6 +331,8 @@ pub(crate) fn card(name: &str) -> Card {
         sinks: vec!["log".into()],
         max_iterations: 6,
         timeout: Duration::from_mins(10),
+        max_tokens: 1_000_000,
+        max_usd: MicroUsd(1_000_000),
         max_tool_output_tokens: 2000,
         attempts: 3,
         dedupe_by: DedupeBy::Group,

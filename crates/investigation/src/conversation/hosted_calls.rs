@@ -43,12 +43,6 @@ impl Replay<'_> {
         Some(ToolId { server: server.server.clone(), tool: tool.to_owned() })
     }
 
-    fn gap(&mut self, gap: String) {
-        if !self.gaps.contains(&gap) {
-            self.gaps.push(gap);
-        }
-    }
-
     /// Judges what servers show, and numbers the calls that the service made in this turn.
     pub(super) fn made(&mut self, record: &TurnRecord) -> Vec<(String, Planned)> {
         for without in &record.without {

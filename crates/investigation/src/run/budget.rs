@@ -6,9 +6,6 @@ use super::{Session, Stop};
 use crate::ports::{TurnRequest, TurnUsage};
 use crate::progress::Progress;
 
-/// Tokens that a service wraps around a request.
-const WRAPPING: u64 = 1_000;
-
 impl Session<'_> {
     /// Whether this run spends money: what is recorded costs nothing.
     fn spends(&self) -> bool {
@@ -37,7 +34,9 @@ impl Session<'_> {
         if !self.spends() {
             return Ok(Held::default());
         }
-        let Some(most) = self.most(request) else { return Ok(Held::default()) };
+        let Some(most) = self.most_usd(&request.model, &self.most(request)) else {
+            return Ok(Held::default());
+        };
         let id = (self.run.ports.fresh)();
         match reserve(self.run.ports.store.as_ref(), self.run.budget, self.now(), &id, Amount::of(most))
             .await?
@@ -45,20 +44,6 @@ impl Session<'_> {
             Reserved::Held(held) => Ok(held),
             Reserved::UsedUp(limit) => Err(Stop::UsedUp(limit)),
         }
-    }
-
-    /// No tokenizer makes more tokens than there are bytes. Only what a hosted server answers inside a call is in no
-    /// request. `None`: the model has no price.
-    fn most(&self, request: &TurnRequest) -> Option<MicroUsd> {
-        let price = self.price(&request.model)?;
-        let bytes = serde_json::to_vec(request).map_or(u64::MAX, |body| body.len() as u64);
-        let dearest = crate::Price { input: price.input.max(price.cached_input), ..price };
-        let usage = TurnUsage {
-            input_tokens: bytes.saturating_add(WRAPPING),
-            cached_tokens: 0,
-            output_tokens: self.run.max_output_tokens.into(),
-        };
-        Some(MicroUsd::from_usd(dearest.of(&usage)))
     }
 
     /// What an answered call really cost.

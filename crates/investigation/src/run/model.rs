@@ -8,6 +8,7 @@ use sentinel_core::incident::ChildName;
 use sentinel_core::redact::Redactor;
 use serde_json::Value;
 
+use super::bounds::Bounded;
 use super::{Session, Stop};
 use crate::conversation::{MOST_CALLS, Pending, Replayed, reminder};
 use crate::hosted;
@@ -155,13 +156,18 @@ impl Session<'_> {
     }
 
     /// What the pending hosted calls are answered, and the whole request.
-    fn request(&self, asking: &Asking<'_>, name: &str) -> (Vec<Approval>, TurnRequest) {
+    pub(super) fn request(
+        &self,
+        asking: &Asking<'_>,
+        name: &str,
+        forced: Option<Forced>,
+    ) -> (Vec<Approval>, TurnRequest) {
         let opening = asking.opening;
         let approvals: Vec<Approval> =
-            asking.replayed.pending.iter().map(|pending| self.approval(pending, asking.forced)).collect();
+            asking.replayed.pending.iter().map(|pending| self.approval(pending, forced)).collect();
         let mut input = asking.replayed.input.clone();
         input.extend(approvals.iter().cloned().map(Item::Approval));
-        input.extend(reminder(asking.forced));
+        input.extend(reminder(forced));
         let hosted = opening.hosted.iter().filter(|h| !self.without.contains_key(&h.server));
         let request = TurnRequest {
             model: name.to_owned(),
@@ -170,7 +176,7 @@ impl Session<'_> {
             tools: opening.tools.clone(),
             hosted: hosted.cloned().collect(),
             max_hosted_calls: u32::try_from(MOST_CALLS).unwrap_or(u32::MAX),
-            force: asking.forced.is_some().then(|| SUBMIT_REPORT.to_owned()),
+            force: forced.is_some().then(|| SUBMIT_REPORT.to_owned()),
             cache_key: self.id.to_string(),
         };
         (approvals, request)
@@ -202,7 +208,7 @@ impl Session<'_> {
     ) -> Result<Result<(), (ModelError, bool)>, Stop> {
         let turn = asking.turn;
         let timeout = self.run.model_timeout.min(self.time_left());
-        let (approvals, request) = self.request(asking, name);
+        let Bounded { forced, approvals, request } = self.bounded(asking, name).map_err(Stop::NoRoom)?;
         self.reserve_investigation().await?;
         let held = self.reserve_call(&request).await?;
         let until = match self.paid(turn, timeout, timeout).await {
@@ -241,7 +247,7 @@ impl Session<'_> {
             turn,
             at,
             ms: u64::try_from(self.now().since(at).as_millis()).unwrap_or(u64::MAX),
-            forced: asking.forced,
+            forced,
             asked: request.model,
             instead: instead.map(str::to_owned),
             approvals,
