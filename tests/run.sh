@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs every check of the project, installing first what the tests need: formatting, lints, documentation, unit and
-# contract tests, documentation tests, the architecture test, and the end-to-end tests against real programs. With
-# `--aws` also the functions as they are deployed, on a local AWS: that builds them with optimisation, which takes long.
-# With `--proof` also every pair of faults and a hundred thousand random episodes (tests/proof.sh).
+# contract tests, documentation tests, the architecture test, and the end-to-end tests against real programs: first those
+# of the service in one process, then the functions, built as they are deployed, on a local AWS. With `--proof` also
+# every pair of faults and a hundred thousand random episodes (tests/proof.sh).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,7 +14,7 @@ export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 export INSTA_UPDATE=no
 
 step "install what the tests need"
-bash tests/setup.sh
+bash tests/setup.sh aws
 
 step "formatting"
 cargo fmt --all --check
@@ -44,16 +44,11 @@ cargo nextest run --workspace --locked -E 'package(sentinel-tests) & binary(arch
 step "end to end"
 cargo nextest run --workspace --locked -E 'package(sentinel-tests) - binary(architecture) - binary(aws) - binary(local_loop)'
 
-if [[ " $* " == *" --aws "* ]]; then
-  step "install what the tests on AWS need"
-  bash tests/setup.sh aws
+step "build the functions as they are deployed"
+bash tests/aws/build.sh
 
-  step "build the functions as they are deployed"
-  bash tests/aws/build.sh
-
-  step "end to end on a local AWS"
-  cargo nextest run --workspace --locked -E 'package(sentinel-tests) & (binary(aws) + binary(local_loop))'
-fi
+step "end to end on a local AWS"
+cargo nextest run --workspace --locked -E 'package(sentinel-tests) & (binary(aws) + binary(local_loop))'
 
 if [[ " $* " == *" --proof "* ]]; then
   step "no alert lost, none paid for twice"
