@@ -12,11 +12,14 @@ mod metrics;
 mod running;
 mod wiring;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::Abortable;
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Limits, Scope};
@@ -252,6 +255,7 @@ impl Worker {
                 .into_iter()
                 .filter(|(_, limits)| !limits.is_none())
                 .collect();
+        let last_attempt = (head.attempts >= rules.max_attempts).then(|| head.clone());
         let run = Run {
             ports: &self.ports,
             head,
@@ -271,8 +275,22 @@ impl Worker {
         };
         let (_entered, registration) = self.running.enter(&run.head.id, fence);
         let measured = Box::pin(metrics::measured(self, run, claimed));
-        // An abort has taken the lease away before it cuts off.
-        let outcome = Abortable::new(measured, registration).await.unwrap_or(Ok(Outcome::LeaseLost))?;
+        let outcome = match AssertUnwindSafe(Abortable::new(measured, registration)).catch_unwind().await {
+            // An abort has taken the lease away before it cuts off.
+            Ok(ended) => ended.unwrap_or(Ok(Outcome::LeaseLost))?,
+            // Another attempt may get through. After the last one, people are to read what stopped it.
+            Err(panic) => match last_attempt {
+                None => resume_unwind(panic),
+                Some(head) => {
+                    let reason = format!(
+                        "gave up after {} attempts: the run panicked: {}",
+                        head.attempts,
+                        words(panic.as_ref())
+                    );
+                    return self.fail(head, fence, reason, rules).await;
+                }
+            },
+        };
         match outcome {
             Outcome::Report { report, head } => self.commit(*report, head, fence, rules).await,
             Outcome::Fail { reason, head } => self.fail(head, fence, reason, rules).await,
@@ -368,6 +386,12 @@ impl Worker {
     async fn tell_all(&self, head: Head, due: &[DeliveryKey], rules: &Rules) -> Result<(), WorkError> {
         deliver::tell_all(self, head, due, rules).await
     }
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let formatted = panic.downcast_ref::<String>().map(String::as_str);
+    formatted.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words")
 }
 
 /// The report among an incident's children.

@@ -2,13 +2,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sentinel_core::UnixMs;
 use sentinel_core::incident::State;
 use sentinel_core::ports::Ports;
+use sentinel_investigation::ports::{Model, ModelError, TurnRequest, TurnResponse};
+use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::gate::Gate;
 use sentinel_testkit::lambda::{Outcome, sqs_event};
 use sentinel_testkit::openai::{Scripted, ScriptedOpenAi, message};
-use sentinel_worker::{assemble, lambda};
+use sentinel_worker::{Mind, assemble, lambda};
 use serde_json::{Value, json};
 
 use crate::support::{Bench, CARDS, with_model};
@@ -136,6 +139,39 @@ async fn a_job_that_panics_fails_alone() {
     assert_eq!(b.head(&jobs[0]).await.state, State::Pending);
     assert_eq!(b.head(&jobs[1]).await.state, State::Done);
     assert_eq!(b.head(&jobs[2]).await.state, State::Done);
+}
+
+/// Takes down whoever asks it.
+#[derive(Debug)]
+struct Panicking;
+
+#[async_trait]
+impl Model for Panicking {
+    async fn respond(&self, _: &TurnRequest, _: Duration) -> Result<TurnResponse, ModelError> {
+        panic!("an answer that nobody thought of")
+    }
+}
+
+#[tokio::test]
+async fn an_incident_whose_run_keeps_panicking_fails_with_its_reason() {
+    let b = Bench::new(CARDS).await;
+    let jobs = b.open(1).await;
+    let clock = Arc::new(ManualClock::at(b.ports.clock.now()));
+    let mut worker = assemble(&b.loaded(), Ports { clock: clock.clone(), ..b.ports.clone() }, None).unwrap();
+    worker.mind = Mind::Model(Arc::new(Panicking));
+    let worker = Arc::new(worker);
+
+    for (attempt, again) in [(1, true), (2, true), (3, false)] {
+        let event = serde_json::from_value(sqs_event(&[&jobs[0]])).unwrap();
+        let response = lambda::batch(&worker, event, 1, UnixMs::new(i64::MAX)).await;
+        assert_eq!(response.batch_item_failures.len(), usize::from(again), "attempt {attempt}");
+        assert_eq!(b.head(&jobs[0]).await.attempts, attempt);
+        // Long after the lease, when the sweeper sends the job again.
+        clock.advance(Duration::from_hours(1));
+    }
+    let head = b.head(&jobs[0]).await;
+    let reason = "gave up after 3 attempts: the run panicked: an answer that nobody thought of";
+    assert_eq!((head.state, head.reason.as_deref()), (State::Failed, Some(reason)));
 }
 
 #[tokio::test]
