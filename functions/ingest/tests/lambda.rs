@@ -137,19 +137,34 @@ async fn a_missing_table_is_503_and_the_log_names_it_with_the_request() {
 }
 
 #[tokio::test]
-async fn a_queue_that_refuses_is_503_and_the_log_names_it() {
+async fn a_table_that_the_role_may_not_write_to_is_503_and_the_log_names_the_action_and_the_table() {
     let b = Bench::new(&[BEARER, CARDS].concat()).await;
-    let function = b.start(&[]).await;
-    b.aws.always(Some(Trouble::Error { status: 403, code: "AccessDeniedException" }));
+    let denied = FakeAws::start().await;
+    denied.always(Some(Trouble::Error { status: 400, code: "AccessDeniedException" }));
+    let function = b.start(&[("AWS_ENDPOINT_URL_DYNAMODB", &denied.url())]).await;
     assert_eq!(post(&function, &[RIGHT], &webhook("a")).await.0, 503);
-    assert!(
-        function.output().contains(&format!("sending to queue {}", b.aws.queue_url())),
-        "{}",
-        function.output()
-    );
-    b.aws.always(None);
-    assert_eq!(post(&function, &[RIGHT], &webhook("a")).await.0, 200, "the same again mends it");
-    assert_eq!(b.aws.messages().len(), 1);
+    let output = function.output();
+    let line = output.lines().find(|line| line.contains("AccessDeniedException")).expect(&output);
+    assert!(line.contains("creating ") && line.contains("in table incidents: AccessDenied"), "{line}");
+    assert!(line.contains("\"level\":\"ERROR\"") && line.contains("request-1"), "{line}");
+    assert!(b.aws.asked().is_empty(), "nothing is sent for what is not stored");
+    assert_eq!(denied.asked().len(), 1, "what is refused is not tried again");
+}
+
+#[tokio::test]
+async fn a_queue_that_refuses_is_503_and_the_log_names_it() {
+    for (status, code) in [(403, "AccessDeniedException"), (400, "QueueDoesNotExist")] {
+        let b = Bench::new(&[BEARER, CARDS].concat()).await;
+        let function = b.start(&[]).await;
+        b.aws.always(Some(Trouble::Error { status, code }));
+        assert_eq!(post(&function, &[RIGHT], &webhook("a")).await.0, 503);
+        let output = function.output();
+        let named = format!("sending to queue {}: {code}", b.aws.queue_url());
+        assert!(output.contains(&named), "{named}:\n{output}");
+        b.aws.always(None);
+        assert_eq!(post(&function, &[RIGHT], &webhook("a")).await.0, 200, "the same again mends it");
+        assert_eq!(b.aws.messages().len(), 1);
+    }
 }
 
 #[tokio::test]

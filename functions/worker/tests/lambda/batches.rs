@@ -7,6 +7,7 @@ use sentinel_core::UnixMs;
 use sentinel_core::incident::State;
 use sentinel_core::ports::Ports;
 use sentinel_investigation::ports::{Model, ModelError, TurnRequest, TurnResponse};
+use sentinel_testkit::aws::{FakeAws, Trouble};
 use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::gate::Gate;
 use sentinel_testkit::lambda::{Outcome, sqs_event};
@@ -114,6 +115,20 @@ async fn a_table_that_does_not_exist_is_named_in_the_log() {
         output.contains("in table elsewhere") && output.contains("ResourceNotFoundException"),
         "{output}"
     );
+}
+
+#[tokio::test]
+async fn a_table_that_the_role_may_not_read_is_named_in_the_log_with_the_action() {
+    let b = Bench::new(CARDS).await;
+    let jobs = b.open(1).await;
+    let denied = FakeAws::start().await;
+    denied.always(Some(Trouble::Error { status: 400, code: "AccessDeniedException" }));
+    let function = b.start(&[("AWS_ENDPOINT_URL_DYNAMODB", &denied.url())]).await;
+    let outcome = function.invoke(sqs_event(&[&jobs[0]]), LEFT).await;
+    assert_eq!(failures(&outcome).len(), 0, "the job is in the store; the sweeper sends it again");
+    let output = function.output();
+    let line = output.lines().find(|line| line.contains("AccessDeniedException")).expect(&output);
+    assert!(line.contains("reading ") && line.contains("in table incidents: AccessDenied"), "{line}");
 }
 
 #[tokio::test]
