@@ -245,6 +245,7 @@ fn the_dashboard_can_be_read_and_shows_what_is_measured() {
         "ToolMs",
         "Tokens",
         "Usd",
+        "BudgetExhausted",
         "Retries",
         "SinkResults",
         "ApproximateNumberOfMessagesVisible",
@@ -262,8 +263,13 @@ fn each_alarm_tells_the_topic_where_there_is_one() {
         assert_eq!(alarm["OKActions"], topic, "{name}");
     }
     let watched: Vec<_> = alarms.values().map(|alarm| alarm["MetricName"].as_str().unwrap()).collect();
-    let all =
-        ["ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "Errors", "Throttles", "Usd"];
+    let all = [
+        "ApproximateNumberOfMessagesVisible",
+        "ApproximateAgeOfOldestMessage",
+        "Errors",
+        "Throttles",
+        "BudgetExhausted",
+    ];
     for metric in all {
         assert!(watched.contains(&metric), "no alarm on {metric}");
     }
