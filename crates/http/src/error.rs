@@ -52,9 +52,20 @@ pub enum HttpError {
     /// The connection broke, or what came is not HTTP.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// The answer is larger than whoever asked takes.
+    #[error("the answer is larger than {}", size(*most))]
+    TooLarge {
+        /// The bound, in bytes.
+        most: usize,
+    },
     /// The client cannot be built: no root certificates can be read.
     #[error("the HTTP client cannot be set up: {0}")]
     SetUp(String),
+}
+
+/// `16 MB`, `64 KB`.
+fn size(bytes: usize) -> String {
+    if bytes >= 1 << 20 { format!("{} MB", bytes >> 20) } else { format!("{} KB", bytes >> 10) }
 }
 
 impl HttpError {
@@ -66,6 +77,7 @@ impl HttpError {
             | Self::Insecure { .. }
             | Self::Private { .. }
             | Self::Redirect { .. }
+            | Self::TooLarge { .. }
             | Self::SetUp(_) => false,
         }
     }

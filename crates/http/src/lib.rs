@@ -4,11 +4,13 @@
 //! [`AddressPolicy`]: https, and never a private address, except for hosts that the configuration names.
 
 mod address;
+mod body;
 mod client;
 mod error;
 mod retry_after;
 
 pub use address::AddressPolicy;
+pub use body::read_body;
 pub use client::HttpClient;
 pub use error::HttpError;
 pub use retry_after::retry_after;

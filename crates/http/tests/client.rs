@@ -7,7 +7,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use sentinel_http::{AddressPolicy, HttpClient, HttpError, Url};
+use sentinel_http::{AddressPolicy, HttpClient, HttpError, Url, read_body};
 
 /// Serves until the test's runtime ends.
 async fn serve() -> SocketAddr {
@@ -72,4 +72,17 @@ async fn a_closed_port_and_an_unknown_name_are_worth_a_retry_and_show_no_url() {
         assert!(error.is_retryable());
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_body_is_read_up_to_the_bound_and_not_beyond() {
+    let port = serve().await.port();
+    let http = HttpClient::new(AddressPolicy::new(["127.0.0.1"], ["127.0.0.1"]));
+    let answer =
+        async || http.client().unwrap().get(format!("http://127.0.0.1:{port}/")).send().await.unwrap();
+    assert_eq!(read_body(answer().await, 4).await, Ok(b"here".to_vec()));
+    let refused = read_body(answer().await, 3).await.unwrap_err();
+    assert_eq!(refused, HttpError::TooLarge { most: 3 });
+    assert!(!refused.is_retryable());
+    assert_eq!(HttpError::TooLarge { most: 16 << 20 }.to_string(), "the answer is larger than 16 MB");
 }

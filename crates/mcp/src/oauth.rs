@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sentinel_http::{HttpClient, HttpError, Url, form_urlencoded};
+use sentinel_http::{HttpClient, HttpError, Url, form_urlencoded, read_body};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -112,16 +112,9 @@ impl Tokens {
             .header("content-type", "application/x-www-form-urlencoded")
             .header("accept", "application/json")
             .body(self.form());
-        let broke = |e: reqwest::Error| NoToken(HttpError::from(&e).to_string());
-        let mut response = request.send().await.map_err(broke)?;
+        let response = request.send().await.map_err(|e| failed(HttpError::from(&e)))?;
         let status = response.status().as_u16();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(broke)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > LARGEST_ANSWER {
-                return Err(NoToken(format!("the answer is larger than {} KB", LARGEST_ANSWER >> 10)));
-            }
-        }
+        let body = read_body(response, LARGEST_ANSWER).await.map_err(failed)?;
         read(status, &body).map_err(NoToken)
     }
 }

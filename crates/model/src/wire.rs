@@ -8,7 +8,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use reqwest::Response;
 use secrecy::{ExposeSecret, SecretString};
-use sentinel_http::{HttpClient, HttpError, Url, retry_after};
+use sentinel_http::{HttpClient, HttpError, Url, read_body, retry_after};
 use sentinel_investigation::ports::ModelError;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -119,7 +119,11 @@ pub(crate) fn service(
 
 async fn take(answer: Response, endpoint: &Endpoint) -> Result<Response, Failure> {
     let (status, headers) = (answer.status(), answer.headers().clone());
-    let body = read_bounded(answer).await?;
+    let body = read_body(answer, MAX_ANSWER).await.map_err(|error| match error {
+        // It is paid for; asking again would give the same.
+        HttpError::TooLarge { .. } => Failure::Unreadable(error.to_string()),
+        error => Failure::Http(error),
+    })?;
     if !status.is_success() {
         let parsed: Value = serde_json::from_slice(&body).unwrap_or_default();
         let text = |key: &str| parsed.pointer(key).and_then(Value::as_str);
@@ -141,15 +145,4 @@ async fn take(answer: Response, endpoint: &Endpoint) -> Result<Response, Failure
     serde_json::from_slice::<IgnoredAny>(&body)
         .map_err(|e| Failure::Unreadable(format!("it is not JSON, {} bytes: {e}", body.len())))?;
     Ok(http::Response::new(body).into())
-}
-
-async fn read_bounded(mut answer: Response) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|e| Failure::Http(HttpError::from(&e)))? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(Failure::Unreadable(format!("it is larger than {} MB", MAX_ANSWER >> 20)));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }

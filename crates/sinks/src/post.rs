@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sentinel_core::ports::SinkError;
-use sentinel_http::{HttpClient, HttpError, Url, retry_after};
+use sentinel_http::{HttpClient, HttpError, Url, read_body, retry_after};
 
 /// The longest that a destination may take to answer one request: two of them fit into one telling.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -28,18 +28,16 @@ pub(crate) async fn post(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     let client = http.client().map_err(|e| failed(&e))?;
     let request = client.post(url.clone()).headers(headers).timeout(TIMEOUT).body(body);
-    let mut answer = request.send().await.map_err(|e| failed(&HttpError::from(&e)))?;
+    let answer = request.send().await.map_err(|e| failed(&HttpError::from(&e)))?;
     let (status, after) = (answer.status(), retry_after(answer.headers()));
     if !status.is_success() {
         return Err(refused(status, after));
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|e| failed(&HttpError::from(&e)))? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            break;
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = match read_body(answer, MAX_ANSWER).await {
+        // It was taken; so much is no answer that anybody here reads.
+        Err(HttpError::TooLarge { .. }) => Vec::new(),
+        body => body.map_err(|e| failed(&e))?,
+    };
     Ok(Answer { body })
 }
 

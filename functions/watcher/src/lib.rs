@@ -30,7 +30,7 @@ use sentinel_core::drive::DriveError;
 use sentinel_core::intake::{Receipt, intake};
 use sentinel_core::notification::{Envelope, Message, Source};
 use sentinel_core::ports::Ports;
-use sentinel_http::{HttpClient, HttpError};
+use sentinel_http::{HttpClient, HttpError, read_body};
 use sentinel_telemetry::{Metric, Metrics};
 use thiserror::Error;
 use url::Url;
@@ -53,9 +53,6 @@ pub enum WatchError {
     /// It came, with a status that means failure.
     #[error("the server answers with status {0}")]
     Status(u16),
-    /// It is too large.
-    #[error("the answer is larger than {} MB", MAX_BODY_BYTES / (1024 * 1024))]
-    TooLarge,
     /// It is none.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
@@ -70,7 +67,7 @@ impl WatchError {
         match self {
             Self::Http(error) => error.is_retryable(),
             Self::Status(status) => *status >= 500 || matches!(status, 408 | 429),
-            Self::TooLarge | Self::Unreadable(_) => false,
+            Self::Unreadable(_) => false,
             Self::Drive(error) => error.is_retryable(),
         }
     }
@@ -178,20 +175,13 @@ impl Watcher {
     async fn get(&self, url: &Url) -> Result<Option<Vec<u8>>, WatchError> {
         self.http.check_url(url)?;
         let request = self.http.client()?.get(url.clone()).timeout(self.settings.timeout);
-        let mut response = request.send().await.map_err(|e| HttpError::from(&e))?;
+        let response = request.send().await.map_err(|e| HttpError::from(&e))?;
         match response.status() {
             status if status.is_success() => {}
             StatusCode::NOT_FOUND => return Ok(None),
             status => return Err(WatchError::Status(status.as_u16())),
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| HttpError::from(&e))? {
-            if body.len().saturating_add(chunk.len()) > MAX_BODY_BYTES {
-                return Err(WatchError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Some(body))
+        Ok(Some(read_body(response, MAX_BODY_BYTES).await?))
     }
 
     fn envelope(&self, alerts: &[Alert]) -> Envelope {
