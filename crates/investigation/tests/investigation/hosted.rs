@@ -5,7 +5,7 @@ use sentinel_core::incident::ChildName;
 use sentinel_core::report::{Report, Verdict};
 use sentinel_core::tools_lock::ToolsLock;
 use sentinel_investigation::ports::{Approval, Item, ModelError, TurnRequest, TurnResponse};
-use sentinel_investigation::{CallStatus, Forced, Outcome, evidence_of, turns_of};
+use sentinel_investigation::{CallStatus, Forced, evidence_of, turns_of};
 use sentinel_testkit::builders::tool_id;
 use sentinel_testkit::openai::{mcp_approval_request_item, mcp_call_item, mcp_list_item};
 use serde_json::{Value, json};
@@ -271,28 +271,15 @@ fn every_kind() -> Vec<TurnResponse> {
     ]
 }
 
-async fn run_through(dies: impl Fn(&World)) -> (World, Script, Report, usize) {
-    let (world, model) = (World::new(), script(every_kind()));
-    dies(&world);
-    let mut crashes = 0;
-    let report = loop {
-        match world.run(Some(&model)).await {
-            Ok(Outcome::Report { report, .. }) => break *report,
-            Ok(other) => panic!("{other:?}"),
-            Err(e) => {
-                assert!(e.is_retryable(), "{e}");
-                crashes += 1;
-                world.store.die_at(None);
-            }
-        }
-    };
-    (world, model, report, crashes)
+/// All of them, the process dying as it is said.
+async fn every_kind_dying(dies: impl Fn(&World)) -> (World, Script, Report, usize) {
+    run_through(script(every_kind()), dies).await
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_between_an_approval_and_its_answer_asks_the_very_same_again() {
     // The answer to the request that approved was lost: the call may run twice, its evidence exists once.
-    let (world, model, report, crashes) = run_through(|w| w.store.die_before(ChildName::Turn(2))).await;
+    let (world, model, report, crashes) = every_kind_dying(|w| w.store.die_before(ChildName::Turn(2))).await;
     let requests = model.requests();
     assert_eq!((crashes, requests.len()), (1, 6), "one paid turn was in flight");
     assert_eq!(requests[1], requests[2]);
@@ -302,18 +289,18 @@ async fn a_crash_between_an_approval_and_its_answer_asks_the_very_same_again() {
     assert!(report.notes[0].contains("may have been made twice"), "{:?}", report.notes);
 
     // Once that answer is stored, nothing is asked again, although its evidence is not stored yet.
-    let (_, model, again, _) = run_through(|w| w.store.die_before(ChildName::Output(2))).await;
+    let (_, model, again, _) = every_kind_dying(|w| w.store.die_before(ChildName::Output(2))).await;
     assert_eq!(model.requests().len(), 5);
     assert_eq!(again.hypotheses, report.hypotheses);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_write_changes_no_request_and_no_report() {
-    let (_, model, mut expected, _) = run_through(|_| ()).await;
+    let (_, model, mut expected, _) = every_kind_dying(|_| ()).await;
     let requests = model.requests();
     expected.usage.ms = 0;
     for at in 1.. {
-        let (world, again, mut report, crashes) = run_through(|w| w.store.die_at(Some(at))).await;
+        let (world, again, mut report, crashes) = every_kind_dying(|w| w.store.die_at(Some(at))).await;
         if crashes == 0 {
             assert!(at > 10, "a run has more than {at} writes");
             break;

@@ -19,24 +19,9 @@ fn script() -> Vec<TurnResponse> {
     ]
 }
 
-/// Runs again and again, the process dying at the `at`-th write of the first run, until there is a report.
-async fn run_through(at: Option<usize>) -> (World, Script, Report, usize) {
-    let world = World::new();
-    let model = Script::of(script());
-    world.store.die_at(at);
-    let mut crashes = 0;
-    let report = loop {
-        match world.run(Some(&model)).await {
-            Ok(Outcome::Report { report, .. }) => break *report,
-            Ok(other) => panic!("{other:?}"),
-            Err(e) => {
-                assert!(e.is_retryable(), "{e}");
-                crashes += 1;
-                world.store.die_at(None);
-            }
-        }
-    };
-    (world, model, report, crashes)
+/// The run, the process dying at the `at`-th write.
+async fn dying_at(at: Option<usize>) -> (World, Script, Report, usize) {
+    run_through(Script::of(script()), |world| world.store.die_at(at)).await
 }
 
 /// What of a report does not depend on the time.
@@ -48,12 +33,12 @@ fn timeless(report: &Report) -> Report {
 
 #[tokio::test(start_paused = true)]
 async fn a_crash_at_any_write_pays_for_nothing_twice_but_the_call_in_flight() {
-    let (world, model, expected, _) = run_through(None).await;
+    let (world, model, expected, _) = dying_at(None).await;
     let requests = model.requests();
     let tools = world.tools.called();
     assert_eq!((requests.len(), tools.len()), (5, 4));
     for at in 1.. {
-        let (world, again, report, crashes) = run_through(Some(at)).await;
+        let (world, again, report, crashes) = dying_at(Some(at)).await;
         if crashes == 0 {
             assert!(at > 15, "a run has more than {at} writes");
             break;
@@ -127,7 +112,7 @@ async fn alerts_that_join_do_not_change_a_conversation_that_has_begun() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stored_report_is_handed_out_again() {
-    let (world, _, report, _) = run_through(None).await;
+    let (world, _, report, _) = dying_at(None).await;
     world.store.put(ChildName::Report, serde_json::to_string(&report).unwrap());
     let silent = Script::of(vec![]);
     assert_eq!(world.report(&silent).await, report);

@@ -29,17 +29,28 @@ impl Service {
 pub async fn alertmanager(config: &str) -> Service {
     let program = installed("prometheus-alertmanager");
     start("alertmanager", Ready::Succeeds("/-/ready"), |port, dir| {
-        let file = written(dir, "alertmanager.yml", config);
-        let mut command = command(&program);
-        command
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.path={}", dir.join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            // Without an address it gossips with nobody.
-            .arg("--cluster.listen-address=");
+        let mut command = alertmanager_command(&program, config, port, dir);
+        // Without an address it gossips with nobody.
+        command.arg("--cluster.listen-address=");
         command
     })
     .await
+}
+
+/// What one in a cluster and one alone have in common.
+fn alertmanager_command(program: &Path, config: &str, port: u16, dir: &Path) -> Command {
+    let mut command = configured(program, &written(dir, "alertmanager.yml", config), port);
+    command.arg(format!("--storage.path={}", dir.join("data").display()));
+    command
+}
+
+/// A program of Prometheus' kind, with its configuration and its port.
+fn configured(program: &Path, file: &Path, port: u16) -> Command {
+    let mut command = command(program);
+    command
+        .arg(format!("--config.file={}", file.display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"));
+    command
 }
 
 /// A place in a cluster of Alertmanagers.
@@ -57,12 +68,8 @@ pub struct ClusterPlace {
 pub async fn alertmanager_in_cluster(config: &str, place: &ClusterPlace) -> Service {
     let program = installed("prometheus-alertmanager");
     start("alertmanager", Ready::Succeeds("/-/healthy"), |port, dir| {
-        let file = written(dir, "alertmanager.yml", config);
-        let mut command = command(&program);
+        let mut command = alertmanager_command(&program, config, port, dir);
         command
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.path={}", dir.join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .arg(format!("--cluster.listen-address=127.0.0.1:{}", place.port))
             .arg(format!("--cluster.advertise-address={}", place.advertise))
             .args([
@@ -84,11 +91,9 @@ pub async fn prometheus(config: &str, rules: &str) -> Service {
     start("prometheus", Ready::Succeeds("/-/ready"), |port, dir| {
         let file = written(dir, "prometheus.yml", config);
         written(dir, "rules.yml", rules);
-        let mut command = command(&program);
+        let mut command = configured(&program, &file, port);
         command
-            .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .arg("--rules.alert.resend-delay=1s");
         command
     })
