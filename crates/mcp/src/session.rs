@@ -12,8 +12,8 @@ use rmcp::model::{
     Implementation, PaginatedRequestParams, ProtocolVersion, Tool,
 };
 use rmcp::service::{
-    ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext, RoleClient,
-    RunningService, ServiceError,
+    ClientCacheConfig, ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext,
+    RoleClient, RunningService, ServiceError,
 };
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
@@ -33,7 +33,7 @@ use crate::{fault, output, program};
 /// The most pages of one `tools/list`, and the most tools.
 const MAX_PAGES: usize = 50;
 const MAX_TOOLS: usize = 1000;
-/// How long a list of tools is believed.
+/// The longest that a list of tools is believed. A server may say that its own is good for less (`ttlMs`, 2026-07-28).
 const LIST_AGE: Duration = Duration::from_mins(5);
 /// Requests at once on one session: every investigation of a process may have sixteen. rmcp's own default, 16, would
 /// make them wait for each other.
@@ -88,7 +88,8 @@ type Service = RunningService<RoleClient, Listener>;
 /// A server's tools, as it listed them.
 #[derive(Debug)]
 struct Tools {
-    since: Instant,
+    /// Until when they are believed.
+    until: Instant,
     definitions: Vec<ToolDefinition>,
     /// What each tool promises to answer, where it promises something; `Err`: a schema that cannot be used.
     promised: HashMap<String, Result<Validator, String>>,
@@ -154,6 +155,10 @@ impl Session {
                 (listener.serve_with_lifecycle((output, input), how).await, Some(child))
             }
         };
+        if let Ok(service) = &service {
+            // rmcp's own cache would believe a list for a day, and give an old one where the server gives none.
+            service.peer().set_response_cache_config(ClientCacheConfig::disabled()).await;
+        }
         Ok(service.map(|service| Self { service, tools: Mutex::default(), has_changed, _program: program }))
     }
 
@@ -162,16 +167,17 @@ impl Session {
         self.service.is_closed() || self.service.peer().is_transport_closed()
     }
 
-    /// The tools, asked for at most every five minutes, and when the server says that they changed.
+    /// The tools: asked for once they are older than the server and [`LIST_AGE`] allow, and when the server says that
+    /// they changed.
     pub(crate) async fn tools(&self) -> Result<Vec<ToolDefinition>, Fault> {
-        Ok(self.listed().await?.definitions.clone())
+        Ok(self.listed(|tools| Instant::now() < tools.until).await?.definitions.clone())
     }
 
-    async fn listed(&self) -> Result<Arc<Tools>, Fault> {
+    /// The list that is known, where the server has not said that it changed and it is `good`; else a new one.
+    async fn listed(&self, good: impl Fn(&Tools) -> bool) -> Result<Arc<Tools>, Fault> {
         let mut known = self.tools.lock().await;
         let has_changed = self.has_changed.swap(false, Ordering::AcqRel);
-        if let Some(tools) = known.as_ref().filter(|tools| !has_changed && tools.since.elapsed() < LIST_AGE) {
-            tracing::trace!(age_ms = tools.since.elapsed().as_millis(), "the list of tools is known");
+        if let Some(tools) = known.as_ref().filter(|tools| !has_changed && good(tools)) {
             return Ok(Arc::clone(tools));
         }
         // Until they are listed anew, nothing is known of them.
@@ -183,10 +189,12 @@ impl Session {
 
     async fn ask_for_tools(&self) -> Result<Tools, Fault> {
         let mut tools: Vec<Tool> = Vec::new();
-        let mut cursor = None;
+        let asked = Instant::now();
+        let (mut cursor, mut good_for) = (None, LIST_AGE);
         for _ in 0..MAX_PAGES {
             let params = PaginatedRequestParams::default().with_cursor(cursor);
             let page = self.service.peer().list_tools(Some(params)).await.map_err(|e| Fault::from(&e))?;
+            good_for = page.ttl_ms.map_or(good_for, |ms| good_for.min(Duration::from_millis(ms)));
             tools.extend(page.tools);
             cursor = page.next_cursor;
             if cursor.is_none() || tools.len() > MAX_TOOLS {
@@ -203,7 +211,7 @@ impl Session {
             Some((tool.name.to_string(), validator(&schema)))
         });
         Ok(Tools {
-            since: Instant::now(),
+            until: asked + good_for,
             promised: promised.collect(),
             definitions: tools.into_iter().map(definition).collect(),
         })
@@ -222,8 +230,8 @@ impl Session {
         arguments: &Map<String, Value>,
         expected: Option<&ToolDefinition>,
     ) -> Result<ToolOutput, Fault> {
-        // Mostly known: what the tool promises to answer.
-        let tools = self.listed().await?;
+        // What the tool promises to answer. Who calls has looked at the list a moment ago, however short it is good for.
+        let tools = self.listed(|_| true).await?;
         if expected.is_some_and(|expected| tools.definition(tool) != Some(expected)) {
             return Err(Fault::answered("its session expired, and it describes the tool differently now"));
         }
@@ -277,7 +285,7 @@ fn transport(
 
 /// Whether a result keeps what its tool promised (MCP: a tool with an output schema answers with structured content
 /// that keeps it, unless it failed).
-fn keeps(promised: &Result<Validator, String>, result: &CallToolResult) -> Result<(), String> {
+pub(crate) fn keeps(promised: &Result<Validator, String>, result: &CallToolResult) -> Result<(), String> {
     if result.is_error.unwrap_or(false) {
         return Ok(());
     }
@@ -292,7 +300,7 @@ fn keeps(promised: &Result<Validator, String>, result: &CallToolResult) -> Resul
     Err(format!("its structured content breaks its own output schema: {}", problems.join("; ")))
 }
 
-fn definition(tool: Tool) -> ToolDefinition {
+pub(crate) fn definition(tool: Tool) -> ToolDefinition {
     let (read_only_hint, destructive_hint) =
         tool.annotations.map_or((None, None), |hints| (hints.read_only_hint, hints.destructive_hint));
     ToolDefinition {

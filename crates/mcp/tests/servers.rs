@@ -131,6 +131,29 @@ async fn tools_are_listed_over_all_pages_once_a_session() {
 }
 
 #[tokio::test]
+async fn a_tool_that_changed_without_a_word_is_seen_after_five_minutes_or_when_its_server_says() {
+    let changed = json!({"name": "echo", "description": "Sends it on.", "inputSchema": {"type": "object"}});
+    let a_day = 24 * 3_600 * 1_000;
+    for (builder, is_seen_at_once) in
+        [(echo(), false), (echo().modern().ttl_ms(a_day), false), (echo().modern().ttl_ms(0), true)]
+    {
+        let server = builder.start().await;
+        let servers = one(&server.url());
+        let before = servers.list("k8s", LONG).await.unwrap();
+        server.redefine(changed.clone());
+        // Neither a call nor a look makes a list that is still good be asked for.
+        call(&servers, "echo", json!({})).await.unwrap();
+        assert_eq!(count(&server, "tools/list"), 1);
+        let seen_at_once = servers.list("k8s", LONG).await.unwrap() != before;
+        assert_eq!(seen_at_once, is_seen_at_once);
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(5 * 60 + 1)).await;
+        tokio::time::resume();
+        assert_eq!(servers.list("k8s", LONG).await.unwrap()[0].description, "Sends it on.");
+    }
+}
+
+#[tokio::test]
 async fn a_list_without_end_is_refused() {
     let page = json!({"tools": [{"name": "t", "inputSchema": {"type": "object"}}], "nextCursor": "again"});
     let server = FakeMcp::builder().on("tools/list", Answer::Result(page)).start().await;
