@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures::future::join_all;
+use sentinel_config::{Server, Settings};
 use sentinel_core::card::ToolId;
+use sentinel_core::redact::Redactor;
 use sentinel_core::tools_lock::{Drift, FILE, ToolsLock};
-use sentinel_investigation::ports::{ToolBox, ToolDefinition};
+use sentinel_investigation::hosted_tools;
+use sentinel_investigation::ports::{HostedServer, Item, Model, ToolBox, ToolDefinition, TurnRequest};
+use sentinel_worker::Mind;
 use serde::Serialize;
 
 use crate::Exit;
@@ -77,9 +81,7 @@ async fn lock(args: &Lock, env: &Environment) -> anyhow::Result<Exit> {
     let path = folder.join(FILE);
     let before = read(&path)?;
     let allowed: BTreeSet<&ToolId> = settings.cards.iter().flat_map(|card| &card.tools).collect();
-    let servers = sentinel_worker::servers(settings, &sentinel_worker::http_client(settings));
-    let listed = list(&servers, &allowed).await;
-    servers.close().await;
+    let listed = list(settings, &allowed).await?;
     let (after, lines) = pin(&allowed, &listed, &before);
     let differs = after != before;
     if differs && !args.check {
@@ -108,13 +110,67 @@ fn write(path: &Path, lock: &ToolsLock) -> anyhow::Result<()> {
         .with_context(|| format!("{} cannot be written", path.display()))
 }
 
-async fn list(servers: &impl ToolBox, allowed: &BTreeSet<&ToolId>) -> Listed {
+/// Asks each server for its tools, as it is asked in an investigation: those of a hosted one are what the model's service
+/// shows of them.
+async fn list(settings: &Settings, allowed: &BTreeSet<&ToolId>) -> anyhow::Result<Listed> {
+    let http = sentinel_worker::http_client(settings);
+    let servers = sentinel_worker::servers(settings, &http);
+    let model = match sentinel_worker::mind(settings, &http)? {
+        Mind::Model(model) => Some(model),
+        Mind::None { .. } => None,
+    };
+    let redactor = sentinel_worker::redactor(settings);
     let names: BTreeSet<&str> = allowed.iter().map(|tool| tool.server.as_str()).collect();
-    let asked = names.into_iter().map(|name| async move {
-        let answer = servers.list(name, LISTING).await;
-        (name.to_owned(), answer.map_err(|e| e.to_string()))
+    let hosted_by = |name: &str| model.as_ref().and_then(|model| Some((model, model.hosts(name)?)));
+    let paid: Vec<&str> = names.iter().copied().filter(|name| hosted_by(name).is_some()).collect();
+    if !paid.is_empty() {
+        let about = paid.join(", ");
+        writeln!(
+            anstream::stderr(),
+            "asking the model's service, at the price of one short answer each: {about}"
+        )?;
+    }
+    let (direct, redactor, hosted_by) = (&servers, &redactor, &hosted_by);
+    let asked = names.iter().map(|&name| async move {
+        let answer = match hosted_by(name) {
+            Some((model, label)) => {
+                let tools = allowed.iter().filter(|tool| tool.server == name).map(|tool| tool.tool.clone());
+                let hosted = HostedServer { server: name.to_owned(), label, tools: tools.collect() };
+                shown(model.as_ref(), &settings.openai.model, hosted, redactor).await
+            }
+            None if settings.server(name).is_some_and(Server::is_hosted_only) => {
+                Err("only the model's service can list its tools, and there is no `openai.api-key`"
+                    .to_owned())
+            }
+            None => direct.list(name, LISTING).await.map_err(|e| e.to_string()),
+        };
+        (name.to_owned(), answer)
     });
-    join_all(asked).await.into_iter().collect()
+    let listed = join_all(asked).await.into_iter().collect();
+    servers.close().await;
+    Ok(listed)
+}
+
+/// What the model's service shows of a server's tools. It does so at the beginning of every answer.
+async fn shown(
+    model: &dyn Model,
+    name: &str,
+    hosted: HostedServer,
+    redactor: &Redactor,
+) -> Result<Vec<ToolDefinition>, String> {
+    let label = hosted.label.clone();
+    let request = TurnRequest {
+        model: name.to_owned(),
+        instructions: "Answer with the word ok. Call no tool.".to_owned(),
+        input: vec![Item::User { text: "ok?".to_owned() }],
+        tools: Vec::new(),
+        hosted: vec![hosted],
+        max_hosted_calls: 1,
+        force: None,
+        cache_key: "tools-lock".to_owned(),
+    };
+    let answer = model.respond(&request, LISTING).await.map_err(|e| e.to_string())?;
+    hosted_tools(answer.items, &label, redactor)
 }
 
 /// The new lock, and what became of each tool.

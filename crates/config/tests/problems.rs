@@ -354,17 +354,36 @@ fn diagnostics_are_json_for_validate() {
     );
 }
 
-/// `tools.lock` with this text (none: no such file) beside a configuration that requires it; its card allows `s.a` and
-/// `s.b`.
-fn locked(lock: Option<&str>) -> Result<sentinel_config::Loaded, Problems> {
+/// `tools.lock` with this text (none: no such file) beside a configuration with this first line; its card allows `s.a`
+/// and `s.b`.
+fn beside(lock: Option<&str>, first: &str) -> Result<sentinel_config::Loaded, Problems> {
     let folder = tempfile::tempdir().unwrap();
     if let Some(text) = lock {
         std::fs::write(folder.path().join("tools.lock"), text).unwrap();
     }
-    let text = "tools: {require-lock: true}\n\
-                mcp-servers: [{name: s, server-url: 'https://s.example/mcp'}]\n\
-                incident-cards: [{name: c, resource: X, prompt: look, tools: [s.a, s.b]}]";
-    load(&Source { base_dir: Some(folder.path().to_path_buf()), ..source(text) }, &env)
+    let text = format!(
+        "{first}\n\
+         mcp-servers: [{{name: s, server-url: 'https://s.example/mcp'}}]\n\
+         incident-cards: [{{name: c, resource: X, prompt: look, tools: [s.a, s.b]}}]"
+    );
+    load(&Source { base_dir: Some(folder.path().to_path_buf()), ..source(&text) }, &env)
+}
+
+fn locked(lock: Option<&str>) -> Result<sentinel_config::Loaded, Problems> {
+    beside(lock, "tools: {require-lock: true}")
+}
+
+#[test]
+fn a_lock_that_is_there_counts_unless_the_file_says_otherwise() {
+    let lock = sentinel_core::tools_lock::ToolsLock::default().to_text();
+    for first in ["", "tools: {}", "tools:"] {
+        let is_held = |lock| beside(lock, first).unwrap().settings.cards[0].lock.is_some();
+        assert!(is_held(Some(&lock)) && !is_held(None), "{first:?}");
+        let told = beside(Some("{"), first).unwrap_err().to_string();
+        assert!(told.contains("error: tools: tools.lock cannot be used"), "{told}");
+    }
+    let loose = beside(Some("{"), "tools: {require-lock: false}").unwrap();
+    assert!(loose.settings.cards[0].lock.is_none());
 }
 
 #[test]

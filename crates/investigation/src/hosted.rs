@@ -109,6 +109,21 @@ pub(crate) fn take_outputs(items: &mut [Value], redactor: &Redactor) -> BTreeMap
     outputs
 }
 
+/// The tools of a hosted server, as a response shows them and as they are held against `tools.lock`. `Err`: why there are
+/// none.
+pub fn hosted_tools(
+    mut items: Vec<Value>,
+    label: &str,
+    redactor: &Redactor,
+) -> Result<Vec<ToolDefinition>, String> {
+    take_outputs(&mut items, redactor);
+    let shown = events(&items).find_map(|event| match event {
+        Event::Listed { label: of, tools, error } if of == label => Some(error.map_or(Ok(tools), Err)),
+        _ => None,
+    });
+    shown.unwrap_or_else(|| Err("the model's service did not show its tools".to_owned()))
+}
+
 fn redact(item: &mut Value, key: &str, redactor: &Redactor) {
     if let Some(value) = item.get_mut(key) {
         redactor.redact_json(value);

@@ -24,7 +24,7 @@ mod usage;
 
 pub use error::InvestigateError;
 pub use evidence::{CallStatus, EvidenceRecord, Kept};
-pub use hosted::HostedOutput;
+pub use hosted::{HostedOutput, hosted_tools};
 pub use playbook::Playbook;
 pub use problem::{CompileProblem, Part};
 pub use progress::{EventSender, HELD, Progress, events, told_before};

@@ -36,7 +36,7 @@ use thiserror::Error;
 use tracing::Instrument as _;
 
 pub use running::Running;
-pub use wiring::{AssembleError, Replacement, assemble, compile, http_client, redactor, servers};
+pub use wiring::{AssembleError, Replacement, assemble, compile, http_client, mind, redactor, servers};
 
 /// Who concludes.
 #[derive(Clone, Debug)]

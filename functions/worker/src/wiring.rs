@@ -131,7 +131,11 @@ pub fn assemble(loaded: &Loaded, ports: Ports, events: Option<EventSender>) -> R
     })
 }
 
-fn mind(settings: &Settings, http: &Arc<HttpClient>) -> Result<Mind, ModelError> {
+/// The model, where there is a key for it.
+///
+/// # Errors
+/// A model that may not be called.
+pub fn mind(settings: &Settings, http: &Arc<HttpClient>) -> Result<Mind, ModelError> {
     let openai = &settings.openai;
     let Some(api_key) = &openai.api_key else {
         return Ok(Mind::None { reason: "no model key is configured (`openai.api-key`)".to_owned() });

@@ -7,40 +7,43 @@ use std::sync::Arc;
 use sentinel_core::card::ToolId;
 use sentinel_core::tools_lock::{FILE, ToolsLock};
 
-use crate::reader::{Field, Keys, Reader};
+use crate::reader::{Field, Keys, Reader, Section};
 
 pub(super) const TOOLS: Keys = &[("require-lock", &[])];
 const HELP: &str = "look at the tools and write it with `sentinel tools lock`";
 const BROKEN: &str = "remove it and write it anew with `sentinel tools lock`, or take the last good one";
 
-/// The lock that tools are held against; `None`: none is required. One that is missing holds nothing: Sentinel starts,
-/// and every tool is refused.
-pub(super) fn lock(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Arc<ToolsLock>> {
-    let s = r.section(field, TOOLS);
-    let required = r.flag(&s, "require-lock", false);
-    let f = s.get("require-lock").filter(|_| required && r.wants(&field.path))?;
+/// The lock that tools are held against; `None`: there is none. One that stands beside the configuration counts unless
+/// `require-lock: false` says otherwise. One that is required and missing holds nothing: Sentinel starts, and every tool
+/// is refused.
+pub(super) fn lock(r: &mut Reader<'_>, top: &Section<'_>) -> Option<Arc<ToolsLock>> {
+    let s = top.get("tools").map_or_else(|| Section::absent("tools"), |f| r.section(&f, TOOLS));
+    let required = s.get("require-lock").map(|_| r.flag(&s, "require-lock", false));
+    if required == Some(false) || !r.wants("tools") {
+        return None;
+    }
+    let place = s.get("require-lock").map_or_else(|| r.place_at(top.at, "tools"), |f| r.place(&f));
+    let mut told = |diagnostic| {
+        r.diagnostics.push(diagnostic);
+        Some(Arc::default())
+    };
     let Some(folder) = &r.source.base_dir else {
-        r.warn(&f, format!("the built-in configuration has no {FILE}, so that every tool is refused"), HELP);
-        return Some(Arc::default());
+        required?;
+        let message = format!("the built-in configuration has no {FILE}, so that every tool is refused");
+        return told(place.warning(message, HELP));
     };
     let text = match std::fs::read_to_string(folder.join(FILE)) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound => {
+            required?;
             let message = format!("there is no {FILE} beside this file, so that every tool is refused");
-            r.warn(&f, message, HELP);
-            return Some(Arc::default());
+            return told(place.warning(message, HELP));
         }
-        Err(e) => {
-            r.error(&f, format!("{FILE} cannot be read: {e}"), HELP);
-            return Some(Arc::default());
-        }
+        Err(e) => return told(place.error(format!("{FILE} cannot be read: {e}"), HELP)),
     };
     match ToolsLock::parse(&text) {
         Ok(lock) => Some(Arc::new(lock)),
-        Err(e) => {
-            r.error(&f, format!("{FILE} cannot be used: {e}"), BROKEN);
-            Some(Arc::default())
-        }
+        Err(e) => told(place.error(format!("{FILE} cannot be used: {e}"), BROKEN)),
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
     let dispatcher = general::dispatcher(r, part("dispatcher"));
     let defaults = general::defaults(r, part("defaults"));
     let budget = part("budget").map_or_else(general::Budget::usual, |f| general::budget(r, &f));
-    let lock = part("tools").and_then(|f| lock::lock(r, &f));
+    let lock = lock::lock(r, &top);
     let resources = resources::resources(r, &top);
     let servers = servers::servers(r, &top, &openai, &network);
     let sinks = sinks::sinks(r, &top, &network);
