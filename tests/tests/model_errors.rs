@@ -99,6 +99,21 @@ async fn a_model_that_stays_out_puts_the_incident_off_and_the_service_goes_on() 
 }
 
 #[tokio::test]
+async fn an_answer_that_is_cut_off_on_its_way_each_time_puts_the_incident_off_with_that_reason() {
+    let (mcp, model) = (tools().await, ScriptedOpenAi::with(|_, _| Scripted::Close).await);
+    let home = home(&model, &mcp);
+    let up = home.up().await;
+    let id = up.open(&trouble("one")).await;
+    let put_off = up.wait_for(&id, "a yield", |i| i["state"] == "pending" && !i["reason"].is_null()).await;
+    let reason = put_off["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("the model did not answer: ") && reason.contains("the connection broke"),
+        "{reason}"
+    );
+    assert_eq!(put_off["evidence"].as_array().unwrap().len(), 1, "what was found out is kept: {put_off:#}");
+}
+
+#[tokio::test]
 async fn a_model_that_asks_for_more_time_than_a_call_has_is_not_asked_again_before() {
     let answer = |_: &Value, _| status(429, &[("retry-after", "3600")], "Come back later");
     let (mcp, model) = (tools().await, ScriptedOpenAi::with(answer).await);
