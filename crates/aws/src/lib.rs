@@ -9,6 +9,8 @@
 //! This is the only crate that names the AWS SDK. It holds no rule about incidents: conditions on writes are about
 //! existence and version, and in the counters of spending about amounts; never about state.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod any_input;
 mod budget;
 mod client;
 mod deployment;

@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod any_input;
 mod checklist;
 mod conversation;
 mod error;

@@ -279,7 +279,11 @@ impl<'a> Policy<'a> {
 }
 
 /// The arguments of a call, where they are an object that keeps the tool's schema; if not, what to tell the model.
-fn shaped(name: &str, validator: &Validator, arguments: &str) -> Result<Map<String, Value>, String> {
+pub(crate) fn shaped(
+    name: &str,
+    validator: &Validator,
+    arguments: &str,
+) -> Result<Map<String, Value>, String> {
     // A model that has nothing to say about arguments often says nothing.
     let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
     let value: Value = serde_json::from_str(arguments)

@@ -148,7 +148,7 @@ fn readable(events: Events, id: RequestId) -> Events {
 }
 
 /// What is wrong with an event, in words.
-fn problem(event: &Result<Sse, SseError>) -> Option<&'static str> {
+pub(crate) fn problem(event: &Result<Sse, SseError>) -> Option<&'static str> {
     match event {
         Ok(event) => {
             let data = event.data.as_deref().map(str::trim).filter(|data| !data.is_empty())?;

@@ -4,6 +4,8 @@
 //! [`Servers`] holds one connection to each server, made when it is first needed and shared by everybody. What a
 //! server does wrong is told to the model in a plain sentence; nothing that a server does is fatal.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod any_input;
 mod client;
 mod fault;
 mod oauth;

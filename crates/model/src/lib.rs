@@ -4,6 +4,8 @@
 //! answers from a file, with the same raw items as the service would have sent, so that everything behind the port is
 //! the real path. [`Transcript`] answers from what is stored of an incident.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod any_input;
 mod breaker;
 mod chat;
 mod failure;

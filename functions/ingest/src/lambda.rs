@@ -61,7 +61,7 @@ pub async fn answer(ingest: &Ingest, request: lambda_http::Request) -> Response<
 }
 
 /// The request as it was made: its path without the stage, its body decoded.
-fn plain(request: lambda_http::Request) -> Request<Bytes> {
+pub(crate) fn plain(request: lambda_http::Request) -> Request<Bytes> {
     let stage = match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => context.stage.clone(),
         _ => None,

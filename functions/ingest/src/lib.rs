@@ -15,6 +15,8 @@
 //! request's own fault is a 503, a missing table or permission too: an alert must not be lost to our mistake.
 
 mod answer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod any_input;
 mod auth;
 mod door;
 pub mod lambda;

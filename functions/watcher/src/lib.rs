@@ -12,6 +12,8 @@
 //! * **What was told is remembered in memory only.** After a restart (a cold start on Lambda) the end of an alert that
 //!   ended meanwhile is not told; a new beginning of it is a new episode all the same.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod any_input;
 mod endpoint;
 pub mod lambda;
 mod wire;

@@ -10,7 +10,7 @@ use crate::failure::{Failure, error_of};
 
 /// Reads an answer. `used` are the call ids that the conversation holds, `turn` how many responses it holds: what a
 /// call without an id is named by.
-pub(super) fn read(answer: &Value, used: &HashSet<String>, turn: usize) -> Result<TurnResponse, Failure> {
+pub(crate) fn read(answer: &Value, used: &HashSet<String>, turn: usize) -> Result<TurnResponse, Failure> {
     if let Some(failure) = error_of(answer) {
         return Err(failure);
     }

@@ -12,8 +12,8 @@ use sentinel_http::HttpClient;
 use sentinel_investigation::ports::{FunctionCall, Item, Model, ModelError, TurnRequest, TurnResponse};
 use serde_json::Value;
 
-mod answer;
-mod request;
+pub(crate) mod answer;
+pub(crate) mod request;
 
 use crate::service::{Api, ModelSettings, Service};
 

@@ -10,7 +10,7 @@ use crate::service::{ModelSettings, is_reasoning};
 
 /// The request's body. Services other than OpenAI refuse fields that they do not know: what only OpenAI knows is sent
 /// to OpenAI only.
-pub(super) fn body(settings: &ModelSettings, request: &TurnRequest) -> Value {
+pub(crate) fn body(settings: &ModelSettings, request: &TurnRequest) -> Value {
     let mut body = Map::new();
     let mut set = |key: &str, value: Value| {
         body.insert(key.to_owned(), value);

@@ -11,7 +11,7 @@ use crate::chat;
 use crate::service::{ModelSettings, is_reasoning};
 
 /// The request's body. Only what the API is known to take from this model is in it.
-pub(super) fn body(
+pub(crate) fn body(
     settings: &ModelSettings,
     hosted: &BTreeMap<String, HostedSpec>,
     request: &TurnRequest,

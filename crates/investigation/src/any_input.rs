@@ -1,0 +1,200 @@
+//! What holds for any input from outside. The ordinary tests play it near good inputs, the fuzz targets in `fuzz/` with
+//! whatever they find.
+
+use sentinel_core::UnixMs;
+use sentinel_core::card::ToolId;
+use sentinel_core::incident::{Child, ChildName, Gen};
+use sentinel_core::redact::Redactor;
+use serde_json::{Map, Value};
+
+use crate::evidence::{self, CallStatus, EvidenceRecord};
+use crate::policy::shaped;
+use crate::ports::ToolDefinition;
+use crate::quotes::Searchable;
+use crate::{hosted, report, schema, tools, transcript};
+
+fn held() -> EvidenceRecord {
+    EvidenceRecord {
+        id: "E1".to_owned(),
+        tool: "k8s.events".to_owned(),
+        arguments: Map::new(),
+        ok: true,
+        status: CallStatus::Answered,
+        turn: 0,
+        at: UnixMs::new(0),
+        ms: 1,
+        bytes: 60,
+        sha256: String::new(),
+        left_out: 0,
+        head: 0,
+        text: "secret \"api-db\" not found, 12.5 of 99 pods\nsecond line".to_owned(),
+    }
+}
+
+/// What the model hands to `submit_report` is a report whose quotes are marked, or there are reasons.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn submission(body: &[u8]) {
+    let Ok(text) = std::str::from_utf8(body) else { return };
+    let held = held();
+    match report::read(text) {
+        Ok(read) => {
+            let draft = report::check(read, |id| (id == "E1").then_some(&held), &Searchable::new("alert"));
+            assert!(draft.found <= draft.quotes);
+        }
+        Err(reasons) => assert!(reasons.iter().all(|reason| !reason.is_empty()) && !reasons.is_empty()),
+    }
+}
+
+/// Arguments of any function are ones that may be called with, or there is a reason for the model.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn arguments(body: &[u8]) {
+    let Ok(text) = std::str::from_utf8(body) else { return };
+    let held = held();
+    let takes = serde_json::json!({
+        "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"],
+    });
+    let Ok(validator) = schema::validator(&takes) else { return };
+    match shaped("f", &validator, text) {
+        Ok(arguments) => assert!(arguments.contains_key("n")),
+        Err(reason) => assert!(reason.starts_with("Error: ")),
+    }
+    assert!(!evidence::read(text, |id| (id == "E1").then_some(&held), 100).is_empty());
+    hosted::arguments(text);
+}
+
+/// What a response says of hosted servers can be stored and shown, without a secret.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn hosted_items(body: &[u8]) {
+    let Ok(mut items) = serde_json::from_slice::<Vec<Value>>(body) else { return };
+    let redactor = Redactor::new(["swordfish-1234".to_owned()]);
+    let _ = hosted::hosted_tools(items.clone(), "k8s", &redactor);
+    let outputs = hosted::take_outputs(&mut items, &redactor);
+    assert!(outputs.values().all(|output| !output.kept.text.contains("swordfish-1234")));
+    let events = hosted::events(&items).count();
+    assert_eq!(hosted::events(&hosted::shown(&items, |_| Some("[E1]".to_owned()))).count(), events);
+}
+
+/// A tool with any schema is one that may be offered, or there is a reason.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn tool_schema(body: &[u8]) {
+    let Ok(input_schema) = serde_json::from_slice::<Value>(body) else { return };
+    let tool = ToolId { server: "s".to_owned(), tool: "a".to_owned() };
+    let definition = ToolDefinition {
+        tool: tool.tool.clone(),
+        description: String::new(),
+        input_schema,
+        read_only_hint: None,
+        destructive_hint: None,
+    };
+    match tools::judge(&tool, &[definition], None) {
+        Ok((_, validator)) => drop(shaped("s__a", &validator, r#"{"n": 1, "m": [null, "x"]}"#)),
+        Err(reason) => assert!(!reason.is_empty()),
+    }
+}
+
+/// What is stored of a run is read, or passed over by those who only look.
+pub fn stored(body: &[u8]) {
+    let Ok(body) = std::str::from_utf8(body) else { return };
+    let child = |name| Child { generation: Gen(1), name, body: body.to_owned() };
+    let children = [
+        child(ChildName::Snapshot("d".to_owned())),
+        child(ChildName::Turn(1)),
+        child(ChildName::Output(1)),
+        child(ChildName::Report),
+    ];
+    for record in transcript::evidence_of(&children) {
+        drop(record.shown());
+        drop(record.for_model(100));
+    }
+    drop(transcript::turns_of(&children));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sentinel_testkit::inputs::near;
+    use sentinel_testkit::openai::{mcp_approval_request_item, mcp_call_item, mcp_list_item};
+    use serde_json::json;
+
+    use super::*;
+
+    fn submissions() -> Vec<String> {
+        let cites = json!([{"id": "e1", "quote": "12.5 of 99 pods"}, {"id": "E2", "quote": "secret"}]);
+        let report = json!({
+            "verdict": "action_required", "title": "t", "summary": "s",
+            "hypotheses": [{"statement": "s", "confidence": 0.5, "evidence": cites}],
+            "ruled_out": [{"statement": "r", "evidence": []}], "gaps": ["g"],
+            "next_steps": [{"action": "a", "why": "w"}],
+        });
+        vec![report.to_string()]
+    }
+
+    fn calls() -> Vec<String> {
+        let read = json!({"id": "E1", "pattern": "sec(ret)?", "lines": "1-2"}).to_string();
+        vec![read, r#"{"n": 7}"#.to_owned(), "null".to_owned()]
+    }
+
+    fn items() -> Vec<String> {
+        let down = json!({"type": "http_error", "code": 502, "message": "swordfish-1234"});
+        let all = json!([
+            mcp_list_item("k8s", &[("pod", json!({"readOnlyHint": true}))]),
+            mcp_approval_request_item("k8s", "pod", &json!({"a": 1}), "mcpr_1"),
+            mcp_call_item("k8s", "pod", &json!({}), "mcpr_1", Ok("token swordfish-1234")),
+            mcp_call_item("k8s", "pod", &json!({}), "mcpr_2", Err(down)),
+        ]);
+        vec![all.to_string()]
+    }
+
+    fn schemas() -> Vec<String> {
+        let whole = json!({
+            "type": "object", "$defs": {"x": {"$ref": "#/$defs/x"}}, "additionalProperties": false,
+            "properties": {"n": {"type": "integer", "minimum": 1}, "m": {"items": {"pattern": "^(a|b)*$"}}},
+        });
+        vec![whole.to_string(), json!({"$ref": "https://elsewhere.example/s"}).to_string()]
+    }
+
+    fn records() -> Vec<String> {
+        let response = json!({
+            "model": "m", "items": [], "calls": [], "text": "",
+            "usage": {"input_tokens": 1, "cached_tokens": 0, "output_tokens": 1},
+        });
+        let turn = json!({"turn": 1, "at": 5, "ms": 1, "forced": "last_turn", "response": response});
+        let head = EvidenceRecord { left_out: 9, head: 12, ..held() };
+        vec![turn.to_string(), json!(held()).to_string(), json!(head).to_string()]
+    }
+
+    proptest! {
+        #[test]
+        fn any_submission_is_a_report_or_has_reasons(body in near(submissions())) {
+            submission(&body);
+        }
+
+        #[test]
+        fn any_arguments_may_be_called_with_or_have_a_reason(body in near(calls())) {
+            arguments(&body);
+        }
+
+        #[test]
+        fn any_hosted_items_can_be_stored_and_shown(body in near(items())) {
+            hosted_items(&body);
+        }
+
+        #[test]
+        fn any_schema_may_be_offered_or_has_a_reason(body in near(schemas())) {
+            tool_schema(&body);
+        }
+
+        #[test]
+        fn any_stored_record_is_read_or_passed_over(body in near(records())) {
+            stored(&body);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What holds for any input from outside. The ordinary tests play it near good inputs, the fuzz targets in `fuzz/` with
+//! whatever they find.
+
+use rmcp::model::{CallToolResult, ListToolsResult};
+use sentinel_investigation::schema::validator;
+use serde_json::{Value, json};
+use sse_stream::Sse;
+
+use crate::client;
+use crate::output::render;
+use crate::session::{definition, keeps};
+
+/// A tool's result becomes a text, or a reason; and it keeps its tool's output schema, or there is a reason.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn result(body: &[u8]) {
+    let Ok(result) = serde_json::from_slice::<CallToolResult>(body) else { return };
+    match render(&result) {
+        Ok(output) => assert_eq!(output.is_error, result.is_error == Some(true)),
+        Err(reason) => assert!(!reason.is_empty()),
+    }
+    let promised = validator(&json!({"type": "object", "properties": {"a": {"type": "integer"}}}));
+    if let Err(reason) = keeps(&promised, &result) {
+        assert!(!reason.is_empty());
+    }
+}
+
+/// A list of tools becomes definitions, whatever their schemas are.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn tools(body: &[u8]) {
+    let Ok(listed) = serde_json::from_slice::<ListToolsResult>(body) else { return };
+    for tool in listed.tools {
+        if let Some(schema) = &tool.output_schema
+            && let Err(reason) = validator(&Value::Object((**schema).clone()))
+        {
+            assert!(!reason.is_empty());
+        }
+        assert!(definition(tool).input_schema.is_object());
+    }
+}
+
+/// An event of a stream holds JSON, or there is a reason.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn event(body: &[u8]) {
+    let data = String::from_utf8_lossy(body).into_owned();
+    let is_json = serde_json::from_str::<Value>(data.trim()).is_ok();
+    let problem = client::problem(&Ok(Sse { event: None, data: Some(data), id: None, retry: None }));
+    assert!(!is_json || problem.is_none());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sentinel_testkit::inputs::near;
+
+    use super::*;
+
+    fn results() -> Vec<String> {
+        let blocks = json!([
+            {"type": "text", "text": "pods"},
+            {"type": "image", "data": "aGk=", "mimeType": "image/png"},
+            {"type": "resource", "resource": {"uri": "file:///a", "text": "t"}},
+            {"type": "resource", "resource": {"uri": "file:///b", "blob": "aGk="}},
+            {"type": "resource_link", "uri": "file:///c", "name": "c"},
+        ]);
+        let whole = json!({"content": blocks, "structuredContent": {"a": 1}, "isError": true});
+        vec![whole.to_string(), json!({"content": [], "structuredContent": {"a": "b"}}).to_string()]
+    }
+
+    fn lists() -> Vec<String> {
+        let tool = json!({
+            "name": "pods_get", "description": "d", "inputSchema": {"type": "object", "properties": {"a": {"type": "string"}}},
+            "outputSchema": {"type": "object", "$ref": "#"}, "annotations": {"readOnlyHint": true},
+        });
+        vec![json!({"tools": [tool], "nextCursor": "1", "ttlMs": 5, "cacheScope": "private"}).to_string()]
+    }
+
+    proptest! {
+        #[test]
+        fn any_result_becomes_a_text_or_a_reason(body in near(results())) {
+            result(&body);
+        }
+
+        #[test]
+        fn any_list_of_tools_becomes_definitions(body in near(lists())) {
+            tools(&body);
+        }
+
+        #[test]
+        fn any_event_is_json_or_has_a_reason(body in near(results())) {
+            event(&body);
+        }
+    }
+}
