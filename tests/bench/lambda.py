@@ -11,14 +11,16 @@ import sys
 import tempfile
 import time
 import urllib.request
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
 from measure import cpu_ms, peak_mb
 
 ROOT = Path(__file__).resolve().parents[2]
-# Where `cargo lambda build` leaves the programs that it puts into the zips.
-BUILT = ROOT / "target/x86_64-unknown-linux-gnu/deploy"
+# Where `cargo lambda build` leaves zips and programs: in a folder for each.
+BUILT = ROOT / "target/lambda"
+FUNCTIONS = ("ingest", "worker", "sweeper")
 PYTHON = Path(__file__).resolve().parent / "python"
 QUICK = bool(os.environ.get("SENTINEL_BENCH_QUICK"))
 STARTS = 5 if QUICK else 41
@@ -39,9 +41,18 @@ LAMBDA = {
 }
 
 
+def program(name):
+    """One of tests/bench's own."""
+    return BUILT / name / "bootstrap"
+
+
+def deployed(function):
+    return BUILT / f"sentinel-{function}" / "bootstrap.zip"
+
+
 class Stub:
     def __init__(self):
-        self.process = subprocess.Popen([BUILT / "stub"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([program("stub")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         told = json.loads(self.process.stdout.readline())
         self.aws, self.runtimes = told["aws"], told["runtimes"]
 
@@ -103,7 +114,7 @@ class Floor:
     """The bare client of `floor.rs`."""
 
     def __init__(self, stub):
-        self.process = subprocess.Popen([BUILT / "floor", stub.aws], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([program("floor"), stub.aws], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, bufsize=1)
 
     def times(self, what, n):
@@ -146,23 +157,25 @@ class Bench:
     def __init__(self, stub, folder):
         self.stub, self.made = stub, 0
         self.rows = []
-        # What the zips hold beside the program, and the one thing that the built-in configuration leaves to its user:
-        # who may post.
-        (folder / "infra").mkdir()
-        config = (ROOT / "infra/sentinel.yaml").read_text()
-        (folder / "infra/sentinel.yaml").write_text(config + "\ningest: {bearer: [bench]}\n")
-        (folder / "infra/aws-roots.pem").symlink_to(ROOT / "infra/aws-roots.pem")
-        (folder / "prompts").symlink_to(ROOT / "prompts")
+        # The very files that are deployed, and the one thing that the built-in configuration leaves to its user: who
+        # may post.
+        for function in FUNCTIONS:
+            with zipfile.ZipFile(deployed(function)) as files:
+                files.extractall(folder / function)
+            (folder / function / "bootstrap").chmod(0o755)
+            with (folder / function / "infra/sentinel.yaml").open("a") as config:
+                config.write("\ningest: {bearer: [bench]}\n")
         self.folder = folder
         self.aws = {"AWS_ENDPOINT_URL": f"http://{stub.aws}"}
 
     def ours(self, slot, name):
         env = {"SENTINEL_TABLE": "bench", "SENTINEL_QUEUE_URL": f"http://{self.stub.aws}/000000000000/bench",
                "SENTINEL_CONFIG": "infra/sentinel.yaml"}
-        return Function(self.stub, slot, [BUILT / f"sentinel-{name}"], self.folder, self.aws | env)
+        folder = self.folder / name
+        return Function(self.stub, slot, [folder / "bootstrap"], folder, self.aws | env)
 
     def bare(self, slot):
-        return Function(self.stub, slot, [BUILT / "bare"], self.folder, {})
+        return Function(self.stub, slot, [program("bare")], self.folder, {})
 
     def python(self, slot, threads=1):
         env = {"TABLE": "bench", "QUEUE_URL": f"http://{self.stub.aws}/000000000000/bench", "THREADS": str(threads),
@@ -213,7 +226,7 @@ class Bench:
 
     def zips(self):
         for kind, target in (("ingest", 5), ("worker", 8)):
-            size = (ROOT / f"target/lambda/sentinel-{kind}/bootstrap.zip").stat().st_size / 1e6
+            size = deployed(kind).stat().st_size / 1e6
             self.row(f"zip, {kind}", f"{size:.2f} MB", f"≤ {target} MB", size <= target)
 
     def warm(self):
@@ -325,9 +338,9 @@ class Bench:
 
 
 def main():
-    for name in ("stub", "floor", "bare", "sentinel-ingest", "sentinel-worker", "sentinel-sweeper"):
-        if not (BUILT / name).is_file():
-            sys.exit(f"{BUILT / name} is not there: run tests/bench/lambda.sh without SENTINEL_BENCH_NO_BUILD")
+    for file in [program(name) for name in ("stub", "floor", "bare")] + [deployed(name) for name in FUNCTIONS]:
+        if not file.is_file():
+            sys.exit(f"{file} is not there: run tests/bench/lambda.sh without SENTINEL_BENCH_NO_BUILD")
     stub = Stub()
     try:
         with tempfile.TemporaryDirectory() as folder:
