@@ -9,13 +9,14 @@
 //!   is younger than five minutes: a restarted Prometheus has not evaluated its rules yet, and a restarted
 //!   Alertmanager has not heard of its alerts again. Alerts that are pending, silenced or inhibited are neither told nor
 //!   over.
-//! * **What was told is remembered in memory only.** After a restart (a cold start on Lambda) the end of an alert that
-//!   ended meanwhile is not told; a new beginning of it is a new episode all the same.
+//! * **What was told is remembered over restarts.** The first poll of a process (on Lambda, after a cold start) looks in
+//!   the store for what this watcher told and what still fires there: what ended meanwhile is resolved like all else.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod any_input;
 mod endpoint;
 pub mod lambda;
+mod recall;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -84,6 +85,8 @@ pub struct Watcher {
     cards: Arc<[Card]>,
     /// What was told and is not over, by its labels.
     told: BTreeMap<Labels, Alert>,
+    /// Whether what an earlier process told is among it.
+    recalled: bool,
     metrics: Metrics,
 }
 
@@ -101,7 +104,16 @@ impl Watcher {
     /// Asks as `settings` say, on behalf of these cards.
     pub fn new(settings: Settings, http: Arc<HttpClient>, ports: Ports, cards: Arc<[Card]>) -> Self {
         let addresses = endpoint::addresses(settings.kind, &settings.endpoint);
-        Self { settings, addresses, http, ports, cards, told: BTreeMap::new(), metrics: Metrics::off() }
+        Self {
+            settings,
+            addresses,
+            http,
+            ports,
+            cards,
+            told: BTreeMap::new(),
+            recalled: false,
+            metrics: Metrics::off(),
+        }
     }
 
     /// Counts what it does in `metrics`, as a webhook's alerts are counted: each poll counts all that fires.
@@ -132,6 +144,11 @@ impl Watcher {
             wire::alerts(self.settings.kind, &body).map_err(WatchError::Unreadable)?;
         let now = self.ports.clock.now();
         let firing: Vec<Alert> = firing.into_iter().filter(|alert| self.wants(alert)).collect();
+        if !self.recalled {
+            let told = recall::told(self.ports.store.as_ref(), &self.cards, self.name()).await;
+            self.told = told.map_err(DriveError::from)?;
+            self.recalled = true;
+        }
         let mut gone: Vec<Labels> =
             self.told.keys().filter(|labels| !known.contains(*labels)).cloned().collect();
         // An alert that could not be read may be any of them.

@@ -1,5 +1,5 @@
 //! The real binary under a simulated Lambda, with a `DynamoDB` in memory and a fake SQS: what it told in one invocation it
-//! remembers in the next.
+//! knows in the next, of another process too.
 #![expect(clippy::unwrap_used, reason = "a test part that cannot do its work fails the test")]
 
 use std::path::Path;
@@ -33,7 +33,7 @@ async fn answer(State(alerts): State<Alerts>, uri: Uri) -> Response {
 }
 
 #[tokio::test]
-async fn each_invocation_polls_and_remembers_what_the_one_before_told() {
+async fn each_invocation_polls_and_knows_what_the_one_before_told_even_after_a_cold_start() {
     let alerts: Alerts = Arc::new(Mutex::new(Some(json!([
         {"labels": {"alertname": "PodDown"}, "state": "firing", "activeAt": "2026-11-22T12:00:00Z", "value": "1"},
         {"labels": {"alertname": "Waits"}, "state": "pending"},
@@ -91,6 +91,9 @@ async fn each_invocation_polls_and_remembers_what_the_one_before_told() {
     assert!(error.to_string().contains("the server answers with status 502"), "{error}");
     assert_eq!(state().await, ["pending"], "a poll that fails resolves nothing");
 
+    // A cold start: another process, which knows only what the store does.
+    drop(function);
+    let function = Function::start(program, folder.path(), &env).await;
     *alerts.lock().unwrap() = Some(json!([]));
     assert_eq!(
         function.invoke(json!({}), LEFT).await,

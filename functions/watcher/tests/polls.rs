@@ -96,6 +96,8 @@ struct Bench {
     clock: Arc<ManualClock>,
     store: Arc<dyn IncidentStore>,
     watcher: Watcher,
+    /// A watcher of this name on the same server and store.
+    fresh: Box<dyn Fn(&str) -> Watcher>,
     queue: Arc<Queue>,
 }
 
@@ -133,9 +135,19 @@ impl Bench {
             timeout,
             resources: resources.iter().map(|r| (*r).to_owned()).collect(),
         };
-        let http = Arc::new(HttpClient::new(AddressPolicy::new(["127.0.0.1"], ["127.0.0.1"])));
-        let watcher = Watcher::new(settings, http, ports, cards.into());
-        Self { server, clock, store, watcher, queue }
+        let cards: Arc<[Card]> = cards.into();
+        let fresh = Box::new(move |name: &str| {
+            let http = Arc::new(HttpClient::new(AddressPolicy::new(["127.0.0.1"], ["127.0.0.1"])));
+            let settings = Settings { name: name.into(), ..settings.clone() };
+            Watcher::new(settings, http, ports.clone(), Arc::clone(&cards))
+        });
+        let watcher = fresh("main");
+        Self { server, clock, store, watcher, fresh, queue }
+    }
+
+    /// The process is started anew: what is in the store is all that is left.
+    fn restart(&mut self, name: &str) {
+        self.watcher = (self.fresh)(name);
     }
 
     /// Polls while the server says this; gives accepted, duplicates, joined, resolved, suppressed.
@@ -204,6 +216,44 @@ async fn an_alert_that_the_server_no_longer_knows_is_over_as_of_this_poll() {
     let a = heads.iter().find(|h| h.labels["pod"] == "a").unwrap();
     assert_eq!((a.state, a.resolved_at), (Stands::Suppressed, Some(now)));
     assert_eq!(bench.poll(says(&[pod("firing", "b")])).await.unwrap(), [0, 1, 0, 0, 0], "it is told once");
+}
+
+#[tokio::test]
+async fn what_ended_while_no_watcher_ran_is_over_after_a_restart_and_what_fires_is_not_told_anew() {
+    let mut bench = prometheus().await;
+    bench.poll(says(&[pod("firing", "a"), pod("firing", "b")])).await.unwrap();
+    bench.restart("main");
+    bench.clock.advance(Duration::from_secs(15));
+    assert_eq!(bench.poll(says(&[pod("firing", "b")])).await.unwrap(), [0, 1, 0, 0, 1]);
+    let heads = bench.heads().await;
+    let a = heads.iter().find(|h| h.labels["pod"] == "a").unwrap();
+    assert_eq!((heads.len(), a.state), (2, Stands::Suppressed));
+    bench.restart("main");
+    assert_eq!(bench.poll(says(&[pod("firing", "b")])).await.unwrap(), [0, 1, 0, 0, 0], "it is told once");
+}
+
+#[tokio::test]
+async fn after_a_restart_nothing_is_over_that_another_watcher_told() {
+    let mut bench = prometheus().await;
+    bench.poll(says(&[pod("firing", "a")])).await.unwrap();
+    bench.restart("another");
+    assert_eq!(bench.poll(says(&[])).await.unwrap(), [0; 5]);
+    bench.restart("main");
+    assert_eq!(bench.poll(says(&[])).await.unwrap(), [0, 0, 0, 0, 1]);
+}
+
+#[tokio::test]
+async fn of_a_group_only_what_still_fires_is_looked_after_over_a_restart() {
+    let group = card("pods").matching("alertname", "PodDown").dedupe_by(DedupeBy::Group);
+    let mut bench =
+        Bench::new(WatcherKind::Prometheus, vec![group.wait(Duration::from_mins(1)).build()], &[]).await;
+    bench.poll(says(&[pod("firing", "a"), pod("firing", "b")])).await.unwrap();
+    bench.poll(says(&[pod("firing", "b")])).await.unwrap();
+    bench.restart("main");
+    assert_eq!(bench.poll(says(&[pod("firing", "b")])).await.unwrap()[3..], [0, 0], "a is over already");
+    bench.restart("main");
+    assert_eq!(bench.poll(says(&[])).await.unwrap(), [0, 0, 0, 0, 1], "then the last of them");
+    assert_eq!(bench.heads().await[0].state, Stands::Suppressed);
 }
 
 #[tokio::test]
