@@ -66,9 +66,14 @@ impl Reading {
             _ => true,
         }
     }
+
+    /// Whether prompts are rendered: files of them are read for nobody else.
+    const fn needs_prompts(self) -> bool {
+        matches!(self, Self::Everything | Self::Worker)
+    }
 }
 
-/// Reads a configuration; prompt files are read too, and neither prompts nor rules are compiled.
+/// Reads a configuration; prompt files are read too, where prompts are needed, and neither prompts nor rules are compiled.
 ///
 /// `env` is the environment, from which `${NAME}` is taken. An unset or empty variable is an error, except in
 /// `openai.api-key`, which is then absent. Values of the secret store are not known: see [`load_for`].

@@ -115,6 +115,11 @@ impl<'a> Reader<'a> {
         self.reading.wants(path)
     }
 
+    /// Whether the text of prompts is of use to whoever reads.
+    pub(crate) fn needs_prompts(&self) -> bool {
+        self.reading.needs_prompts()
+    }
+
     /// Whether the configuration is read for a function of a deployment that investigates.
     pub(crate) fn is_for_lambda(&self) -> bool {
         self.reading == Reading::Worker

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use regex::Regex;
-
 use crate::alert::Labels;
 use crate::budget::{Limits, MicroUsd};
 use crate::incident::Event;
+use crate::pattern::Pattern;
 use crate::tools_lock::ToolsLock;
 
 /// How a matcher compares, in Alertmanager's words.
@@ -21,9 +20,9 @@ pub enum Comparison {
     /// `!=`
     NotEqual(String),
     /// `=~`, anchored at both ends
-    Matches(Regex),
+    Matches(Pattern),
     /// `!~`, anchored at both ends
-    NotMatches(Regex),
+    NotMatches(Pattern),
 }
 
 /// One label matcher. A label that is absent counts as empty, as in Alertmanager.

@@ -19,6 +19,7 @@ pub mod key;
 pub mod lifecycle;
 mod members;
 pub mod notification;
+pub mod pattern;
 pub mod ports;
 pub mod redact;
 pub mod report;

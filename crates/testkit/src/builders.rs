@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use regex::Regex;
 use sentinel_core::UnixMs;
 use sentinel_core::alert::{Alert, AlertStatus, Labels};
 use sentinel_core::card::{
@@ -13,6 +12,7 @@ use sentinel_core::card::{
 };
 use sentinel_core::incident::{Gen, Head, IncidentId, Members, State};
 use sentinel_core::notification::{Envelope, Message, Notification, Source};
+use sentinel_core::pattern::Pattern;
 use sentinel_core::report::{Citation, NextStep, Report, ReportSource, Statement, Usage, Verdict};
 use serde_json::Value;
 
@@ -243,8 +243,8 @@ impl CardBuilder {
     /// It takes only alerts whose label matches this expression, anchored at both ends.
     #[must_use]
     pub fn matching_regex(mut self, label: &str, regex: &str) -> Self {
-        let regex = Regex::new(&format!("^(?:{regex})$")).expect("a regular expression");
-        let matcher = Matcher { label: label.to_owned(), comparison: Comparison::Matches(regex) };
+        let pattern = Pattern::new(regex).expect("a regular expression");
+        let matcher = Matcher { label: label.to_owned(), comparison: Comparison::Matches(pattern) };
         self.0.resource.matchers.push(matcher);
         self
     }

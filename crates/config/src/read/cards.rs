@@ -211,6 +211,9 @@ fn prompt_of(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Prompt> {
             .ok_or_else(|| "it is not compiled in".to_owned()),
         Some(dir) => {
             let file = dir.join(Path::new(path));
+            if !r.needs_prompts() {
+                return Some(Prompt { source: PromptSource::File(file), text: String::new() });
+            }
             std::fs::read_to_string(&file)
                 .map(|text| (PromptSource::File(file), text))
                 .map_err(|e| e.to_string())

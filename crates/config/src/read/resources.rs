@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
 use sentinel_core::card::{Comparison, Matcher, Resource};
+use sentinel_core::pattern::Pattern;
 
 use super::{labels, unique};
 use crate::reader::{Field, Keys, Reader, Section};
@@ -50,20 +50,15 @@ fn matcher(r: &mut Reader<'_>, label: &str, field: &Field<'_>) -> Option<Matcher
     Some(Matcher { label: label.to_owned(), comparison })
 }
 
-/// Anchored, and `.` matches a line break too, as in Alertmanager.
-fn pattern(r: &mut Reader<'_>, field: &Field<'_>, re: &str) -> Option<Regex> {
-    // Alone first: `a)(b` would become valid inside the anchors.
-    match Regex::new(re).and_then(|_| Regex::new(&format!("^(?s:{re})$"))) {
-        Ok(re) => Some(re),
-        Err(e) => {
-            let reason = e.to_string();
-            let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+fn pattern(r: &mut Reader<'_>, field: &Field<'_>, re: &str) -> Option<Pattern> {
+    let found = Pattern::new(re);
+    found
+        .inspect_err(|reason| {
             r.error(
                 field,
                 format!("is not a regular expression: {reason}"),
                 "write RE2 syntax after `=~` or `!~`",
             );
-            None
-        }
-    }
+        })
+        .ok()
 }
