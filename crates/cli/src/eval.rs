@@ -4,13 +4,14 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use regex::{Regex, RegexBuilder};
-use sentinel_config::Loaded;
+use sentinel_config::Settings;
 use sentinel_core::report::{Report, Statement, Verdict};
-use sentinel_worker::{Mind, Replacement};
+use sentinel_worker::{Mind, Playbooks, Replacement};
 use serde::{Deserialize, Serialize};
 
 use crate::api::Detail;
@@ -84,9 +85,6 @@ pub(crate) async fn run(args: Eval, env: &Environment) -> anyhow::Result<Exit> {
         Ok(to_run) => to_run.loaded,
         Err(exit) => return Ok(exit),
     };
-    if let Err(problems) = sentinel_worker::compile(&loaded) {
-        return setup::tell(&problems);
-    }
     setup::logs(&loaded, args.json, env)?;
     alone(&mut loaded);
     for card in &mut loaded.settings.cards {
@@ -97,10 +95,14 @@ pub(crate) async fn run(args: Eval, env: &Environment) -> anyhow::Result<Exit> {
             card.fallback_models.clear();
         }
     }
+    let playbooks = match sentinel_worker::compile(&loaded) {
+        Ok(playbooks) => playbooks,
+        Err(problems) => return setup::tell(&problems),
+    };
     let files = files(&args.dir)?;
     let mut cases = Vec::new();
     for file in &files {
-        cases.push(one(file, &loaded, args.model.is_some()).await?);
+        cases.push(one(file, &loaded.settings, &playbooks, args.model.is_some()).await?);
     }
     let scorecard = Scorecard::of(args.model, cases);
     let mut out = anstream::stdout();
@@ -134,20 +136,25 @@ fn read(file: &Path) -> anyhow::Result<(Case, Wanted)> {
     Ok((case, wanted))
 }
 
-async fn one(file: &Path, loaded: &Loaded, live: bool) -> anyhow::Result<Score> {
+async fn one(
+    file: &Path,
+    settings: &Settings,
+    playbooks: &Arc<Playbooks>,
+    live: bool,
+) -> anyhow::Result<Score> {
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let (case, wanted) = read(file)?;
     let folder = file.parent().unwrap_or_else(|| Path::new(""));
     let event = folder.join(&case.event);
     let body = replay::read(&event)?;
     let recorded = replay::recorded(&folder.join(&case.run))?;
-    let mut stage = Stage::new(loaded, None, None).await?;
+    let mut stage = Stage::new(settings, Arc::clone(playbooks), None, None).await?;
     let run = match (live, stage.mind()) {
         (false, _) => recorded,
         (true, Mind::Model(model)) => Replacement { model: model.clone(), tools: recorded.tools },
         (true, Mind::None { reason }) => bail!("no model can be asked: {reason}"),
     };
-    let _ = stage.arrive(&loaded.settings.cards, &event.display().to_string(), &body, Some(&run)).await?;
+    let _ = stage.arrive(&settings.cards, &event.display().to_string(), &body, Some(&run)).await?;
     stage.settle().await?;
     let details = stage.details().await?;
     let [detail] = details.as_slice() else {

@@ -76,14 +76,15 @@ pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit>
         }
         Err(exit) => return Ok(exit),
     };
-    if let Err(problems) = sentinel_worker::compile(&loaded) {
-        return setup::tell(&problems);
-    }
     setup::logs(&loaded, args.json, env)?;
     prepare(&mut loaded, &card, args.model.as_deref())?;
+    let playbooks = match sentinel_worker::compile(&loaded) {
+        Ok(playbooks) => playbooks,
+        Err(problems) => return setup::tell(&problems),
+    };
 
     let (sender, printer) = progress::start(args.json, env.stderr_is_terminal);
-    let mut stage = Stage::new(&loaded, None, Some(sender)).await?;
+    let mut stage = Stage::new(&loaded.settings, playbooks, None, Some(sender)).await?;
     let tools = loaded.settings.cards.iter().flat_map(|card| card.tools.iter().cloned()).collect();
     let redactor = sentinel_worker::redactor(&loaded.settings);
     let transcript =

@@ -50,11 +50,12 @@ pub(crate) async fn run(args: Render, env: &Environment) -> anyhow::Result<Exit>
         Ok(loaded) => loaded,
         Err(exit) => return Ok(exit),
     };
-    if let Err(problems) = sentinel_worker::compile(&loaded) {
-        return setup::tell(&problems);
-    }
-    let body = replay::read(&args.event)?;
     alone(&mut loaded);
+    let playbooks = match sentinel_worker::compile(&loaded) {
+        Ok(playbooks) => playbooks,
+        Err(problems) => return setup::tell(&problems),
+    };
+    let body = replay::read(&args.event)?;
     if let Some(name) = &args.card {
         let known: Vec<String> = loaded.settings.cards.iter().map(|c| c.name.clone()).collect();
         let position = known.iter().position(|card| card == name);
@@ -77,7 +78,7 @@ pub(crate) async fn run(args: Render, env: &Environment) -> anyhow::Result<Exit>
         Replacement { model: model.clone(), tools }
     };
     let name = args.event.display().to_string();
-    let mut stage = Stage::new(&loaded, None, None).await?;
+    let mut stage = Stage::new(&loaded.settings, playbooks, None, None).await?;
     let receipt = stage.arrive(&loaded.settings.cards, &name, &body, Some(&run)).await?;
     stage.settle().await?;
     let details = stage.details().await?;

@@ -24,15 +24,16 @@ pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit>
         Ok(to_run) => to_run.loaded,
         Err(exit) => return Ok(exit),
     };
-    if let Err(problems) = sentinel_worker::compile(&loaded) {
-        return setup::tell(&problems);
-    }
+    let playbooks = match sentinel_worker::compile(&loaded) {
+        Ok(playbooks) => playbooks,
+        Err(problems) => return setup::tell(&problems),
+    };
     setup::logs(&loaded, args.json, env)?;
     let events = args.events.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let runs = runs(&args, &loaded)?;
 
     let (sender, printer) = progress::start(args.json, env.stderr_is_terminal);
-    let mut stage = Stage::new(&loaded, args.data_dir.as_deref(), Some(sender)).await?;
+    let mut stage = Stage::new(&loaded.settings, playbooks, args.data_dir.as_deref(), Some(sender)).await?;
     for ((path, body), run) in args.events.iter().zip(&events).zip(&runs) {
         let receipt =
             stage.arrive(&loaded.settings.cards, &path.display().to_string(), body, run.as_ref()).await?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use futures::StreamExt;
 use sentinel_aws::{MachineClock, fresh_ids};
-use sentinel_config::Loaded;
+use sentinel_config::{Loaded, Settings};
 use sentinel_core::UnixMs;
 use sentinel_core::budget::Limits;
 use sentinel_core::card::Card;
@@ -18,7 +18,7 @@ use sentinel_core::notification::Message;
 use sentinel_core::ports::{Clock, Ports};
 use sentinel_investigation::EventSender;
 use sentinel_local::{Backend, LocalQueue, Receiver};
-use sentinel_worker::{Handled, Mind, Replacement, Worker};
+use sentinel_worker::{Handled, Mind, Playbooks, Replacement, Worker};
 
 use crate::api::{self, Detail};
 
@@ -52,7 +52,8 @@ pub(crate) struct Stage {
 impl Stage {
     /// A pipeline that keeps its incidents in `folder`, or in memory.
     pub(crate) async fn new(
-        loaded: &Loaded,
+        settings: &Settings,
+        playbooks: Arc<Playbooks>,
         folder: Option<&Path>,
         events: Option<EventSender>,
     ) -> anyhow::Result<Self> {
@@ -68,8 +69,8 @@ impl Stage {
         Ok(Self {
             clock,
             receiver,
-            concurrency: loaded.settings.dispatcher.worker_concurrency,
-            default: sentinel_worker::assemble(loaded, ports, events)?,
+            concurrency: settings.dispatcher.worker_concurrency,
+            default: sentinel_worker::assemble(settings, playbooks, ports, events)?,
             recorded: BTreeMap::new(),
             incidents: Vec::new(),
         })

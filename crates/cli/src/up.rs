@@ -42,16 +42,17 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     let settings = &loaded.settings;
     let clock: Arc<dyn Clock> = Arc::new(MachineClock::default());
     let Some((door, api_door)) = doors(&to_run, args.listen, env, &clock)? else { return Ok(Exit::Usage) };
-    if let Err(problems) = sentinel_worker::compile(loaded) {
-        return setup::tell(&problems);
-    }
+    let playbooks = match sentinel_worker::compile(loaded) {
+        Ok(playbooks) => playbooks,
+        Err(problems) => return setup::tell(&problems),
+    };
     setup::logs(loaded, args.json, env)?;
 
     let backend = Backend::open(&args.data_dir).await?;
     let (queue, receiver) = LocalQueue::new(Arc::clone(&clock));
     let ports = Ports { store: backend.store(), queue: Arc::new(queue.clone()), clock, fresh: fresh_ids() };
     let (events, printer) = progress::start(args.json, env.stderr_is_terminal);
-    let worker = Arc::new(sentinel_worker::assemble(loaded, ports.clone(), Some(events))?);
+    let worker = Arc::new(sentinel_worker::assemble(settings, playbooks, ports.clone(), Some(events))?);
 
     let listener =
         TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;

@@ -152,7 +152,7 @@ pub trait Model: Send + Sync + fmt::Debug {
 }
 
 /// What can go wrong with a model.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum ModelError {
     /// Out of reach, overloaded, rate limited or too slow, after retries within the time given: later it may work.
     #[error("the model did not answer: {reason}")]

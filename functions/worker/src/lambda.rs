@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
 use futures::stream::{self, StreamExt};
 use sentinel_aws::{SecretError, SecretTexts, Secrets};
-use sentinel_config::{Loaded, Problems, Reading, Source, load_for};
+use sentinel_config::{Loaded, Problems, Reading, Settings, Source, load_for};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::Job;
 use sentinel_core::ports::Ports;
@@ -16,7 +18,7 @@ use sentinel_telemetry::Metrics;
 use thiserror::Error;
 use tracing::Instrument;
 
-use crate::{AssembleError, Worker, assemble};
+use crate::{AssembleError, Worker, assemble, compile};
 
 /// How long before the platform's deadline nothing may be begun any more: what runs still has to be stored.
 const MARGIN: Duration = Duration::from_secs(20);
@@ -30,11 +32,14 @@ pub struct Live {
     ports: Ports,
     secrets: Secrets,
     metrics: Metrics,
-    built: Mutex<(Arc<SecretTexts>, Arc<Worker>)>,
+    built: Mutex<(Arc<SecretTexts>, Building)>,
 }
 
+/// A worker whose cards are being compiled beside whatever else is done.
+type Building = Shared<BoxFuture<'static, Result<Arc<Worker>, LiveError>>>;
+
 /// Why there is no worker.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum LiveError {
     /// The secret store.
     #[error(transparent)]
@@ -45,6 +50,9 @@ pub enum LiveError {
     /// What the configuration comes to.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
+    /// A card made the compiler panic.
+    #[error("the cards could not be compiled: {0}")]
+    Panic(String),
 }
 
 impl LiveError {
@@ -52,75 +60,86 @@ impl LiveError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Secrets(error) => error.is_retryable(),
-            Self::Problems(_) | Self::Assemble(_) => false,
+            Self::Problems(_) | Self::Assemble(_) | Self::Panic(_) => false,
         }
     }
 }
 
 impl Live {
-    /// Reads the secrets and builds the first worker. It also gives the configuration that it was built from.
+    /// Reads the secrets and begins to build the first worker, whose end [`Self::worker`] waits for. `first` is the
+    /// configuration as it was read without them. It also gives the settings that the worker is built from.
     ///
     /// # Errors
-    /// [`LiveError`].
+    /// [`LiveError`], but for those of the cards.
     pub async fn start(
+        first: Loaded,
         source: Source,
         env: BTreeMap<String, String>,
         ports: Ports,
         secrets: Secrets,
         metrics: Metrics,
-    ) -> Result<(Self, Loaded), LiveError> {
+    ) -> Result<(Self, Arc<Settings>), LiveError> {
         let values = secrets.values().await?;
-        let (worker, loaded) = build(&source, &env, &values, &ports, &metrics)?;
-        let built = Mutex::new((values, Arc::new(worker)));
-        Ok((Self { source, env, ports, secrets, metrics, built }, loaded))
+        let loaded = if first.secret_ids.is_empty() { first } else { load(&source, &env, &values)? };
+        let settings = Arc::new(loaded.settings.clone());
+        let built = Mutex::new((values, build(loaded, &ports, &metrics)));
+        Ok((Self { source, env, ports, secrets, metrics, built }, settings))
     }
 
     /// The worker for one invocation, with secrets that are at most five minutes old.
     ///
     /// Where the secret store does not answer, or holds what does not fit, the worker that there is goes on: its secrets
     /// are most likely still good, and if they are not, whoever refuses them says so in the report.
-    pub async fn worker(&self) -> Arc<Worker> {
-        let before = self.built.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match self.renewed(&before).await {
-            Ok(Some(now)) => {
-                let worker = Arc::clone(&now.1);
-                *self.built.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    ///
+    /// # Errors
+    /// There has never been one: the cards do not compile, or [`AssembleError`].
+    pub async fn worker(&self) -> Result<Arc<Worker>, LiveError> {
+        let (values, built) = self.built.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match self.renewed(&values).await {
+            Ok(Some((values, worker))) => {
+                let building = std::future::ready(Ok(Arc::clone(&worker))).boxed().shared();
+                *self.built.lock().unwrap_or_else(PoisonError::into_inner) = (values, building);
                 tracing::info!("secrets have changed; the new ones are used");
-                worker
+                Ok(worker)
             }
-            Ok(None) => before.1,
+            Ok(None) => built.await,
             Err(error) => {
                 tracing::error!(%error, "secrets could not be read again; those of before are used");
-                before.1
+                built.await
             }
         }
     }
 
     async fn renewed(
         &self,
-        before: &(Arc<SecretTexts>, Arc<Worker>),
+        before: &Arc<SecretTexts>,
     ) -> Result<Option<(Arc<SecretTexts>, Arc<Worker>)>, LiveError> {
         let values = self.secrets.values().await?;
-        if Arc::ptr_eq(&values, &before.0) {
+        if Arc::ptr_eq(&values, before) {
             return Ok(None);
         }
-        let (worker, _) = build(&self.source, &self.env, &values, &self.ports, &self.metrics)?;
-        Ok(Some((values, Arc::new(worker))))
+        let loaded = load(&self.source, &self.env, &values)?;
+        let worker = build(loaded, &self.ports, &self.metrics).await?;
+        Ok(Some((values, worker)))
     }
 }
 
-fn build(
-    source: &Source,
-    env: &BTreeMap<String, String>,
-    values: &SecretTexts,
-    ports: &Ports,
-    metrics: &Metrics,
-) -> Result<(Worker, Loaded), LiveError> {
+fn load(source: &Source, env: &BTreeMap<String, String>, values: &SecretTexts) -> Result<Loaded, LiveError> {
     let variable = |name: &str| env.get(name).cloned();
     let loaded = load_for(Reading::Worker, source, &variable, values)?;
     loaded.settings.refuse_unread_secrets()?;
-    let worker = Worker { metrics: metrics.clone(), ..assemble(&loaded, ports.clone(), None)? };
-    Ok((worker, loaded))
+    Ok(loaded)
+}
+
+/// Compiles the cards on a thread of their own: that takes longer than all the rest of a start, and Lambda can be asked
+/// for the first event meanwhile.
+fn build(loaded: Loaded, ports: &Ports, metrics: &Metrics) -> Building {
+    let (ports, metrics) = (ports.clone(), metrics.clone());
+    let built = tokio::task::spawn_blocking(move || {
+        let worker = assemble(&loaded.settings, compile(&loaded)?, ports, None)?;
+        Ok(Arc::new(Worker { metrics, ..worker }))
+    });
+    built.map(|ended| ended.unwrap_or_else(|e| Err(LiveError::Panic(e.to_string())))).boxed().shared()
 }
 
 /// Without the environment, which holds secrets.

@@ -30,13 +30,15 @@ use sentinel_core::ports::{Appended, Ports, Sink, StoreError};
 use sentinel_core::redact::Redactor;
 use sentinel_core::report::{Report, Verdict};
 use sentinel_investigation::ports::{Model, ToolBox};
-use sentinel_investigation::{EventSender, InvestigateError, Outcome, Playbook, Price, Progress, Run};
+use sentinel_investigation::{EventSender, InvestigateError, Outcome, Price, Progress, Run};
 use sentinel_telemetry::Metrics;
 use thiserror::Error;
 use tracing::Instrument as _;
 
 pub use running::Running;
-pub use wiring::{AssembleError, Replacement, assemble, compile, http_client, mind, redactor, servers};
+pub use wiring::{
+    AssembleError, Playbooks, Replacement, assemble, compile, http_client, mind, redactor, servers,
+};
 
 /// Who concludes.
 #[derive(Clone, Debug)]
@@ -56,7 +58,7 @@ pub struct Worker {
     /// Store, queue, clock.
     pub ports: Ports,
     /// The cards, compiled, by name.
-    pub playbooks: Arc<BTreeMap<String, Playbook>>,
+    pub playbooks: Arc<Playbooks>,
     /// Who concludes.
     pub mind: Mind,
     /// The tools, behind the cards' allow-lists.

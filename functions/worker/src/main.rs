@@ -1,7 +1,6 @@
 //! `sentinel-worker`: investigations on Lambda.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
@@ -21,27 +20,34 @@ async fn main() -> anyhow::Result<()> {
     let variable = |name: &str| env.get(name).cloned();
     let folder = std::env::current_dir()?;
     let source = locate_deployed(variable("SENTINEL_CONFIG").as_deref(), &folder)?;
-    let secret_ids = load_for(Reading::Worker, &source, &variable, &BTreeMap::new())?.secret_ids;
+    let first = load_for(Reading::Worker, &source, &variable, &BTreeMap::new())?;
     let deployment = Deployment::of(&variable)?;
 
     let aws = Aws::of_function(&variable, &folder, CallLimits::AWS)?;
     let clock = Arc::new(MachineClock::default());
-    let secrets = Secrets::new(aws.secrets(), clock.clone(), secret_ids);
+    let secrets = Secrets::new(aws.secrets(), clock.clone(), first.secret_ids.clone());
     let ports = deployment.ports(&aws, clock);
-    let (live, loaded) = Live::start(source, env, ports, secrets, Metrics::to(io::stdout)).await?;
+    let (live, settings) = Live::start(first, source, env, ports, secrets, Metrics::to(io::stdout)).await?;
 
-    let redactor = redactor(&loaded.settings);
-    let level = loaded.settings.log_level.as_str().parse()?;
+    let redactor = redactor(&settings);
+    let level = settings.log_level.as_str().parse()?;
     let logs = LogSettings { level, json: true, ..LogSettings::default() };
     sentinel_telemetry::init(&logs, Arc::new(move |line| redactor.redact(line)))?;
-    let concurrency = loaded.settings.dispatcher.worker_concurrency;
+    let concurrency = settings.dispatcher.worker_concurrency;
 
     let handle = service_fn(|event: LambdaEvent<SqsEvent>| async {
         let (messages, context) = event.into_parts();
         let deadline = UnixMs::new(i64::try_from(context.deadline).unwrap_or(i64::MAX));
         let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
-        let handled = async { batch(&live.worker().await, messages, concurrency, deadline).await };
-        Ok::<_, Infallible>(handled.instrument(span).await)
+        let handled = async {
+            Ok::<_, lambda_runtime::Error>(
+                batch(&live.worker().await?, messages, concurrency, deadline).await,
+            )
+        };
+        handled.instrument(span).await
     });
-    lambda_runtime::run(handle).await.map_err(|e| anyhow::anyhow!(e))
+    let serve = async { lambda_runtime::run(handle).await.map_err(|e| anyhow::anyhow!(e)) };
+    // Cards that do not compile end the function, as everything else does that is wrong with its configuration.
+    let compiled = async { live.worker().await.map(|_| ()).map_err(anyhow::Error::from) };
+    tokio::try_join!(serve, compiled).map(|_| ())
 }

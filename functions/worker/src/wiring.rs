@@ -36,12 +36,12 @@ pub struct Replacement {
     pub tools: Arc<dyn ToolBox>,
 }
 
+/// The cards, ready to run, by their names.
+pub type Playbooks = BTreeMap<String, Playbook>;
+
 /// Why a worker cannot be built.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum AssembleError {
-    /// The configuration.
-    #[error(transparent)]
-    Problems(#[from] Problems),
     /// The model's address or key.
     #[error("`openai` cannot be used: {0}")]
     Model(#[from] ModelError),
@@ -59,7 +59,7 @@ pub enum AssembleError {
 ///
 /// # Errors
 /// Every problem of every card, each with its place in the configuration.
-pub fn compile(loaded: &Loaded) -> Result<BTreeMap<String, Playbook>, Problems> {
+pub fn compile(loaded: &Loaded) -> Result<Arc<Playbooks>, Problems> {
     let mut playbooks = BTreeMap::new();
     let mut diagnostics: Vec<Diagnostic> = Vec::new();
     for (index, card) in loaded.settings.cards.iter().enumerate() {
@@ -87,7 +87,7 @@ pub fn compile(loaded: &Loaded) -> Result<BTreeMap<String, Playbook>, Problems> 
             }
         }
     }
-    if diagnostics.is_empty() { Ok(playbooks) } else { Err(Problems { diagnostics }) }
+    if diagnostics.is_empty() { Ok(Arc::new(playbooks)) } else { Err(Problems { diagnostics }) }
 }
 
 /// The redactor that knows every secret of the configuration.
@@ -95,13 +95,16 @@ pub fn redactor(settings: &Settings) -> Redactor {
     Redactor::new(settings.secrets().iter().map(|s| s.expose_secret().to_owned()))
 }
 
-/// Builds a worker.
+/// Builds a worker that handles incidents by `playbooks`, which [`compile`] made of the same cards.
 ///
 /// # Errors
-/// Cards that do not compile, or a model that may not be called.
-pub fn assemble(loaded: &Loaded, ports: Ports, events: Option<EventSender>) -> Result<Worker, AssembleError> {
-    let settings = &loaded.settings;
-    let playbooks = compile(loaded)?;
+/// A model that may not be called, or a sink that cannot be told.
+pub fn assemble(
+    settings: &Settings,
+    playbooks: Arc<Playbooks>,
+    ports: Ports,
+    events: Option<EventSender>,
+) -> Result<Worker, AssembleError> {
     let http = http_client(settings);
     let mind = mind(settings, &http)?;
     let tools = Arc::new(servers(settings, &http));
@@ -116,7 +119,7 @@ pub fn assemble(loaded: &Loaded, ports: Ports, events: Option<EventSender>) -> R
     let sinks = sinks(settings, &http, &ports.clock)?;
     Ok(Worker {
         ports,
-        playbooks: Arc::new(playbooks),
+        playbooks,
         mind,
         tools,
         sinks: Arc::new(sinks),

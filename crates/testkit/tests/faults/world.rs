@@ -27,7 +27,7 @@ use sentinel_testkit::builders::NOON;
 use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::faults::{Faults, Process};
 use sentinel_testkit::memory::MemoryStore;
-use sentinel_worker::{Mind, Worker, assemble};
+use sentinel_worker::{Mind, Worker, assemble, compile};
 use serde_json::Value;
 use tokio::time::{sleep, sleep_until};
 
@@ -94,7 +94,7 @@ static BASE: LazyLock<Base> = LazyLock::new(|| {
     Base {
         rules: sentinel_sweeper::lambda::rules(&cards),
         cards,
-        worker: assemble(&loaded, ports, None).unwrap(),
+        worker: assemble(&loaded.settings, compile(&loaded).unwrap(), ports, None).unwrap(),
     }
 });
 

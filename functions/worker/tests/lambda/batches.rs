@@ -12,7 +12,7 @@ use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::gate::Gate;
 use sentinel_testkit::lambda::{Outcome, sqs_event};
 use sentinel_testkit::openai::{Scripted, ScriptedOpenAi, message};
-use sentinel_worker::{Mind, assemble, lambda};
+use sentinel_worker::{Mind, lambda};
 use serde_json::{Value, json};
 
 use crate::support::{Bench, CARDS, with_model};
@@ -144,7 +144,7 @@ async fn a_job_that_panics_fails_alone() {
         }),
         ..b.ports.clone()
     };
-    let worker = Arc::new(assemble(&b.loaded(), ports, None).unwrap());
+    let worker = Arc::new(b.worker(ports));
     let bodies: Vec<&str> = jobs.iter().map(String::as_str).collect();
     let event = serde_json::from_value(sqs_event(&bodies)).unwrap();
     // One after the other, so that it is known which claims first.
@@ -172,7 +172,7 @@ async fn an_incident_whose_run_keeps_panicking_fails_with_its_reason() {
     let b = Bench::new(CARDS).await;
     let jobs = b.open(1).await;
     let clock = Arc::new(ManualClock::at(b.ports.clock.now()));
-    let mut worker = assemble(&b.loaded(), Ports { clock: clock.clone(), ..b.ports.clone() }, None).unwrap();
+    let mut worker = b.worker(Ports { clock: clock.clone(), ..b.ports.clone() });
     worker.mind = Mind::Model(Arc::new(Panicking));
     let worker = Arc::new(worker);
 

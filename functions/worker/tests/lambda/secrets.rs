@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sentinel_aws::Secrets;
+use sentinel_config::{Reading, load_for};
 use sentinel_telemetry::Metrics;
 use sentinel_testkit::aws::Trouble;
 use sentinel_testkit::clock::ManualClock;
@@ -16,7 +17,9 @@ const SECRET: &str = "arn:aws:secretsmanager:us-east-1:000000000000:secret:model
 
 async fn live(b: &Bench, clock: &Arc<ManualClock>) -> Result<Live, LiveError> {
     let secrets = Secrets::new(client(&b.aws.url()).secrets(), clock.clone(), [SECRET.to_owned()].into());
-    let started = Live::start(b.source(), BTreeMap::new(), b.ports.clone(), secrets, Metrics::off()).await;
+    let first = load_for(Reading::Worker, &b.source(), &|_| None, &BTreeMap::new()).unwrap();
+    let (ports, metrics) = (b.ports.clone(), Metrics::off());
+    let started = Live::start(first, b.source(), BTreeMap::new(), ports, secrets, metrics).await;
     started.map(|(live, _)| live)
 }
 
@@ -39,18 +42,18 @@ async fn a_rotated_secret_gives_a_new_worker_and_an_unchanged_one_none() {
     b.aws.put_secret(SECRET, "sk-one");
     let clock = Arc::new(ManualClock::default());
     let live = live(&b, &clock).await.unwrap();
-    let first = live.worker().await;
+    let first = live.worker().await.unwrap();
     clock.advance(Duration::from_mins(5));
-    assert!(Arc::ptr_eq(&first, &live.worker().await));
+    assert!(Arc::ptr_eq(&first, &live.worker().await.unwrap()));
     b.aws.put_secret(SECRET, "sk-two");
     clock.advance(Duration::from_mins(5));
-    let second = live.worker().await;
+    let second = live.worker().await.unwrap();
     assert!(!Arc::ptr_eq(&first, &second));
     assert_eq!(second.redactor.redact("sk-two"), first.redactor.redact("sk-one"));
 
     b.aws.always(Some(Trouble::Error { status: 500, code: "InternalServiceError" }));
     clock.advance(Duration::from_mins(5));
-    assert!(Arc::ptr_eq(&second, &live.worker().await), "it goes on with what it has");
+    assert!(Arc::ptr_eq(&second, &live.worker().await.unwrap()), "it goes on with what it has");
 }
 
 #[tokio::test]

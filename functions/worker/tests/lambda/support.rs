@@ -12,6 +12,7 @@ use sentinel_core::ports::Ports;
 use sentinel_testkit::aws::{FakeAws, dynamo};
 use sentinel_testkit::builders::{alert, message};
 use sentinel_testkit::lambda::Function;
+use sentinel_worker::{Worker, assemble, compile};
 use tempfile::TempDir;
 
 pub(crate) const CARDS: &str =
@@ -62,6 +63,12 @@ impl Bench {
 
     pub(crate) fn loaded(&self) -> Loaded {
         load_for(Reading::Worker, &self.source(), &|_| None, &BTreeMap::new()).unwrap()
+    }
+
+    /// A worker of this configuration.
+    pub(crate) fn worker(&self, ports: Ports) -> Worker {
+        let loaded = self.loaded();
+        assemble(&loaded.settings, compile(&loaded).unwrap(), ports, None).unwrap()
     }
 
     /// Opens this many incidents; gives the bodies of their messages.
