@@ -167,3 +167,9 @@ impl Home {
         found
     }
 }
+
+/// The `p`-th percentile of `times`, which are sorted for it.
+pub fn percentile(times: &mut [Duration], p: usize) -> Duration {
+    times.sort_unstable();
+    times[(times.len() * p).div_ceil(100).max(1) - 1]
+}

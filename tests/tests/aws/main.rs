@@ -7,6 +7,8 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod storm;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;

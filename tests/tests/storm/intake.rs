@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sentinel_tests::{Home, client};
+use sentinel_tests::{Home, client, percentile};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::{percentile, size};
+use crate::size;
 
 const CONNECTIONS: usize = 8;
 const CONFIG: &str = "

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use sentinel_testkit::openai::{self, Scripted, ScriptedOpenAi};
 use sentinel_testkit::process::{ClusterPlace, Service, alertmanager_in_cluster, free_port};
-use sentinel_tests::{Home, Sentinel, client, eventually_within};
+use sentinel_tests::{Home, Sentinel, client, eventually_within, percentile};
 use serde_json::{Value, json};
 
 use crate::paths::{Gossip, Webhooks};
@@ -29,12 +29,6 @@ fn size(variable: &str, usual: usize) -> usize {
     #[expect(clippy::disallowed_methods, reason = "the size is the caller's to say")]
     let said = std::env::var(variable);
     said.map_or(usual, |n| n.parse().unwrap())
-}
-
-/// The `p`-th percentile of `times`, which are sorted for it.
-fn percentile(times: &mut [Duration], p: usize) -> Duration {
-    times.sort_unstable();
-    times[(times.len() * p).div_ceil(100).max(1) - 1]
 }
 
 /// A model that concludes at once.
