@@ -47,7 +47,13 @@ pub async fn note(ports: &Ports, rules: &Rules, head: &Head, reason: &str) -> Re
         let sink = subscription.sink.clone();
         let id = notice_id(&sink);
         let input = Note { id: id.clone(), sink, entry: entry.clone(), reason: reason.to_owned() };
-        let _ = drive(ports, &id, &input, &Rules::of_no_card(), Start::Absent, Some(&listed)).await?;
+        let rules = Rules::of_no_card();
+        let noted = drive(ports, &id, &input, &rules, Start::Absent, Some(&listed)).await?;
+        if noted.head.is_some_and(|notice| notice.version == 1) {
+            // A head that is created has its list written after it. Whoever was held up in between may find that the
+            // notice was told without this incident: then it is on the next one.
+            let _ = drive(ports, &id, &input, &rules, Start::Load, Some(&listed)).await?;
+        }
     }
     Ok(())
 }

@@ -161,6 +161,8 @@ pub enum ModelError {
         reason: String,
         /// The server's `Retry-After`, where it gave one.
         retry_after: Option<Duration>,
+        /// Whether a try may have been answered, and be billed, although nothing of it came back.
+        billed: bool,
     },
     /// It will refuse every time: a bad key (401), no permission (403), no such model, a request that it does not
     /// understand.
@@ -186,6 +188,15 @@ impl ModelError {
     /// Whether the same request may work later.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Unreadable(_))
+    }
+
+    /// Whether it may have cost something all the same.
+    pub fn may_be_billed(&self) -> bool {
+        match self {
+            Self::Unavailable { billed, .. } => *billed,
+            Self::Unreadable(_) => true,
+            Self::Refused(_) | Self::OutOfQuota(_) | Self::ServersOut { .. } => false,
+        }
     }
 }
 

@@ -172,6 +172,8 @@ struct Session<'a> {
     without: BTreeMap<String, String>,
     /// What counts this investigation, until its first answer is stored.
     investigation: Option<Held>,
+    /// A call may be billed that was not answered.
+    billed: bool,
 }
 
 impl<'a> Session<'a> {
@@ -186,6 +188,7 @@ impl<'a> Session<'a> {
             worked: false,
             without: BTreeMap::new(),
             investigation: None,
+            billed: false,
         }
     }
 

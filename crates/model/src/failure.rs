@@ -132,13 +132,26 @@ impl Failure {
         }
     }
 
-    /// What the caller is told after `tries`.
-    pub(crate) fn into_model_error(self, tries: u32) -> ModelError {
+    /// Whether the service may have answered, and bill it, although nothing of it came back. A status says that it has
+    /// not, but for those that tell of a time-out on the way.
+    pub(crate) fn may_be_billed(&self) -> bool {
+        match self {
+            Self::Http(error) => matches!(error, HttpError::TimedOut | HttpError::Broken(_)),
+            Self::Status { status, .. } => matches!(status, 408 | 504),
+            Self::Failed { .. } | Self::Unreadable(_) => true,
+            Self::LeftAlone { .. } => false,
+        }
+    }
+
+    /// What the caller is told after `tries`. `billed`: one of those before the last may have cost something.
+    pub(crate) fn into_model_error(self, tries: u32, billed: bool) -> ModelError {
+        let billed = billed || self.may_be_billed();
         if self.is_retryable() {
             let count = if tries <= 1 { String::new() } else { format!(", {tries} times") };
             return ModelError::Unavailable {
                 reason: format!("{self}{count}"),
                 retry_after: self.retry_after(),
+                billed,
             };
         }
         if self.is_out_of_quota() {

@@ -85,11 +85,12 @@ impl fmt::Debug for Service {
     }
 }
 
-/// A turn's last failure, and how many tries it had.
+/// A turn's last failure, how many tries it had, and whether an earlier one may have cost something.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) failure: Failure,
     pub(crate) tries: u32,
+    pub(crate) billed: bool,
 }
 
 impl Service {
@@ -114,11 +115,11 @@ impl Service {
         read: impl Fn(Value) -> Result<TurnResponse, Failure>,
     ) -> Result<TurnResponse, Failed> {
         let deadline = Instant::now() + within.saturating_sub(MARGIN);
-        let mut tries = 0;
+        let (mut tries, mut billed) = (0, false);
         loop {
             if let Err(open) = self.breaker(model, |breaker| breaker.ask(Instant::now())) {
                 let failure = Failure::LeftAlone { reason: open.reason, left: open.left };
-                return Err(Failed { failure, tries });
+                return Err(Failed { failure, tries, billed });
             }
             tries += 1;
             let left = deadline.saturating_duration_since(Instant::now());
@@ -156,7 +157,8 @@ impl Service {
             } else {
                 None
             };
-            let Some(wait) = wait else { return Err(Failed { failure, tries }) };
+            let Some(wait) = wait else { return Err(Failed { failure, tries, billed }) };
+            billed |= failure.may_be_billed();
             tracing::warn!(model, attempt = tries, wait_ms = wait.as_millis(), reason = %failure, "the model did not answer, trying again");
             sleep(wait).await;
         }

@@ -18,12 +18,15 @@ struct Day {
 
 impl Day {
     fn spent(&self, hour: i64) -> Spent {
-        let day = self.hours.values().fold(Amount::NOTHING, |sum, hour| Amount {
-            investigations: sum.investigations.saturating_add(hour.investigations),
-            usd: MicroUsd(sum.usd.0.saturating_add(hour.usd.0)),
-        });
-        Spent { hour: self.hours.get(&hour).copied().unwrap_or_default(), day }
+        Spent { hour: self.hours.get(&hour).copied().unwrap_or_default(), day: sum(self.hours.values()) }
     }
+}
+
+fn sum<'a>(amounts: impl IntoIterator<Item = &'a Amount>) -> Amount {
+    amounts.into_iter().fold(Amount::NOTHING, |sum, amount| Amount {
+        investigations: sum.investigations.saturating_add(amount.investigations),
+        usd: MicroUsd(sum.usd.0.saturating_add(amount.usd.0)),
+    })
 }
 
 impl Counters {
@@ -62,6 +65,12 @@ impl Counters {
         let of = Reservation { scope: scope.clone(), at, id: String::new(), amount: Amount::NOTHING };
         let days = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         days.get(&(scope.clone(), of.day())).map_or_else(Spent::default, |day| day.spent(of.hour()))
+    }
+
+    /// What was spent and reserved on all days.
+    pub fn total(&self, scope: &Scope) -> Amount {
+        let days = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sum(days.iter().filter(|((of, _), _)| of == scope).flat_map(|(_, day)| day.hours.values()))
     }
 
     /// How much is reserved and not settled, over all scopes.

@@ -222,7 +222,7 @@ impl Process {
         call: &'static str,
         writes: bool,
         effect: impl Future<Output = Result<T, E>> + Send + 'static,
-        fails: impl FnOnce(String) -> E + Send,
+        fails: impl FnOnce(Kind) -> E + Send,
     ) -> Result<T, E> {
         if self.is_over() {
             return pending().await;
@@ -232,7 +232,7 @@ impl Process {
             return self.crash().await;
         }
         if fault == Some(Kind::Throttled) {
-            return Err(fails("throttled".to_owned()));
+            return Err(fails(Kind::Throttled));
         }
         if fault == Some(Kind::TimedOut) {
             tokio::time::sleep(TIMED_OUT_AFTER).await;
@@ -240,13 +240,13 @@ impl Process {
                 tokio::time::sleep(LANDS_AFTER).await;
                 drop(effect.await);
             });
-            return Err(fails("no answer in time".to_owned()));
+            return Err(fails(Kind::TimedOut));
         }
         tokio::time::sleep(if fault == Some(Kind::SlowCall) { LATE_BY } else { latency }).await;
         let done = effect.await;
         match fault {
             Some(Kind::CrashAfter) => self.crash().await,
-            Some(Kind::ReplyLost) => Err(fails("the connection was reset".to_owned())),
+            Some(Kind::ReplyLost) => Err(fails(Kind::ReplyLost)),
             Some(Kind::SlowReply) => {
                 tokio::time::sleep(STUCK_FOR).await;
                 done
@@ -264,6 +264,14 @@ impl Process {
     }
 }
 
+fn unavailable(kind: Kind) -> StoreError {
+    StoreError::Unavailable(kind.to_string())
+}
+
+fn no_answer(kind: Kind) -> ToolError {
+    ToolError::RespondToModel(kind.to_string())
+}
+
 /// A port as one process reaches it.
 #[derive(Debug)]
 pub struct Through<P: ?Sized> {
@@ -276,49 +284,49 @@ impl IncidentStore for Through<dyn IncidentStore> {
     async fn create(&self, head: &Head) -> Result<Created, StoreError> {
         let (port, head) = (Arc::clone(&self.port), head.clone());
         let effect = async move { port.create(&head).await };
-        self.process.call("create", true, effect, StoreError::Unavailable).await
+        self.process.call("create", true, effect, unavailable).await
     }
 
     async fn load(&self, id: &IncidentId) -> Result<Option<Head>, StoreError> {
         let (port, id) = (Arc::clone(&self.port), id.clone());
         let effect = async move { port.load(&id).await };
-        self.process.call("load", false, effect, StoreError::Unavailable).await
+        self.process.call("load", false, effect, unavailable).await
     }
 
     async fn swap(&self, head: &Head) -> Result<Swapped, StoreError> {
         let (port, head) = (Arc::clone(&self.port), head.clone());
         let effect = async move { port.swap(&head).await };
-        self.process.call("swap", true, effect, StoreError::Unavailable).await
+        self.process.call("swap", true, effect, unavailable).await
     }
 
     async fn append(&self, id: &IncidentId, child: &Child) -> Result<Appended, StoreError> {
         let (port, id, child) = (Arc::clone(&self.port), id.clone(), child.clone());
         let effect = async move { port.append(&id, &child).await };
-        self.process.call("append", true, effect, StoreError::Unavailable).await
+        self.process.call("append", true, effect, unavailable).await
     }
 
     async fn children(&self, id: &IncidentId, generation: Gen) -> Result<Vec<Child>, StoreError> {
         let (port, id) = (Arc::clone(&self.port), id.clone());
         let effect = async move { port.children(&id, generation).await };
-        self.process.call("children", false, effect, StoreError::Unavailable).await
+        self.process.call("children", false, effect, unavailable).await
     }
 
     async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
         let port = Arc::clone(&self.port);
         let effect = async move { port.due(now, limit).await };
-        self.process.call("due", false, effect, StoreError::Unavailable).await
+        self.process.call("due", false, effect, unavailable).await
     }
 
     async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
         let port = Arc::clone(&self.port);
         let effect = async move { port.recent(limit).await };
-        self.process.call("recent", false, effect, StoreError::Unavailable).await
+        self.process.call("recent", false, effect, unavailable).await
     }
 
     async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError> {
         let (port, entry) = (Arc::clone(&self.port), entry.clone());
         let effect = async move { port.budget(&entry).await };
-        self.process.call("budget", true, effect, StoreError::Unavailable).await
+        self.process.call("budget", true, effect, unavailable).await
     }
 }
 
@@ -327,7 +335,7 @@ impl JobQueue for Through<dyn JobQueue> {
     async fn send(&self, job: &Job, delay: Duration) -> Result<(), QueueError> {
         let (port, job) = (Arc::clone(&self.port), job.clone());
         let effect = async move { port.send(&job, delay).await };
-        self.process.call("send", true, effect, QueueError::Unavailable).await
+        self.process.call("send", true, effect, |kind| QueueError::Unavailable(kind.to_string())).await
     }
 }
 
@@ -336,7 +344,7 @@ impl Sink for Through<dyn Sink> {
     async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError> {
         let (port, telling) = (Arc::clone(&self.port), telling.clone());
         let effect = async move { port.tell(&telling).await };
-        let fails = |reason| SinkError::Retry { reason, after: None };
+        let fails = |kind: Kind| SinkError::Retry { reason: kind.to_string(), after: None };
         self.process.call("tell", true, effect, fails).await
     }
 }
@@ -346,7 +354,11 @@ impl Model for Through<dyn Model> {
     async fn respond(&self, request: &TurnRequest, within: Duration) -> Result<TurnResponse, ModelError> {
         let (port, request) = (Arc::clone(&self.port), request.clone());
         let effect = async move { port.respond(&request, within).await };
-        let fails = |reason| ModelError::Unavailable { reason, retry_after: None };
+        let fails = |kind: Kind| ModelError::Unavailable {
+            reason: kind.to_string(),
+            retry_after: None,
+            billed: kind != Kind::Throttled,
+        };
         self.process.call("respond", true, effect, fails).await
     }
 
@@ -360,7 +372,7 @@ impl ToolBox for Through<dyn ToolBox> {
     async fn list(&self, server: &str, within: Duration) -> Result<Vec<ToolDefinition>, ToolError> {
         let (port, server) = (Arc::clone(&self.port), server.to_owned());
         let effect = async move { port.list(&server, within).await };
-        self.process.call("list", false, effect, ToolError::RespondToModel).await
+        self.process.call("list", false, effect, no_answer).await
     }
 
     async fn call(
@@ -371,6 +383,6 @@ impl ToolBox for Through<dyn ToolBox> {
     ) -> Result<ToolOutput, ToolError> {
         let (port, tool, arguments) = (Arc::clone(&self.port), tool.clone(), arguments.clone());
         let effect = async move { port.call(&tool, &arguments, within).await };
-        self.process.call("call", false, effect, ToolError::RespondToModel).await
+        self.process.call("call", false, effect, no_answer).await
     }
 }

@@ -20,6 +20,8 @@ use crate::counters::Counters;
 
 /// Is shown each head that is written, with what stood there before.
 type Watcher = Box<dyn Fn(Option<&Head>, &Head) + Send + Sync>;
+/// Is shown each entry of a budget, with what is then spent in its scope and windows.
+type Accountant = Box<dyn Fn(&budget::Entry, &budget::Spent) + Send + Sync>;
 
 /// Incidents in memory.
 #[derive(Default)]
@@ -27,6 +29,7 @@ pub struct MemoryStore {
     items: Mutex<Items>,
     counters: Counters,
     watcher: Option<Watcher>,
+    accountant: Option<Accountant>,
 }
 
 #[derive(Default)]
@@ -47,6 +50,15 @@ impl MemoryStore {
     /// An empty store that shows `watcher` every write of a head, in their order.
     pub fn watched(watcher: impl Fn(Option<&Head>, &Head) + Send + Sync + 'static) -> Self {
         Self { watcher: Some(Box::new(watcher)), ..Self::default() }
+    }
+
+    /// The same store, which also shows `accountant` every entry of a budget.
+    #[must_use]
+    pub fn counting(
+        self,
+        accountant: impl Fn(&budget::Entry, &budget::Spent) + Send + Sync + 'static,
+    ) -> Self {
+        Self { accountant: Some(Box::new(accountant)), ..self }
     }
 
     /// Every method leaves the items whole before it could panic.
@@ -198,6 +210,12 @@ impl IncidentStore for MemoryStore {
     }
 
     async fn budget(&self, entry: &budget::Entry) -> Result<Entered, StoreError> {
-        Ok(self.counters.enter(entry))
+        let entered = self.counters.enter(entry);
+        if let Some(accountant) = &self.accountant {
+            let (budget::Entry::Reserve { reservation, .. } | budget::Entry::Settle { reservation, .. }) =
+                entry;
+            accountant(entry, &self.counters.spent(&reservation.scope, reservation.at));
+        }
+        Ok(entered)
     }
 }

@@ -110,13 +110,14 @@ fn idempotency_key(head: &Head, key: &DeliveryKey) -> String {
         // A member may go and come again: the same members, but news.
         Event::Updated => format!("{}-{seen}", head.digest),
         Event::Resolved => seen,
+        // A notice that is told once more lists more: it is known by the incident that came last.
+        Event::Storm => head.digest.clone(),
         Event::Started
         | Event::Findings
         | Event::Failed
         | Event::Aborted
         | Event::Suppressed
-        | Event::Flapping
-        | Event::Storm => String::new(),
+        | Event::Flapping => String::new(),
     };
     format!("{}-{}-{}-{}-{about}", head.id, head.generation, key.event, key.sink)
 }

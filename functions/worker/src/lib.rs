@@ -40,6 +40,9 @@ pub use wiring::{
     AssembleError, Playbooks, Replacement, assemble, compile, http_client, mind, redactor, servers,
 };
 
+/// How long after a claim of which the store said nothing it is looked for: the store's client has tried again by then.
+const CLAIM_PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+
 /// Who concludes.
 #[derive(Clone, Debug)]
 pub enum Mind {
@@ -148,8 +151,7 @@ impl Worker {
         };
         let rules = self.rules(&head.card);
         let claim = Claim { generation: job.generation, owner: (self.ports.fresh)() };
-        let Driven { outcome, head } =
-            drive(&self.ports, &job.incident, &claim, &rules, Start::Known(Box::new(head)), None).await?;
+        let Driven { outcome, head } = self.claim(head, &claim, &rules).await?;
         let Some(head) = head else { return Ok(Handled::Acknowledged) };
         let now = self.ports.clock.now();
         match outcome {
@@ -165,6 +167,24 @@ impl Worker {
                 self.begin(head, fence, &rules, deadline, now).await
             }
         }
+    }
+
+    /// Claims. Where the store does not say what became of that, it is asked again: a claim that was made is an attempt,
+    /// the last one perhaps, and nobody but its owner can tell that it is his.
+    async fn claim(&self, head: Head, claim: &Claim, rules: &Rules) -> Result<Driven<Claimed>, DriveError> {
+        let id = head.id.clone();
+        let mut start = Start::Known(Box::new(head));
+        for pause in CLAIM_PAUSES {
+            match drive(&self.ports, &id, claim, rules, start, None).await {
+                Err(DriveError::Store(error)) if error.is_retryable() => {
+                    tracing::warn!(%error, "whether the claim was made is not known; looking again");
+                }
+                driven => return driven,
+            }
+            tokio::time::sleep(pause).await;
+            start = Start::Load;
+        }
+        drive(&self.ports, &id, claim, rules, start, None).await
     }
 
     /// Investigates, and beside it tells who wants to know that this has started: neither waits for the other.

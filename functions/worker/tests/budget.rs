@@ -47,11 +47,12 @@ impl ToolBox for NoTools {
     }
 }
 
-/// Reports at once, and counts what it was asked.
+/// Reports at once, and counts what it was asked. Before that it fails in these ways.
 #[derive(Debug, Default)]
 struct Analyst {
     turns: AtomicUsize,
     hangs: bool,
+    fails: Mutex<Vec<ModelError>>,
 }
 
 #[async_trait]
@@ -60,6 +61,9 @@ impl Model for Analyst {
         let n = self.turns.fetch_add(1, Ordering::SeqCst);
         if self.hangs {
             return pending().await;
+        }
+        if let Some(error) = self.fails.lock().unwrap().pop() {
+            return Err(error);
         }
         // As a real call does: everything else gets its turn meanwhile.
         tokio::task::yield_now().await;
@@ -266,6 +270,27 @@ async fn one_notice_an_hour_lists_what_ended_on_its_evidence_alone() {
     assert_eq!(told.iter().filter(|t| t.event == Event::Findings).count(), 7);
     let notice = bench.store.head(&notice_id("hook")).unwrap();
     assert!(notice.ttl.is_some(), "what is told is garbage some day");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_answer_may_have_cost_stays_spent_and_a_refusal_costs_nothing() {
+    let limits = Limits { usd_per_day: Some(MicroUsd(100_000)), per_hour: Some(5), ..Limits::default() };
+    let spent = async |error| {
+        let bench = Bench::new(limits, Limits::default(), false);
+        bench.model.fails.lock().unwrap().push(error);
+        bench.fire(names(0..1)).await;
+        bench.work().await;
+        assert_eq!((by_model(&bench.reports()), bench.model.turns.load(Ordering::SeqCst)), (1, 2));
+        let spent = bench.store.counters().spent(&Scope::Overall, NOON).day;
+        assert_eq!(spent.investigations, 1);
+        (spent.usd.0, bench.store.counters().open())
+    };
+    let out = |billed| ModelError::Unavailable { reason: "out".into(), retry_after: None, billed };
+    assert_eq!(spent(out(false)).await, (A_TURN, 0));
+    for error in [out(true), ModelError::Unreadable("half of it".into())] {
+        let (usd, open) = spent(error).await;
+        assert!(usd > 2 * A_TURN && open == 1, "the most that the lost one could cost: {usd}, {open}");
+    }
 }
 
 #[tokio::test]

@@ -59,10 +59,13 @@ impl Session<'_> {
         }
     }
 
-    /// The investigation is paid for from here on (`spent`), or ends without a single answer of a model.
+    /// The investigation is paid for from here on (`spent`), or ends without a single answer of a model. It counts all
+    /// the same where a call may be billed, and where an earlier attempt never said how its own went: that one may
+    /// still be answered.
     pub(super) async fn settle_investigation(&mut self, spent: bool) {
+        let counts = spent || self.billed || self.run.head.attempts > 1;
         if let Some(held) = self.investigation.take() {
-            self.settle(held, if spent { Amount::INVESTIGATION } else { Amount::NOTHING }).await;
+            self.settle(held, if counts { Amount::INVESTIGATION } else { Amount::NOTHING }).await;
         }
     }
 

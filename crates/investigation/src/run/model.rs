@@ -232,14 +232,19 @@ impl Session<'_> {
         let answered = tokio::time::timeout(within, asking.model.respond(&request, within)).await;
         let mut response = match answered {
             Ok(Ok(response)) => redacted(response, self.run.redactor),
-            Ok(Err(error)) => {
+            Ok(Err(error)) if !error.may_be_billed() => {
                 self.settle(held, Amount::NOTHING).await;
                 return Ok(Err((error, false)));
             }
             // Perhaps it is paid for: what was held stays spent.
+            Ok(Err(error)) => {
+                self.billed = true;
+                return Ok(Err((error, false)));
+            }
             Err(_) => {
+                self.billed = true;
                 let reason = format!("no answer within {} s", within.as_secs());
-                return Ok(Err((ModelError::Unavailable { reason, retry_after: None }, true)));
+                return Ok(Err((ModelError::Unavailable { reason, retry_after: None, billed: true }, true)));
             }
         };
         let without = self.without.iter();

@@ -32,7 +32,8 @@ async fn a_model_that_refuses_fails_the_incident_with_its_reason() {
 #[tokio::test(start_paused = true)]
 async fn a_model_that_is_out_puts_the_run_off_and_at_last_the_evidence_is_all_there_is() {
     let world = World::new();
-    let model = Script::new(|_| Err(ModelError::Unavailable { reason: "503".into(), retry_after: None }));
+    let out = || ModelError::Unavailable { reason: "503".into(), retry_after: None, billed: false };
+    let model = Script::new(move |_| Err(out()));
     let mut waits = Vec::new();
     let report = loop {
         let before = world.clock_now();
@@ -57,8 +58,9 @@ async fn a_model_that_is_out_puts_the_run_off_and_at_last_the_evidence_is_all_th
 async fn retry_after_is_kept_to() {
     let world = World::new();
     let after = Some(Duration::from_secs(200));
-    let model =
-        Script::new(move |_| Err(ModelError::Unavailable { reason: "429".into(), retry_after: after }));
+    let model = Script::new(move |_| {
+        Err(ModelError::Unavailable { reason: "429".into(), retry_after: after, billed: false })
+    });
     let before = world.clock_now();
     let Outcome::Yield { not_before, .. } = world.run(Some(&model)).await.unwrap() else {
         panic!("no yield")

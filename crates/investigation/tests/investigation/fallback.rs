@@ -27,7 +27,7 @@ fn well(request: &TurnRequest) -> TurnResponse {
 }
 
 fn unavailable(reason: &str) -> ModelError {
-    ModelError::Unavailable { reason: reason.into(), retry_after: None }
+    ModelError::Unavailable { reason: reason.into(), retry_after: None, billed: false }
 }
 
 #[tokio::test(start_paused = true)]

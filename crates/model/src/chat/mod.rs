@@ -38,7 +38,7 @@ impl Model for Chat {
         let (used, turn) = used_ids(&request.input);
         let read = |answer| answer::read(&answer, &used, turn);
         let asked = self.service.ask(Api::Chat, &request.model, &body, within, read);
-        asked.await.map_err(|failed| failed.failure.into_model_error(failed.tries))
+        asked.await.map_err(|failed| failed.failure.into_model_error(failed.tries, failed.billed))
     }
 }
 

@@ -109,5 +109,5 @@ fn told(failed: Failed, request: &TurnRequest) -> ModelError {
         let labels = if named.is_empty() { all().collect() } else { named };
         return ModelError::ServersOut { labels, reason: reason.to_owned() };
     }
-    failed.failure.into_model_error(failed.tries)
+    failed.failure.into_model_error(failed.tries, failed.billed)
 }

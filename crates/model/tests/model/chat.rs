@@ -178,7 +178,7 @@ async fn a_service_that_fails_again_and_again_is_left_alone_for_a_while() {
     for _ in 0..5 {
         assert!(!ask("llama-3").await.to_string().contains("left alone"));
     }
-    let ModelError::Unavailable { reason, retry_after } = ask("llama-3").await else { panic!("not out") };
+    let ModelError::Unavailable { reason, retry_after, .. } = ask("llama-3").await else { panic!("not out") };
     assert_eq!(reason, "it is left alone after 5 failures in a row, the last: HTTP 503: Overloaded");
     assert!(retry_after.is_some(), "the run can plan with it");
     assert_eq!(server.requests().len(), 5);

@@ -203,8 +203,27 @@ async fn a_server_that_is_down_is_unavailable() {
     };
     let model = Responses::new(settings(&format!("http://{address}/v1")), vec![], loopback()).unwrap();
     let answer = ask(&model).await.unwrap_err();
-    assert!(matches!(answer, ModelError::Unavailable { retry_after: None, .. }), "{answer}");
+    assert!(matches!(answer, ModelError::Unavailable { retry_after: None, billed: false, .. }), "{answer}");
     assert!(answer.to_string().contains("no connection"), "{answer}");
+}
+
+#[tokio::test]
+async fn only_what_may_have_been_answered_may_be_billed() {
+    let says = |code| status(code, vec![], openai::error_body("server_error", "no"));
+    let limited = status(429, vec![("retry-after", "60".to_owned())], openai::error_body("slow", "down"));
+    for (answers, billed) in [
+        (vec![says(503), says(503), says(503)], false),
+        (vec![limited], false),
+        (vec![says(401)], false),
+        // The connection broke once: that try may have been answered.
+        (vec![Scripted::Close, says(503), says(503)], true),
+        (vec![says(503), says(503), says(504)], true),
+        (vec![Scripted::Garbage(b"<html>".to_vec())], true),
+    ] {
+        let told = format!("{answers:?}");
+        let (answer, _) = answered(answers).await;
+        assert_eq!(answer.unwrap_err().may_be_billed(), billed, "{told}");
+    }
 }
 
 #[tokio::test]

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sentinel_core::UnixMs;
-use sentinel_core::incident::{ChildName, DeliveryState, Event, Gen, Head, IncidentId, State};
+use sentinel_core::incident::{ChildName, DeliveryState, Event, Gen, Head, IncidentId, Openings, State};
 use sentinel_testkit::faults::Kind;
 
 use crate::parts::{Broken, Told};
+use crate::spending;
 use crate::world::{Taken, World};
 
 /// `dedupe-ttl-seconds` of the cards.
@@ -20,9 +21,11 @@ pub(crate) fn write(before: Option<&Head>, after: &Head, now: UnixMs, most_skew:
     if after.ttl.is_some() != settled {
         wrong("a time to live stands on what is over and told, and only there");
     }
+    // A storm notice is made of what has ended.
+    let first = if after.is_notice() { State::Done } else { State::Pending };
     let Some(before) = before else {
-        if after.version != 1 || after.state != State::Pending {
-            wrong("it begins otherwise than pending");
+        if after.version != 1 || after.state != first {
+            wrong("it begins otherwise than as it should");
         }
         return;
     };
@@ -36,7 +39,8 @@ pub(crate) fn write(before: Option<&Head>, after: &Head, now: UnixMs, most_skew:
     if same && before.state.is_terminal() && after.state != before.state {
         wrong("what had ended changed");
     }
-    let begins = before.state.is_terminal() && after.state == State::Pending;
+    let begins =
+        before.state.is_terminal() && after.state == first && (before.is_settled() || !after.is_notice());
     if !(same || begins) {
         wrong("a generation began beside another");
     }
@@ -76,10 +80,11 @@ pub(crate) fn answered(world: &World, taken: &Taken) {
     }
 }
 
-/// How a generation ended: its last head.
+/// How each generation of an incident ended: its last head.
 pub(crate) fn generations(world: &World) -> BTreeMap<(IncidentId, Gen), Head> {
     let written = world.written.lock().unwrap();
-    written.iter().map(|(_, head)| ((head.id.clone(), head.generation), head.clone())).collect()
+    let heads = written.iter().map(|(_, head)| head).filter(|head| !head.is_notice());
+    heads.map(|head| ((head.id.clone(), head.generation), head.clone())).collect()
 }
 
 /// When nothing happens any more. `may_fail`: an investigation may end as failed, having said so.
@@ -120,6 +125,11 @@ pub(crate) fn at_the_end(world: &World, may_fail: bool) {
             broken.unless(stored, || format!("a commit without a report: {head:?}"));
         }
     }
+    for notice in world.store.heads().iter().filter(|head| head.is_notice()) {
+        let sent = notice.deliveries.iter().all(|d| d.state == DeliveryState::Sent);
+        broken.unless(sent, || format!("a notice was not delivered: {notice:?}"));
+    }
+    spending::at_the_end(world, &spending::refused(world, generations.values()));
     commits(world);
     twice(world);
     swallowed(world);
@@ -130,7 +140,7 @@ fn commits(world: &World) {
     let mut ended: BTreeMap<(IncidentId, Gen), u32> = BTreeMap::new();
     let written = world.written.lock().unwrap();
     let mut last: BTreeMap<&IncidentId, &Head> = BTreeMap::new();
-    for (_, head) in &*written {
+    for (_, head) in written.iter().filter(|(_, head)| !head.is_notice()) {
         let before = last.insert(&head.id, head);
         let was = before.is_some_and(|b| b.generation == head.generation && b.state == State::Done);
         if head.state == State::Done && !was {
@@ -145,9 +155,10 @@ fn commits(world: &World) {
 fn twice(world: &World) {
     let injected = world.faults().injected();
     let disturbed = world.restarts + injected.iter().filter(|(at, _)| at.process == "worker").count();
-    // A request that its sender gave up, or did not survive, may arrive at any time.
+    // A request that its sender gave up, or did not survive, may arrive at any time; so may the answer in the store.
     let late = |kind: Kind| matches!(kind, Kind::TimedOut | Kind::SlowCall);
-    let late = injected.iter().filter(|(at, kind)| at.call == "respond" && late(*kind)).count();
+    let turn = |call: &str| matches!(call, "respond" | "append");
+    let late = injected.iter().filter(|(at, kind)| turn(at.call) && late(*kind)).count();
     let stored = world.paid().iter().filter(|turn| turn.was_stored).count();
     world.broken.unless(stored <= late, || format!("paid for again, and stored: {:?}", world.paid()));
     let mut paid: BTreeMap<IncidentId, Vec<_>> = BTreeMap::new();
@@ -208,7 +219,16 @@ fn swallowed(world: &World) {
                 part || (within && head.resolved_at.is_none_or(|end| start <= end))
             });
             let update = |t: &Told| t.incident == *id && t.event == Event::Updated && t.seen >= Some(start);
-            world.broken.unless(kept || told.iter().any(update), || {
+            // One notice stands for whatever comes in the rest of its hour.
+            let quiet = || {
+                let flapping = |t: &&Told| t.incident == *id && t.event == Event::Flapping;
+                let hours = told.iter().filter(flapping).filter_map(|t| {
+                    let mut heads = written.iter().map(|(_, head)| head);
+                    heads.find(|head| head.id == *id && head.generation == t.generation)?.openings
+                });
+                hours.into_iter().any(|hour| start <= hour.since.plus(Openings::WINDOW))
+            };
+            world.broken.unless(kept || told.iter().any(update) || quiet(), || {
                 format!("the episode of {start} was swallowed: {:?}", world.store.head(id))
             });
         }

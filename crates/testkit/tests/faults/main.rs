@@ -13,6 +13,7 @@
 )]
 
 mod bad_input;
+mod base;
 mod cases;
 mod checks;
 mod dice;
@@ -26,4 +27,5 @@ mod sender;
 mod setting;
 mod simulation;
 mod singles;
+mod spending;
 mod world;

@@ -12,12 +12,14 @@ use sentinel_core::incident::{ChildName, Delivery, Event, Gen, IncidentId, Job, 
 use sentinel_core::ports::{Clock, JobQueue, QueueError, Sink, SinkError, Telling};
 use sentinel_investigation::ports::{
     FunctionCall, Item, Model, ModelError, ToolBox, ToolDefinition, ToolError, ToolOutput, TurnRequest,
-    TurnResponse, TurnUsage,
+    TurnResponse,
 };
 use sentinel_testkit::builders::NOON;
 use sentinel_testkit::memory::MemoryStore;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
+
+use crate::spending;
 
 /// The longest that SQS holds a message back.
 const LONGEST_DELAY: Duration = Duration::from_mins(15);
@@ -154,6 +156,7 @@ impl JobQueue for Queue {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Turn {
     pub(crate) incident: IncidentId,
+    pub(crate) card: String,
     pub(crate) generation: Gen,
     pub(crate) number: u32,
     /// Its answer stood in the store when the request arrived.
@@ -178,13 +181,21 @@ impl Analyst {
         let now = self.clock.now();
         let Some(head) = self.store.head(&incident) else { return };
         let stored = self.store.body(&incident, head.generation, &ChildName::Turn(number));
-        let turn = Turn { incident, generation: head.generation, number, was_stored: stored.is_some() };
+        let turn = Turn {
+            incident,
+            card: head.card.clone(),
+            generation: head.generation,
+            number,
+            was_stored: stored.is_some(),
+        };
         let leased = head.state == State::Running
             && head.lease_until.is_some_and(|until| until.plus(self.most_skew) > now);
         self.broken.unless(leased || head.state != State::Running, || {
             format!("{now}: {turn:?} is paid for after the lease's end: {head:?}")
         });
-        self.paid.lock().unwrap().push(turn);
+        let mut paid = self.paid.lock().unwrap();
+        paid.push(turn);
+        spending::charged(&self.store, &paid, &self.broken);
     }
 }
 
@@ -192,7 +203,11 @@ impl Analyst {
 impl Model for Analyst {
     async fn respond(&self, request: &TurnRequest, _: Duration) -> Result<TurnResponse, ModelError> {
         if self.clock.now() < self.out_until {
-            return Err(ModelError::Unavailable { reason: "overloaded".to_owned(), retry_after: None });
+            return Err(ModelError::Unavailable {
+                reason: "overloaded".to_owned(),
+                retry_after: None,
+                billed: false,
+            });
         }
         let answered = request.input.iter().filter(|item| matches!(item, Item::Response { .. })).count();
         self.charge(IncidentId::new(request.cache_key.clone()), u32::try_from(answered).unwrap() + 1);
@@ -216,7 +231,7 @@ impl Model for Analyst {
             calls: vec![call],
             text: String::new(),
             incomplete: None,
-            usage: TurnUsage { input_tokens: 1_000, cached_tokens: 0, output_tokens: 50 },
+            usage: spending::A_TURN,
         })
     }
 }
@@ -267,6 +282,10 @@ pub(crate) struct Told {
     pub(crate) key: String,
     /// The latest beginning of an alert that the head knew.
     pub(crate) seen: Option<UnixMs>,
+    /// When it was told.
+    pub(crate) at: UnixMs,
+    /// What a storm notice listed: incidents and their generations.
+    pub(crate) listed: Vec<String>,
 }
 
 /// A destination.
@@ -304,6 +323,8 @@ impl Sink for Destination {
         let about = match telling.event {
             Event::Updated => format!("{} {armed:?}", telling.head.digest),
             Event::Resolved => format!("{armed:?}"),
+            // Of which incident it was the news.
+            Event::Storm => telling.head.digest.clone(),
             _ => String::new(),
         };
         let mut told = self.told.lock().unwrap();
@@ -315,6 +336,8 @@ impl Sink for Destination {
             about,
             key: telling.idempotency_key.clone(),
             seen: telling.head.seen,
+            at: now,
+            listed: telling.listed.iter().map(|listed| listed.incident.clone()).collect(),
         });
         Ok(self.numbers.then(|| format!("ts-{}", told.len())))
     }

@@ -1,5 +1,7 @@
 //! What happens to a house that faults are then added to.
 
+use std::ops::RangeInclusive;
+
 use sentinel_core::UnixMs;
 use sentinel_core::incident::{Event, State};
 use sentinel_testkit::builders::NOON;
@@ -7,6 +9,7 @@ use sentinel_testkit::builders::NOON;
 use crate::checks::{at_the_end, generations};
 use crate::parts::Told;
 use crate::sender::{Fact, Webhook, at, ended, fires};
+use crate::spending;
 use crate::world::{Action, Setting, World};
 
 /// A scenario and what has to come of it, with and without faults.
@@ -24,6 +27,8 @@ pub(crate) struct Scenario {
     sink_down_until: UnixMs,
     /// Messages that nobody can read.
     garbage: usize,
+    /// Incidents that end without a model, because a budget is used up.
+    refused: RangeInclusive<usize>,
 }
 
 const PLAIN: Scenario = Scenario {
@@ -36,6 +41,7 @@ const PLAIN: Scenario = Scenario {
     model_out_until: NOON,
     sink_down_until: NOON,
     garbage: 0,
+    refused: 0..=0,
 };
 
 fn post(sender: &'static str, alertname: &'static str, facts: Vec<Fact>) -> Action {
@@ -125,7 +131,7 @@ fn arrivals() -> [Scenario; 7] {
 }
 
 /// What goes wrong around them.
-fn troubles() -> [Scenario; 5] {
+fn troubles() -> [Scenario; 7] {
     [
         Scenario {
             name: "batch with a poison message",
@@ -138,6 +144,35 @@ fn troubles() -> [Scenario; 5] {
             },
             incidents: 2,
             garbage: 1,
+            ..PLAIN
+        },
+        Scenario {
+            name: "budget exhausted",
+            script: || {
+                vec![
+                    (0, post("am-1", "MeteredPod", vec![fires("a", 0)])),
+                    (0, post("am-1", "MeteredDisk", vec![fires("a", 0)])),
+                    // Its notice has to wait for an hour after the first one.
+                    (300_000, post("am-1", "MeteredNode", vec![fires("a", 295)])),
+                ]
+            },
+            incidents: 3,
+            perhaps: &[Event::Storm],
+            refused: 2..=2,
+            ..PLAIN
+        },
+        Scenario {
+            name: "money used up",
+            script: || {
+                vec![
+                    (0, post("am-1", "DearPod", vec![fires("a", 0)])),
+                    (0, post("am-1", "DearDisk", vec![fires("a", 0)])),
+                ]
+            },
+            incidents: 2,
+            perhaps: &[Event::Storm],
+            // What a crash leaves reserved is missing to both.
+            refused: 0..=2,
             ..PLAIN
         },
         Scenario {
@@ -190,9 +225,12 @@ impl Scenario {
 
     fn hold(&self, world: &World) {
         let broken = &world.broken;
-        let heads = world.store.heads();
+        let heads = world.incidents();
         broken.unless(heads.len() == self.incidents, || format!("{} incidents: {heads:?}", heads.len()));
-        for (_, head) in generations(world) {
+        let generations = generations(world);
+        let refused = spending::refused(world, generations.values()).len();
+        broken.unless(self.refused.contains(&refused), || format!("{refused} were refused: {heads:?}"));
+        for head in generations.values() {
             broken.unless(self.ends.contains(&head.state), || format!("ended otherwise: {head:?}"));
         }
         let told = world.told();

@@ -116,7 +116,7 @@ fn posts(
 
 fn schedule(dice: &Dice) -> (Vec<(u64, Action)>, usize) {
     let (mut actions, mut count) = (vec![], 0);
-    for alertname in dice.first_of(&["PodDown", "DiskFull", "PodSlow"]) {
+    for alertname in dice.first_of(&["PodDown", "MeteredPod", "DiskFull", "DearDisk"]) {
         let episodes = episodes(dice);
         count += episodes.len();
         for sender in dice.first_of(&["am-1", "am-2"]) {

@@ -1,66 +1,32 @@
 //! The real handlers around a store in memory, under a clock that only the case moves: what AWS does around the
 //! functions, and what Alertmanager does before them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use http::Request;
-use sentinel_config::{Source, load};
 use sentinel_core::UnixMs;
-use sentinel_core::card::Card;
-use sentinel_core::drive::{Start, drive};
 use sentinel_core::incident::{Head, IncidentId};
-use sentinel_core::lifecycle::{Abort, Rules};
-use sentinel_core::ports::{Clock as _, IncidentStore, JobQueue, Ports, Sink};
-use sentinel_ingest::{Authenticator, Credentials, Ingest};
-use sentinel_investigation::ports::{Model, ToolBox};
-use sentinel_local::LocalQueue;
+use sentinel_core::ports::Clock as _;
 use sentinel_testkit::builders::NOON;
-use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::faults::{Faults, Process};
 use sentinel_testkit::memory::MemoryStore;
-use sentinel_worker::{Mind, Worker, assemble, compile};
 use serde_json::Value;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 
 use crate::checks;
-use crate::mutant::OkOnConflict;
 use crate::parts::{Analyst, Broken, CaseClock, Destination, Message, Queue, Told, Tools, Turn};
 use crate::sender::Webhook;
 pub(crate) use crate::setting::Setting;
+use crate::spending;
 
-/// Two cards: one starts at once, the other waits for its alert to resolve by itself. And both with one sink only, so
-/// that all pairs of faults are not too many.
-const CONFIG: &str = "
-openai: {model: gpt-4.1-mini, timeout: 60s}
-dispatcher: {dedupe-ttl-seconds: 600}
-mcp-servers: [{name: k8s, server-url: 'https://mcp.example/mcp'}]
-sinks:
-- {name: hook, type: logger}
-- {name: chat, type: logger, events: [started, findings, updated, resolved]}
-resources:
-- {name: pods, filters: {alertname: '=~Pod.*'}}
-- {name: disks, filters: {alertname: '=~Disk.*'}}
-- {name: lean pods, filters: {alertname: '=~LeanPod.*'}}
-- {name: lean disks, filters: {alertname: '=~LeanDisk.*'}}
-incident-cards:
-- {name: pods, resource: pods, prompt: Find out why., tools: [k8s.pod], sinks: [hook, chat]}
-- {name: disks, resource: disks, prompt: Find out why., tools: [k8s.pod], sinks: [hook, chat], wait: 60s}
-- {name: lean pods, resource: lean pods, prompt: Find out why., tools: [k8s.pod], sinks: [hook]}
-- {name: lean disks, resource: lean disks, prompt: Find out why., tools: [k8s.pod], sinks: [hook], wait: 60s}
-";
-/// How long the platform lets a worker run: `WorkerTimeout` of the template.
-const INVOCATION: Duration = Duration::from_mins(15);
-/// How long Alertmanager, or the gateway before the function, waits for an answer.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(29);
+mod processes;
+
 /// How often the sweeper comes.
 const SWEEPS_EVERY: i64 = 60_000;
 /// When a message that was not handled is seen again, and how often: the queue's visibility and `maxReceiveCount`.
@@ -72,35 +38,6 @@ const CALM: Duration = Duration::from_mins(25);
 const PATIENCE: Duration = Duration::from_hours(24);
 /// Posts of one webhook after which it is wrong that none was taken.
 const MOST_POSTS: u32 = 40;
-
-struct Base {
-    cards: Arc<[Card]>,
-    rules: BTreeMap<String, Rules>,
-    /// As production wires it; each process gets its own ports, model, tools and sinks.
-    worker: Worker,
-}
-
-/// What all cases share: the configuration.
-static BASE: LazyLock<Base> = LazyLock::new(|| {
-    let source = Source { name: "case.yaml".into(), text: CONFIG.into(), base_dir: None };
-    let loaded = load(&source, &|_| None).unwrap();
-    let cards: Arc<[Card]> = loaded.settings.cards.clone().into();
-    let ports = Ports {
-        store: Arc::new(MemoryStore::default()),
-        queue: Arc::new(LocalQueue::new(Arc::new(ManualClock::default())).0),
-        clock: Arc::new(ManualClock::default()),
-        fresh: Arc::new(String::new),
-    };
-    Base {
-        rules: sentinel_sweeper::lambda::rules(&cards),
-        cards,
-        worker: assemble(&loaded.settings, compile(&loaded).unwrap(), ports, None).unwrap(),
-    }
-});
-
-pub(crate) fn rules(card: &str) -> Rules {
-    BASE.rules.get(card).cloned().unwrap_or_else(Rules::of_no_card)
-}
 
 /// What happens to the house from outside.
 pub(crate) enum Action {
@@ -185,10 +122,12 @@ impl World {
         let (clock, broken) = (CaseClock::start(), Broken::default());
         let written: Arc<Mutex<Vec<(UnixMs, Head)>>> = Arc::default();
         let (log, wrong, most_skew) = (Arc::clone(&written), broken.clone(), setting.most_skew);
-        let store = Arc::new(MemoryStore::watched(move |before, after| {
+        let store = MemoryStore::watched(move |before, after| {
             checks::write(before, after, clock.now(), most_skew, &wrong);
             log.lock().unwrap().push((clock.now(), after.clone()));
-        }));
+        });
+        let wrong = broken.clone();
+        let store = Arc::new(store.counting(move |entry, spent| spending::entered(entry, spent, &wrong)));
         let carry = std::mem::replace(&mut setting.carry, Box::new(Vec::new));
         let told: Arc<Mutex<Vec<Told>>> = Arc::default();
         let sinks = [("hook", false), ("chat", true)].map(|(name, numbers)| {
@@ -241,6 +180,16 @@ impl World {
     /// Who is told.
     pub(crate) fn sinks(&self) -> &'static [&'static str] {
         if self.setting.house == House::Lean { &["hook"] } else { &["hook", "chat"] }
+    }
+
+    /// By how much two clocks may differ.
+    pub(crate) fn most_skew(&self) -> Duration {
+        self.setting.most_skew
+    }
+
+    /// The incidents: no notices.
+    pub(crate) fn incidents(&self) -> Vec<Head> {
+        self.store.heads().into_iter().filter(|head| !head.is_notice()).collect()
     }
 
     pub(crate) fn faults(&self) -> &Faults {
@@ -345,127 +294,6 @@ impl World {
         }
     }
 
-    /// A process, and the ports as it reaches them.
-    fn process(&mut self, name: &'static str) -> (Process, Ports) {
-        let process = Process::new(name, &self.setting.faults);
-        self.processes += 1;
-        let ahead = (self.setting.skew)(name, self.processes);
-        let store: Arc<dyn IncidentStore> = Arc::<MemoryStore>::clone(&self.store);
-        let queue: Arc<dyn JobQueue> = Arc::<Queue>::clone(&self.queue);
-        let ports = Ports {
-            store: process.through(&store),
-            queue: process.through(&queue),
-            clock: Arc::new(self.clock.ahead(ahead)),
-            fresh: fresh_ids(&self.fresh),
-        };
-        self.alive.push(process.clone());
-        (process, ports)
-    }
-
-    fn post(&mut self, webhook: Webhook, tries: u32) {
-        let (process, ports) = self.process("ingest");
-        let wrong = self.setting.house == House::OkOnConflict;
-        let ports = if wrong { OkOnConflict::around(ports) } else { ports };
-        let door = Authenticator::new(Credentials::default()).or_loopback();
-        let ingest = Ingest::new(ports, Arc::clone(&BASE.cards), door);
-        let request = Request::post("/webhook/alertmanager")
-            .body(Bytes::from(webhook.body(self.setting.house)))
-            .unwrap();
-        let answer = supervised(process, async move { ingest.handle(request).await });
-        let answer = async move {
-            tokio::select! {
-                biased;
-                answer = answer => answer.map(|a| (a.status().as_u16(), a.into_body())),
-                // The sender has gone; the function goes on.
-                () = sleep(ANSWERS_WITHIN) => None,
-            }
-        };
-        self.running.push(Box::pin(async move { Ended::Posted { webhook, tries, answer: answer.await } }));
-    }
-
-    /// The worker as one invocation has it.
-    fn worker(&self, process: &Process, ports: Ports) -> Worker {
-        let model: Arc<dyn Model> = Arc::<Analyst>::clone(&self.analyst);
-        let tools: Arc<dyn ToolBox> = Arc::<Tools>::clone(&self.tools);
-        let sinks = self.sinks.iter().map(|sink| {
-            let port: Arc<dyn Sink> = Arc::<Destination>::clone(sink);
-            (sink.name.to_owned(), process.through(&port) as Arc<dyn Sink>)
-        });
-        Worker {
-            ports,
-            mind: Mind::Model(process.through(&model)),
-            tools: process.through(&tools),
-            sinks: Arc::new(sinks.collect()),
-            ..BASE.worker.clone()
-        }
-    }
-
-    fn work(&mut self, messages: Vec<Message>) {
-        let (process, ports) = self.process("worker");
-        let deadline = ports.clock.now().plus(INVOCATION);
-        let worker = Arc::new(self.worker(&process, ports));
-        let mut event = SqsEvent::default();
-        event.records = messages
-            .iter()
-            .map(|message| {
-                let mut record = SqsMessage::default();
-                record.message_id = Some(message.id.to_string());
-                record.body = Some(message.body.clone());
-                record
-            })
-            .collect();
-        let batch =
-            supervised(
-                process,
-                async move { sentinel_worker::lambda::batch(&worker, event, 4, deadline).await },
-            );
-        self.running.push(Box::pin(async move {
-            let failures = batch.await.map(|answer| {
-                answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
-            });
-            Ended::Batch { messages, failures }
-        }));
-    }
-
-    fn sweep(&mut self) {
-        let (process, ports) = self.process("sweeper");
-        let swept = supervised(process, async move {
-            // What it could not do is due again in a minute.
-            let _ = sentinel_sweeper::sweep(&ports, rules, 1_000).await;
-        });
-        self.other(swept);
-    }
-
-    fn abort(&mut self) {
-        for head in self.store.heads() {
-            let (process, ports) = self.process("abort");
-            let aborted = supervised(process, async move {
-                let input = Abort { who: "a person".to_owned() };
-                let rules = rules(&head.card);
-                drive(&ports, &head.id, &input, &rules, Start::Load, None).await.is_ok()
-            });
-            self.other(aborted);
-        }
-    }
-
-    /// What was running is gone, and the queue with it; then the service starts, until it has started.
-    fn restart(&mut self) {
-        self.alive.drain(..).for_each(|process| process.kill());
-        self.restarts += 1;
-        self.queue.forget();
-        let (process, ports) = self.process("restart");
-        let restarted =
-            supervised(process, async move { sentinel_sweeper::restart(&ports, rules).await.is_ok() });
-        self.other(restarted);
-    }
-
-    fn other<T: Send + 'static>(&self, process: impl Future<Output = Option<T>> + Send + 'static) {
-        self.running.push(Box::pin(async move {
-            process.await;
-            Ended::Other
-        }));
-    }
-
     fn ended(&mut self, ended: Ended) {
         match ended {
             Ended::Posted { webhook, answer: Some((200, body)), .. } => self.taken(&webhook, &body),
@@ -502,30 +330,5 @@ impl World {
         let taken = Taken { firing: webhook.is_firing(), starts: starts.collect(), incidents };
         checks::answered(self, &taken);
         self.taken.push(taken);
-    }
-}
-
-fn fresh_ids(counter: &Arc<AtomicU64>) -> sentinel_core::ports::FreshId {
-    let counter = Arc::clone(counter);
-    Arc::new(move || format!("id-{}", counter.fetch_add(1, Ordering::SeqCst)))
-}
-
-/// Runs a handler until it ends or crashes (`None`).
-async fn supervised<T: Send + 'static>(
-    process: Process,
-    work: impl Future<Output = T> + Send + 'static,
-) -> Option<T> {
-    let mut task = tokio::spawn(work);
-    tokio::select! {
-        biased;
-        ended = &mut task => match ended {
-            Ok(ended) => Some(ended),
-            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-            Err(_) => None,
-        },
-        () = process.crashed() => {
-            task.abort();
-            None
-        }
     }
 }
