@@ -1,4 +1,4 @@
-//! What holds for any input from outside. The ordinary tests play it near good inputs, the fuzz targets in `fuzz/` with
+//! What holds for any input from outside. The ordinary tests play it near good inputs, the fuzz targets in `tests/fuzz/` with
 //! whatever they find.
 
 use std::collections::{BTreeMap, HashSet};
