@@ -45,7 +45,7 @@ pub(crate) fn charged(store: &MemoryStore, paid: &[Turn], broken: &Broken) {
             of().filter(answered).map(|turn| (&turn.incident, turn.generation)).collect();
         let (turns, begun) = (of().count() as u64, begun.len() as u64);
         let counted = store.counters().total(&scope);
-        if limits.has_usd() {
+        if limits.usd_per_hour.is_some() || limits.usd_per_day.is_some() {
             broken.unless(turns * ITS_PRICE <= counted.usd.0, || {
                 format!("{turns} turns are paid for, and {} is reserved of the budget {scope}", counted.usd)
             });
