@@ -22,6 +22,14 @@ async fn tools() -> FakeMcp {
     FakeMcp::builder().tool("look", schema, "Looks", move |_| Answer::text(output.clone())).start().await
 }
 
+/// A tool that answers once the gate is open.
+async fn held_tools(gate: &Gate) -> FakeMcp {
+    let held = gate.clone();
+    let tool =
+        move |_: &Value| Answer::After(held.clone(), Box::new(Answer::text("the queue is not drained")));
+    FakeMcp::builder().tool("look", json!({"type": "object"}), "Looks", tool).start().await
+}
+
 fn home(mcp: &FakeMcp, hook: &HookServer, slack: &SlackServer, model: &str) -> Home {
     Home::with(&format!(
         "log-level: warn\n{LOOPBACK}{model}\
@@ -127,7 +135,9 @@ async fn a_kill_between_telling_and_recording_tells_nobody_twice_who_looks_at_th
 
 #[tokio::test]
 async fn a_kill_between_posting_in_slack_and_recording_posts_that_one_message_twice_and_no_other() {
-    let (mcp, hook) = (tools().await, HookServer::start([]).await);
+    // The investigation is held up until the start has been told: one that is not told by the end is told no more.
+    let (gate, hook) = (Gate::new(), HookServer::start([]).await);
+    let mcp = held_tools(&gate).await;
     let slack = SlackServer::start(TOKEN, &["oncall"], [Fails::Hangs]).await;
     let home = home(&mcp, &hook, &slack, "");
     let up = home.up().await;
@@ -135,6 +145,8 @@ async fn a_kill_between_posting_in_slack_and_recording_posts_that_one_message_tw
     slack.wait_for(1).await;
     drop(up);
     let up = home.up().await;
+    slack.wait_for(2).await;
+    gate.open();
     let incident = up.ended(&id).await;
     assert!(Sentinel::told(&incident).contains(&"findings to chat:oncall: sent".to_owned()), "{incident:#}");
     let messages = slack.messages();
@@ -146,12 +158,8 @@ async fn a_kill_between_posting_in_slack_and_recording_posts_that_one_message_tw
 
 #[tokio::test]
 async fn alerts_that_join_an_incident_reach_its_sinks_as_updates_and_are_not_paid_for_again() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let tool =
-        move |_: &Value| Answer::After(held.clone(), Box::new(Answer::text("the queue is not drained")));
-    let mcp = FakeMcp::builder().tool("look", json!({"type": "object"}), "Looks", tool).start().await;
-    let hook = HookServer::start([]).await;
+    let (gate, hook) = (Gate::new(), HookServer::start([]).await);
+    let mcp = held_tools(&gate).await;
     let slack = SlackServer::start(TOKEN, &["oncall"], []).await;
     let findings = function_call("submit_report", &report("E1", "the queue is not drained"), "c1");
     let model = ScriptedOpenAi::answering([findings]).await;

@@ -22,32 +22,27 @@ sinks:
 - {name: chat, type: logger, events: [started, findings, updated, resolved]}
 ";
 
-/// Kinds of cards by the names of their alerts, with what is special about each: one starts at once, one waits for its
+/// Kinds of cards, how the names of their alerts begin, and what is special about each: one starts at once, one waits for its
 /// alert to resolve by itself, one may investigate once an hour and be opened twice in it, and one has money for the
 /// first call of a single investigation at a time.
-const KINDS: [(&str, &str); 4] = [
-    ("Pod", ""),
-    ("Disk", ", wait: 60s"),
-    ("Metered", ", budget: {per-hour: 1, generations-per-hour: 2}"),
-    ("Dear", ", budget: {usd-per-hour: 0.015}"),
+const KINDS: [(&str, &str, &str); 4] = [
+    ("pods", "Pod", ""),
+    ("disks", "Disk", ", wait: 60s"),
+    ("metered", "Metered", ", budget: {per-hour: 1, generations-per-hour: 2}"),
+    ("dear", "Dear", ", budget: {usd-per-hour: 0.015}"),
 ];
 
 /// Each kind twice: the one of the lean house has one sink only, so that all pairs of faults are not too many.
 fn config() -> String {
-    let cards = || {
-        let houses = [("", "hook, chat"), ("Lean", "hook")].into_iter();
-        houses.flat_map(|(house, sinks)| {
-            KINDS.iter().map(move |(kind, special)| (format!("{house}{kind}"), sinks, special))
-        })
-    };
-    let resources: Vec<_> =
-        cards().map(|(name, ..)| format!("{{name: {name}, filters: {{alertname: '=~{name}.*'}}}}")).collect();
-    let cards: Vec<_> = cards()
-        .map(|(name, sinks, special)| {
+    let (mut resources, mut cards) = (vec![], vec![]);
+    for (house, alerts, sinks) in [("", "", "hook, chat"), ("lean ", "Lean", "hook")] {
+        for (kind, alert, special) in KINDS {
+            let name = format!("{house}{kind}");
+            resources.push(format!("{{name: {name}, filters: {{alertname: '=~{alerts}{alert}.*'}}}}"));
             let tools = format!("tools: [k8s.pod], sinks: [{sinks}]{special}");
-            format!("{{name: {name}, resource: {name}, prompt: Find out why., {tools}}}")
-        })
-        .collect();
+            cards.push(format!("{{name: {name}, resource: {name}, prompt: Find out why., {tools}}}"));
+        }
+    }
     format!("{SHARED}resources: [{}]\nincident-cards: [{}]\n", resources.join(", "), cards.join(", "))
 }
 
