@@ -90,7 +90,10 @@ impl Scenario {
             to.extend(Self::doing(stand).map(|doing| Action::Does(n, doing)));
         }
         // Idle workers are the same, unless their clocks differ: the first one takes it.
-        let idle = w.workers.iter().enumerate().filter(|(_, s)| **s == Stand::Idle).map(|(n, _)| n);
+        let idle = (0..self.workers).filter(|n| {
+            let halves = [Some(*n), self.other_half(*n)];
+            halves.into_iter().flatten().all(|half| w.workers[half] == Stand::Idle)
+        });
         for n in idle.take(if self.skewed { usize::MAX } else { 1 }) {
             let mut last = None;
             for (m, message) in w.queue.iter().enumerate().filter(|(_, m)| m.visible <= w.now) {
@@ -194,7 +197,7 @@ impl Model for Scenario {
             truth: [Truth::default(); 2],
             happened: 0,
             senders: vec![Sender::default(); self.senders],
-            workers: vec![Stand::default(); self.workers],
+            workers: vec![Stand::default(); if self.tells_starts() { 2 } else { 1 } * self.workers],
             sweep: None,
             next_sweep: 0,
             abort: None,
@@ -304,7 +307,10 @@ impl Model for Scenario {
             NeverSwallowed,
             TtlOnlyWhenSettled,
             ToldBeforeNext,
-            JobAfterHead
+            JobAfterHead,
+            StartBeforeEnd,
+            GenerationsWithinHour,
+            OneNoticeAnHour
         ];
         all.push(Property::always(named(Promise::OneLiveLease), Self::one_live_lease));
         all.push(Property::always(named(Promise::EndsAndIsTold), Self::ends_and_is_told));
@@ -313,6 +319,9 @@ impl Model for Scenario {
             Self::nothing_that_fires_is_suppressed,
         ));
         all.push(Property::always(named(Promise::ResolveIsTold), Self::resolve_is_told));
+        all.push(Property::always(named(Promise::NobodyIsRefusedSilently), |scenario: &Self, w: &World| {
+            w.witness.all_listed() || !scenario.is_quiet(w)
+        }));
         all
     }
 }
@@ -357,7 +366,7 @@ impl Scenario {
     fn goes_wrong(&self, w: &mut World, fault: Action) {
         match fault {
             Action::Crash(Who::Sender(n)) => Self::refuse(w, n),
-            Action::Crash(Who::Worker(n)) => Self::kill_worker(w, n),
+            Action::Crash(Who::Worker(n)) => self.kill_worker(w, n),
             Action::Crash(Who::Sweeper) => w.sweep = None,
             Action::Crash(Who::Operator) => w.abort = None,
             Action::ReplyLost(who, call) => self.calls_port(w, who, call, true),
@@ -404,7 +413,9 @@ impl Scenario {
         if !w.witness.kept(Promise::PaidIsNotSuppressed) {
             return false;
         }
-        let suppressed = w.head.as_ref().is_some_and(|h| h.state == State::Suppressed);
+        // Of what flaps, the notice that says so stands for the rest of its hour.
+        let flaps = w.head.as_deref().is_some_and(|h| was_sent(h, Event::Flapping));
+        let suppressed = !flaps && w.head.as_ref().is_some_and(|h| h.state == State::Suppressed);
         let told_to_fire = w.truth.iter().enumerate().any(|(alert, truth)| {
             truth.fires() && w.senders.iter().any(|s| s.acked[alert] == Acked::Fires(truth.episode))
         });
@@ -418,7 +429,9 @@ impl Scenario {
             return true;
         }
         w.head.as_deref().is_none_or(|h| {
-            h.firing.is_empty() && (h.state == State::Suppressed || was_sent(h, Event::Resolved))
+            // The notice that it flaps stands for that.
+            let told = was_sent(h, Event::Resolved) || was_sent(h, Event::Flapping);
+            h.firing.is_empty() && (h.state == State::Suppressed || told)
         })
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::scenario::{TWO_AND_TWO, TWO_FAULTS, YIELD};
+use crate::scenario::{FLAPS, STORM, TWO_AND_TWO, TWO_FAULTS, YIELD};
 use sentinel_core::UnixMs;
-use sentinel_core::incident::{DeliveryKey, Fence, Head, State};
+use sentinel_core::incident::{DeliveryKey, Event, Fence, Head, State};
 use sentinel_core::lifecycle::{
     Abort, Aborted, Arrival, Claim, ClaimDelivery, Claimed, Commit, Decision, Delivered, DeliveryClaimed,
-    DeliveryRecorded, Ended, Fail, Input, Missed, Paid, PaidOutcome, Rules, Sweep, Swept, Taken, Yield,
+    DeliveryRecorded, Ended, Fail, Input, Missed, Note, Paid, PaidOutcome, Rules, Sweep, Swept, Taken, Yield,
     Yielded, decide,
 };
 
@@ -15,6 +15,7 @@ use sentinel_core::lifecycle::{
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Asked {
     Arrival(Arrival),
+    Note(Note),
     Claim(Claim),
     Paid(Paid),
     Yield(Yield),
@@ -31,6 +32,7 @@ pub(crate) enum Asked {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Answer {
     Taken(Taken),
+    Noted,
     Claimed(Claimed),
     Paid(PaidOutcome),
     Yielded(Yielded),
@@ -60,11 +62,17 @@ pub(crate) enum Mutant {
     SendNotChecked,
     /// A resolve suppresses a waiting incident although a model was paid for it.
     SuppressPaid,
+    /// Who created a notice does not look whether it was told before its list was written.
+    NotedOnce,
+    /// What a notice lists is read before it is claimed.
+    ListedBeforeClaim,
+    /// What flaps joins, and nobody is told.
+    FlapsSilently,
 }
 
 impl Mutant {
     /// Each with its name and the world in which it shows.
-    pub(crate) const ALL: [(Self, &'static str, &'static str); 8] = [
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 11] = [
         (Self::OkOnAnyConflict, "200 on any conflict", TWO_AND_TWO),
         (Self::ResendForOwnTokenOnly, "re-send only for one's own token", TWO_AND_TWO),
         (Self::SendBeforeSwap, "send before the swap", TWO_FAULTS),
@@ -73,6 +81,9 @@ impl Mutant {
         (Self::UnfencedCommit, "unfenced commit", TWO_AND_TWO),
         (Self::SendNotChecked, "send result not checked", TWO_FAULTS),
         (Self::SuppressPaid, "suppressing what was already paid for", YIELD),
+        (Self::NotedOnce, "a new notice's list written after it, and not looked at again", STORM),
+        (Self::ListedBeforeClaim, "a notice's list read before its claim", STORM),
+        (Self::FlapsSilently, "what flaps told to nobody", FLAPS),
     ];
 }
 
@@ -115,8 +126,19 @@ pub(crate) fn rule(
                 }
                 decision
             }
+            (Some(Mutant::FlapsSilently), _) => {
+                let mut decision = run(head, arrival, rules, now, Answer::Taken);
+                if let Some(next) = &mut decision.next {
+                    next.deliveries.retain(|d| d.key.event != Event::Flapping);
+                    if next.state.is_terminal() && next.is_settled() {
+                        next.ttl = next.ttl.or(Some(now.plus(rules.retention)));
+                    }
+                }
+                decision
+            }
             _ => run(head, arrival, rules, now, Answer::Taken),
         },
+        Asked::Note(note) => run(head, note, rules, now, |()| Answer::Noted),
         Asked::Claim(input) => run(head, input, rules, now, Answer::Claimed),
         Asked::Paid(input) => {
             let mut decision = run(head, input, rules, now, Answer::Paid);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sentinel_core::card::Subscription;
+use sentinel_core::incident::Event;
 use sentinel_core::lifecycle::Rules;
 
 use crate::rule::Mutant;
@@ -32,6 +34,7 @@ impl Faults {
 
 /// One bounded world.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own about a world")]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) senders: usize,
@@ -48,6 +51,8 @@ pub(crate) struct Scenario {
     pub(crate) partial: bool,
     /// Payloads do not say when an alert began.
     pub(crate) undated: bool,
+    /// The head is a storm notice: who fires is refused a model, and is put on it.
+    pub(crate) notice: bool,
     pub(crate) rules: Rules,
     pub(crate) mutant: Option<Mutant>,
 }
@@ -57,7 +62,8 @@ impl Scenario {
     pub(crate) fn off(&self, who: Who) -> i64 {
         match who {
             _ if !self.skewed => 0,
-            Who::Worker(0) | Who::Sender(0) => -5,
+            Who::Worker(n) if n % self.workers == 0 => -5,
+            Who::Sender(0) => -5,
             Who::Worker(_) | Who::Sender(_) | Who::Sweeper => 5,
             Who::Operator => 0,
         }
@@ -74,12 +80,28 @@ impl Scenario {
     }
 
     pub(crate) fn witness(&self) -> Witness {
-        Witness::new(self.skewed || self.partial)
+        Witness::new(self.skewed || self.partial, self.workers)
+    }
+
+    /// Whether a sink is told of starts: then each worker has a second half, which tells while the first investigates.
+    pub(crate) fn tells_starts(&self) -> bool {
+        self.rules.sinks.iter().any(|sink| sink.events.contains(&Event::Started))
+    }
+
+    /// The other half of a worker.
+    pub(crate) fn other_half(&self, n: usize) -> Option<usize> {
+        self.tells_starts().then(|| if n < self.workers { n + self.workers } else { n - self.workers })
     }
 }
 
 fn rules() -> Rules {
     Rules { sinks: vec!["log".into()], ..Rules::of_no_card() }
+}
+
+/// Of a sink that is told everything, starts included.
+fn told_all() -> Rules {
+    let sink = Subscription { sink: "log".into(), events: Event::ALL.into() };
+    Rules { sinks: vec![sink], ..Rules::of_no_card() }
 }
 
 fn base(name: &'static str) -> Scenario {
@@ -94,6 +116,7 @@ fn base(name: &'static str) -> Scenario {
         skewed: false,
         partial: false,
         undated: false,
+        notice: false,
         rules: rules(),
         mutant: None,
     }
@@ -107,15 +130,22 @@ const LATER: i64 = 700;
 pub(crate) const TWO_FAULTS: &str = "one sender, one worker: any two faults";
 pub(crate) const TWO_AND_TWO: &str = "two senders, two workers: any fault";
 pub(crate) const YIELD: &str = "a yield and a resolve: any fault";
+pub(crate) const FLAPS: &str = "more generations than its hour has: any fault";
+pub(crate) const STORM: &str = "two that are refused a model at once, and one later: any fault";
 
 const GROWS: &[(i64, Change)] = &[(0, Fires(0)), (0, Fires(1))];
 const ENDS: &[(i64, Change)] = &[(0, Fires(0)), (0, Ends(0))];
 const AGAIN: &[(i64, Change)] = &[(0, Fires(0)), (0, Ends(0)), (0, Fires(0))];
 const LATER_AGAIN: &[(i64, Change)] = &[(0, Fires(0)), (0, Ends(0)), (LATER, Fires(0))];
+/// It comes again within its hour, and goes on when that is over and another comes.
+const FLAPPING: &[(i64, Change)] = &[(0, Fires(0)), (0, Ends(0)), (LATER, Fires(0)), (4_000, Fires(1))];
+/// A third is refused while the notice of the first two is told.
+const REFUSED: &[(i64, Change)] = &[(0, Fires(0)), (0, Fires(1)), (60, Ends(0)), (60, Fires(0))];
 const TWO_END: &[(i64, Change)] = &[(0, Fires(0)), (0, Fires(1)), (0, Ends(0)), (0, Ends(1))];
 const TWO_END_LATER: &[(i64, Change)] = &[(0, Fires(0)), (0, Fires(1)), (LATER, Ends(0)), (LATER, Ends(1))];
 
 /// The worlds. `large`: with one fault more in each.
+#[expect(clippy::too_many_lines, reason = "one list, an entry a world")]
 pub(crate) fn all(large: bool) -> Vec<Scenario> {
     let faults = |n: u8| Budget { faults: if large { n + 1 } else { n }, ..Budget::default() };
     let two = |name| Scenario { senders: 2, workers: 2, ..base(name) };
@@ -206,6 +236,55 @@ pub(crate) fn all(large: bool) -> Vec<Scenario> {
             rules: Rules { reinvestigate_after: Some(Duration::from_secs(LATER.unsigned_abs())), ..rules() },
             script: LATER_AGAIN,
             ..two("a continuing alert is repeated, and investigated again where the card wants it")
+        },
+        Scenario {
+            rules: told_all(),
+            faults: Faults { stall: false, ..Faults::ALL },
+            budget: Budget { failures: 1, ..faults(1) },
+            ..base("a sink that is told of the start, a run that gives up: any fault but standing still")
+        },
+        Scenario {
+            rules: told_all(),
+            script: ENDS,
+            faults: Faults { stall: false, queue: false, ..Faults::ALL },
+            budget: faults(1),
+            ..base("a sink that is told of the start, a resolve: a crash, a lost reply, a refusal")
+        },
+        Scenario {
+            rules: told_all(),
+            script: ENDS,
+            budget: Budget { aborts: 1, yields: 1, ..faults(0) },
+            ..base("a sink that is told of the start, an abort, a yield, a resolve")
+        },
+        Scenario {
+            rules: Rules { generations_per_hour: Some(1), ..rules() },
+            script: FLAPPING,
+            faults: Faults::ALL,
+            budget: faults(1),
+            ..base(FLAPS)
+        },
+        Scenario {
+            rules: Rules { generations_per_hour: Some(1), ..waits },
+            script: FLAPPING,
+            budget: Budget { repeats: 1, ..faults(0) },
+            ..two("more generations than its hour has, of a card that waits")
+        },
+        Scenario {
+            notice: true,
+            rules: Rules::of_no_card(),
+            script: REFUSED,
+            faults: Faults::ALL,
+            partial: true,
+            budget: faults(1),
+            workers: 1,
+            ..two(STORM)
+        },
+        Scenario {
+            notice: true,
+            rules: Rules::of_no_card(),
+            script: REFUSED,
+            partial: true,
+            ..two("refused a model, two workers")
         },
     ]
 }

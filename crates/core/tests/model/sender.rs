@@ -1,13 +1,18 @@
 //! Alertmanagers: what they see, send, and send again until it is answered with 200.
 
 use sentinel_core::alert::Labels;
-use sentinel_core::incident::{IncidentId, MemberId};
-use sentinel_core::lifecycle::{Arrival, Member};
+use sentinel_core::incident::{Head, IncidentId, MemberId};
+use sentinel_core::lifecycle::{Arrival, Member, Note};
 
-use crate::rule::Asked;
+use crate::rule::{Answer, Asked, Mutant};
 use crate::scenario::Scenario;
 use crate::shell::{Finished, Start, Step};
 use crate::world::{Acked, Call, Post, Told, Who, World, at};
+
+/// How an episode is named on a notice.
+fn entry(told: &Told) -> String {
+    format!("{}.{}", told.alert, told.episode)
+}
 
 impl Scenario {
     /// What a sender would send now: all that fires, and the ends of what it had told to fire.
@@ -19,6 +24,7 @@ impl Scenario {
             match truth.end {
                 _ if episode == 0 => {}
                 None => told.push(Told { alert, episode, start, end: None }),
+                Some(_) if self.notice => {}
                 // Two senders do not agree to the second when an alert ended.
                 Some(end) if matches!(acked, Acked::Fires(_)) => {
                     let end = end + self.off(Who::Sender(n)).max(0);
@@ -44,12 +50,21 @@ impl Scenario {
 
     /// Begins a notification, or tries it again.
     pub(crate) fn post(&self, w: &mut World, n: usize, told: Vec<Told>) {
-        let arrival = self.arrival(&told);
+        let asked = self.asked(&told);
         let firing = told.iter().any(|t| t.end.is_none());
-        w.senders[n].post = Some(Post { told, drive: None, stored: false, sent: false });
+        w.senders[n].post = Some(Post { told, drive: None, stored: false, sent: false, looks_again: false });
         let start = if firing { Start::Absent } else { Start::Load };
-        let step = self.begin(w, Who::Sender(n), Asked::Arrival(arrival), start);
+        let step = self.begin(w, Who::Sender(n), asked, start);
         self.sender_went(w, n, step);
+    }
+
+    fn asked(&self, told: &[Told]) -> Asked {
+        if !self.notice {
+            return Asked::Arrival(self.arrival(told));
+        }
+        let entry = told.first().map(entry).unwrap_or_default();
+        let id = IncidentId::new("notice");
+        Asked::Note(Note { id, sink: "log".into(), entry, reason: "used up".into() })
     }
 
     fn arrival(&self, told: &[Told]) -> Arrival {
@@ -81,7 +96,26 @@ impl Scenario {
                     post.drive = Some(drive);
                 }
             }
+            Step::Finished((Answer::Noted, head)) => self.noted(w, n, head.as_deref()),
             Step::Finished(finished) => self.answer_ok(w, n, &finished),
+        }
+    }
+
+    /// It is on the notice. One that was created just now had its list written after it, so it is looked at once more.
+    fn noted(&self, w: &mut World, n: usize, head: Option<&Head>) {
+        let Some(post) = &mut w.senders[n].post else { return };
+        let created = head.is_some_and(|h| h.version == 1);
+        if created && !post.looks_again && self.mutant != Some(Mutant::NotedOnce) {
+            post.looks_again = true;
+            let asked = self.asked(&post.told.clone());
+            let step = self.begin(w, Who::Sender(n), asked, Start::Load);
+            return self.sender_went(w, n, step);
+        }
+        let Some(post) = w.senders[n].post.take() else { return };
+        w.witness.answered = true;
+        for t in &post.told {
+            w.senders[n].acked[t.alert] = Acked::Fires(t.episode);
+            w.witness.noted(entry(t));
         }
     }
 

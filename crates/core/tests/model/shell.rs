@@ -42,7 +42,7 @@ impl Scenario {
         let now = at(self.clock(w, who));
         let Decision { next, append, send, outcome } =
             rule(found.as_deref(), &asked, &self.rules, now, self.mutant, mine);
-        let append = append && matches!(asked, Asked::Arrival(_));
+        let append = append && matches!(asked, Asked::Arrival(_) | Asked::Note(_));
         let phase = match next {
             None => {
                 let some = found.is_some();
@@ -157,6 +157,9 @@ impl Scenario {
         answer: &Answer,
     ) {
         w.witness.wrote(before, after, asked, answer);
+        if let Some(most) = self.rules.generations_per_hour {
+            w.witness.began(most);
+        }
         if let (Answer::Taken(taken), Who::Sender(n)) = (answer, who) {
             let told = w.senders[n].post.as_ref().map(|p| p.told.clone()).unwrap_or_default();
             let goes_on = told.iter().any(|t| t.end.is_none() && w.truth[t.alert].fires());

@@ -1,7 +1,8 @@
 //! A witness who sees everything, and notes what may never happen. Nobody in the model asks it.
 
-use sentinel_core::incident::{Event, Gen, Head, State};
-use sentinel_core::lifecycle::Taken;
+use sentinel_core::UnixMs;
+use sentinel_core::incident::{Event, Gen, Head, Openings, State};
+use sentinel_core::lifecycle::{BETWEEN_NOTICES, Taken};
 
 use crate::rule::{Answer, Asked};
 use crate::world::{Told, at, second};
@@ -24,10 +25,14 @@ pub(crate) enum Promise {
     ToldBeforeNext,
     JobAfterHead,
     ResolveIsTold,
+    StartBeforeEnd,
+    GenerationsWithinHour,
+    OneNoticeAnHour,
+    NobodyIsRefusedSilently,
 }
 
 impl Promise {
-    pub(crate) const ALL: [(Self, &'static str); 15] = [
+    pub(crate) const ALL: [(Self, &'static str); 19] = [
         (Self::StoredBeforeOk, "a 200 means stored, and sent where it waits"),
         (Self::EndsAndIsTold, "a 200 ends in DONE, SUPPRESSED, ABORTED or FAILED, and is told"),
         (Self::OneLiveLease, "at most one live lease"),
@@ -43,6 +48,10 @@ impl Promise {
         (Self::ToldBeforeNext, "a generation is left only when it is told"),
         (Self::JobAfterHead, "a job is sent only for what is stored"),
         (Self::ResolveIsTold, "the end of all alerts is told"),
+        (Self::StartBeforeEnd, "a start is told before the end, or not at all"),
+        (Self::GenerationsWithinHour, "an hour has no more generations than the card allows"),
+        (Self::OneNoticeAnHour, "storm notices come once an hour"),
+        (Self::NobodyIsRefusedSilently, "who is refused a model is on a notice that is told"),
     ];
 }
 
@@ -76,11 +85,68 @@ pub(crate) struct Witness {
     covered: Vec<Episode>,
     latest_start: Option<i64>,
     recorded_end: Option<i64>,
+    /// How many workers there are; where they have second halves, those come after them.
+    pub(crate) workers: usize,
+    /// Generations of which a sink was told the end.
+    ended: Vec<Gen>,
+    /// What was to be put on a notice, and what a notice that was told has listed.
+    noted: Vec<String>,
+    listed: Vec<String>,
+    /// The notice that was told last, and when that was first done.
+    notice: Option<(Gen, i64)>,
 }
 
 impl Witness {
-    pub(crate) fn new(tells_apart: bool) -> Self {
-        Self { tells_apart, ..Self::default() }
+    pub(crate) fn new(tells_apart: bool, workers: usize) -> Self {
+        Self { tells_apart, workers, ..Self::default() }
+    }
+
+    /// A sink was told something. `in_order`: nobody is frozen, so that a start which comes after its end is wrong.
+    pub(crate) fn told(&mut self, id: Gen, event: Event, listed: &[String], now: i64, in_order: bool) {
+        if event.is_ending() && !self.ended.contains(&id) {
+            self.ended.push(id);
+        }
+        if event == Event::Started && in_order && self.ended.contains(&id) {
+            self.broke(Promise::StartBeforeEnd);
+        }
+        if event == Event::Storm {
+            self.listed.extend_from_slice(listed);
+            self.listed.sort_unstable();
+            self.listed.dedup();
+            match self.notice {
+                Some((last, _)) if last == id => {}
+                Some((_, at)) if now < at + BETWEEN_NOTICES.as_secs().cast_signed() => {
+                    self.broke(Promise::OneNoticeAnHour);
+                }
+                _ => self.notice = Some((id, now)),
+            }
+        }
+    }
+
+    /// Somebody believes that it is on a notice.
+    pub(crate) fn noted(&mut self, entry: String) {
+        self.noted.push(entry);
+        self.noted.sort_unstable();
+        self.noted.dedup();
+    }
+
+    pub(crate) fn all_listed(&self) -> bool {
+        self.noted.iter().all(|entry| self.listed.contains(entry))
+    }
+
+    /// Of the generations that there were, no more began in an hour than so many.
+    pub(crate) fn began(&mut self, most: u32) {
+        let mut hour: Option<(Gen, u32)> = None;
+        for generation in &self.generations {
+            let Gen(id) = generation.id;
+            let within =
+                hour.filter(|(since, _)| UnixMs::new(id) < UnixMs::new(since.0).plus(Openings::WINDOW));
+            let (since, count) = within.map_or((Gen(id), 1), |(since, count)| (since, count + 1));
+            if count > most {
+                return self.broke(Promise::GenerationsWithinHour);
+            }
+            hour = Some((since, count));
+        }
     }
 
     pub(crate) fn broke(&mut self, promise: Promise) {
@@ -189,7 +255,10 @@ impl Witness {
                 episodes.push((t.alert, t.episode));
                 episodes.sort_unstable();
             }
-            if opened || will_tell || (after.state == State::Pending && !begun) {
+            // One notice stands for what comes in the rest of its hour.
+            let flaps = after.deliveries.iter().any(|d| d.key.event == Event::Flapping)
+                && after.openings.is_some_and(|o| at(t.start) < o.since.plus(Openings::WINDOW));
+            if opened || will_tell || flaps || (after.state == State::Pending && !begun) {
                 self.cover(t);
             }
         }
@@ -225,6 +294,7 @@ impl Witness {
 /// Whether the end of a generation was told to everybody.
 pub(crate) fn is_told(head: &Head) -> bool {
     let event = match head.state {
+        State::Done if head.is_notice() => Event::Storm,
         State::Done => Event::Findings,
         State::Failed => Event::Failed,
         State::Suppressed => Event::Suppressed,
@@ -240,6 +310,6 @@ pub(crate) fn was_sent(head: &Head, event: Event) -> bool {
 }
 
 /// Whether a lease that ends then, by a clock that may be off by so much, has certainly not ended.
-pub(crate) fn certainly_live(until: Option<sentinel_core::UnixMs>, now: i64, off: i64) -> bool {
+pub(crate) fn certainly_live(until: Option<UnixMs>, now: i64, off: i64) -> bool {
     until.is_some_and(|until| second(until) - 2 * off > now)
 }

@@ -9,7 +9,7 @@ use sentinel_core::lifecycle::{
 };
 use sentinel_core::report::Verdict;
 
-use crate::rule::{Answer, Asked, CALL, owed};
+use crate::rule::{Answer, Asked, CALL, Mutant, owed};
 use crate::scenario::Scenario;
 use crate::shell::{Finished, Start, Step};
 use crate::witness::Promise;
@@ -23,7 +23,9 @@ pub(crate) enum Doing {
     EndCall,
     StoreAnswer,
     StoreReport,
+    ReadList,
     Tell,
+    LookAgain,
 }
 
 /// How telling a sink went.
@@ -51,7 +53,9 @@ impl Scenario {
             Stand::InCall { .. } => Some(Doing::EndCall),
             Stand::Answered { .. } => Some(Doing::StoreAnswer),
             Stand::Reporting { .. } => Some(Doing::StoreReport),
+            Stand::Listing { .. } => Some(Doing::ReadList),
             Stand::Telling { .. } => Some(Doing::Tell),
+            Stand::LookingAgain => Some(Doing::LookAgain),
             _ => None,
         }
     }
@@ -64,10 +68,10 @@ impl Scenario {
         let step = self.call(w, Who::Worker(n), drive, call, lost);
         match stand {
             Stand::Claiming { .. } => self.claim_went(w, n, step),
-            Stand::Paying { run, .. } => Self::pay_went(w, n, run, step),
+            Stand::Paying { run, .. } => self.pay_went(w, n, run, step),
             Stand::Ending { .. } => self.end_went(w, n, step),
-            Stand::ClaimingDelivery { key, claimer, rest, .. } => {
-                self.delivery_claim_went(w, n, key, claimer, rest, step);
+            Stand::ClaimingDelivery { key, claimer, rest, listed, .. } => {
+                self.delivery_claim_went(w, n, (key, claimer, rest, listed), step);
             }
             Stand::Recording { rest, .. } => self.record_went(w, n, rest, step),
             _ => unreachable!("only these have a drive"),
@@ -78,9 +82,28 @@ impl Scenario {
         w.workers[n] = match step {
             Step::On(drive) => Stand::Claiming { drive },
             Step::Finished((Answer::Claimed(Claimed::Investigate(fence)), Some(head))) => {
-                Stand::Reading { run: Run { fence, head, turn: 0 } }
+                let due = head.due_deliveries(at(self.clock(w, Who::Worker(n))));
+                w.workers[n] = Stand::Reading { run: Run { fence, head: Arc::clone(&head), turn: 0 } };
+                if let (Some(teller), false) = (self.other_half(n), due.is_empty()) {
+                    self.tell_next(w, teller, due, head);
+                }
+                return;
             }
             Step::Finished(finished) => return self.tell_owed(w, n, &finished),
+        };
+    }
+
+    /// A worker, or one half of it, has nothing left to do.
+    fn done(&self, w: &mut World, n: usize) {
+        w.workers[n] = match self.other_half(n).map(|other| (other, &w.workers[other])) {
+            None | Some((_, Stand::Idle)) => Stand::Idle,
+            Some((other, Stand::HalfDone)) => {
+                w.workers[other] = Stand::Idle;
+                w.workers[n] = Stand::Idle;
+                w.workers[n % self.workers] = Stand::LookingAgain;
+                return;
+            }
+            Some(_) => Stand::HalfDone,
         };
     }
 
@@ -140,6 +163,15 @@ impl Scenario {
                 let step = self.begin(w, who, asked, Start::Known(run.head));
                 self.end_went(w, n, step);
             }
+            (Doing::ReadList, Stand::Listing { key, claimer, rest, head }) => {
+                let listed = listed(w, head.generation);
+                w.workers[n] = Stand::Telling { key, claimer, rest, listed, head };
+            }
+            (Doing::LookAgain, Stand::LookingAgain) => {
+                let Some(head) = w.head.clone() else { return };
+                let due = head.due_deliveries(at(self.clock(w, who)));
+                self.tell_next(w, n, due, head);
+            }
             (Doing::Tell, stand) => {
                 w.workers[n] = stand;
                 self.tell(w, n, Telling::Told);
@@ -156,17 +188,17 @@ impl Scenario {
         }
         let asked = Asked::Paid(Paid { fence: run.fence, turn: run.turn + 1, timeout: CALL });
         let step = self.begin(w, Who::Worker(n), asked, Start::Known(Arc::clone(&run.head)));
-        Self::pay_went(w, n, run, step);
+        self.pay_went(w, n, run, step);
     }
 
-    fn pay_went(w: &mut World, n: usize, mut run: Run, step: Step) {
+    fn pay_went(&self, w: &mut World, n: usize, mut run: Run, step: Step) {
         w.workers[n] = match step {
             Step::On(drive) => Stand::Paying { run, drive },
             Step::Finished((Answer::Paid(PaidOutcome::Granted { until }), Some(head))) => {
                 run.head = head;
                 Stand::Granted { run, until }
             }
-            Step::Finished(_) => Stand::Idle,
+            Step::Finished(_) => return self.done(w, n),
         };
     }
 
@@ -196,48 +228,66 @@ impl Scenario {
         let due = owed(answer, head.as_deref(), at(self.clock(w, Who::Worker(n))));
         match head {
             Some(head) => self.tell_next(w, n, due, Arc::clone(head)),
-            None => w.workers[n] = Stand::Idle,
+            None => self.done(w, n),
         }
     }
 
     fn tell_next(&self, w: &mut World, n: usize, mut rest: Vec<DeliveryKey>, head: Arc<Head>) {
         if rest.is_empty() {
-            w.workers[n] = Stand::Idle;
-            return;
+            return self.done(w, n);
         }
         let key = rest.remove(0);
+        let early = key.event == Event::Storm && self.mutant == Some(Mutant::ListedBeforeClaim);
+        let listed = if early { listed(w, head.generation) } else { vec![] };
         let claimer = fresh(w, n);
         let input = ClaimDelivery { generation: head.generation, key: key.clone(), claimer: claimer.clone() };
         let step = self.begin(w, Who::Worker(n), Asked::ClaimDelivery(input), Start::Known(head));
-        self.delivery_claim_went(w, n, key, claimer, rest, step);
+        self.delivery_claim_went(w, n, (key, claimer, rest, listed), step);
     }
 
     fn delivery_claim_went(
         &self,
         w: &mut World,
         n: usize,
-        key: DeliveryKey,
-        claimer: String,
-        rest: Vec<DeliveryKey>,
+        (key, claimer, rest, listed): (DeliveryKey, String, Vec<DeliveryKey>, Vec<String>),
         step: Step,
     ) {
         match step {
-            Step::On(drive) => w.workers[n] = Stand::ClaimingDelivery { key, claimer, rest, drive },
+            Step::On(drive) => w.workers[n] = Stand::ClaimingDelivery { key, claimer, rest, listed, drive },
             Step::Finished((Answer::DeliveryClaimed(DeliveryClaimed::Tell { .. }), Some(head))) => {
-                w.workers[n] = Stand::Telling { key, claimer, rest, head };
+                let lists = key.event == Event::Storm && self.mutant != Some(Mutant::ListedBeforeClaim);
+                w.workers[n] = if lists {
+                    Stand::Listing { key, claimer, rest, head }
+                } else {
+                    Stand::Telling { key, claimer, rest, listed, head }
+                };
             }
             Step::Finished((_, Some(head))) => self.tell_next(w, n, rest, head),
-            Step::Finished((_, None)) => w.workers[n] = Stand::Idle,
+            Step::Finished((_, None)) => self.done(w, n),
         }
     }
 
     /// Calls the sink.
     pub(crate) fn tell(&self, w: &mut World, n: usize, telling: Telling) {
-        let Stand::Telling { key, claimer, rest, head } = std::mem::take(&mut w.workers[n]) else { return };
+        let Stand::Telling { key, claimer, rest, listed, head } = std::mem::take(&mut w.workers[n]) else {
+            return;
+        };
+        // The other half has to know that this one is in the middle of something.
+        w.workers[n] = Stand::Telling {
+            key: key.clone(),
+            claimer: claimer.clone(),
+            rest: rest.clone(),
+            listed: listed.clone(),
+            head: Arc::clone(&head),
+        };
         let generation = head.generation;
         let committed = w.witness.commits(generation) > 0 && w.reports.contains(&generation);
         if telling != Telling::Refused && key.event == Event::Findings && !committed {
             w.witness.broke(Promise::DeliveredMeansCommitted);
+        }
+        if telling != Telling::Refused {
+            // Who was frozen under its claim may tell of a start at any time.
+            w.witness.told(generation, key.event, &listed, w.now, !self.faults.stall);
         }
         let asked = if telling == Telling::Told {
             Asked::Delivered(Delivered { generation, key, claimer, remote: None })
@@ -259,12 +309,19 @@ impl Scenario {
         match step {
             Step::On(drive) => w.workers[n] = Stand::Recording { rest, drive },
             Step::Finished((_, Some(head))) => self.tell_next(w, n, rest, head),
-            Step::Finished((_, None)) => w.workers[n] = Stand::Idle,
+            Step::Finished((_, None)) => self.done(w, n),
         }
     }
 
     /// The worker's process dies, and its message with it: the sweeper has to come.
-    pub(crate) fn kill_worker(w: &mut World, n: usize) {
+    pub(crate) fn kill_worker(&self, w: &mut World, n: usize) {
+        if let Some(other) = self.other_half(n) {
+            Self::kill_half(w, other);
+        }
+        Self::kill_half(w, n);
+    }
+
+    fn kill_half(w: &mut World, n: usize) {
         let stand = std::mem::take(&mut w.workers[n]);
         if stand.would_waste()
             && let Some(run) = stand.run()
@@ -272,6 +329,11 @@ impl Scenario {
             w.witness.wasted(run.fence.generation);
         }
     }
+}
+
+/// What stands on a notice's list.
+fn listed(w: &World, notice: Gen) -> Vec<String> {
+    w.snapshots.iter().filter(|(g, _)| *g == notice).map(|(_, entry)| entry.clone()).collect()
 }
 
 fn stored_turns(w: &World, generation: Gen) -> u32 {

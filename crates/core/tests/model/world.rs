@@ -101,6 +101,8 @@ pub(crate) struct Post {
     /// Whether its snapshot is stored, and its job was accepted, since this try began.
     pub(crate) stored: bool,
     pub(crate) sent: bool,
+    /// It is on the list of a notice that it created, and it is looked whether that was told without it.
+    pub(crate) looks_again: bool,
 }
 
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -153,18 +155,31 @@ pub(crate) enum Stand {
         key: DeliveryKey,
         claimer: String,
         rest: Vec<DeliveryKey>,
+        listed: Vec<String>,
         drive: Drive,
+    },
+    /// What a storm notice lists is read under its claim.
+    Listing {
+        key: DeliveryKey,
+        claimer: String,
+        rest: Vec<DeliveryKey>,
+        head: Arc<Head>,
     },
     Telling {
         key: DeliveryKey,
         claimer: String,
         rest: Vec<DeliveryKey>,
+        listed: Vec<String>,
         head: Arc<Head>,
     },
     Recording {
         rest: Vec<DeliveryKey>,
         drive: Drive,
     },
+    /// One half of a worker that investigates and tells of the start at the same time: it waits for the other.
+    HalfDone,
+    /// Both are done: what had to wait for the start is looked for.
+    LookingAgain,
 }
 
 impl Stand {
@@ -264,6 +279,12 @@ impl Hash for World {
             self.senders.iter().map(|s| alone(|to| self.hash_sender(s, to))).collect();
         let mut workers: Vec<u64> =
             self.workers.iter().map(|w| alone(|to| self.hash_worker(w, to))).collect();
+        if self.workers.len() > self.witness.workers {
+            // The halves of one worker belong together.
+            let tellers = workers.split_off(self.witness.workers);
+            let halves = workers.iter().zip(tellers);
+            workers = halves.map(|halves| alone(|to| halves.hash(to))).collect();
+        }
         if !self.witness.tells_apart {
             senders.sort_unstable();
             workers.sort_unstable();
@@ -286,7 +307,7 @@ impl World {
     fn hash_sender<H: Hasher>(&self, sender: &Sender, to: &mut H) {
         sender.acked.hash(to);
         let Some(post) = &sender.post else { return false.hash(to) };
-        (&post.told, post.stored, post.sent).hash(to);
+        (&post.told, post.stored, post.sent, post.looks_again).hash(to);
         self.hash_drive(post.drive.as_ref(), to);
     }
 
@@ -299,14 +320,15 @@ impl World {
         self.hash_drive(stand.drive(), to);
         match stand {
             Stand::Granted { until, .. } | Stand::InCall { until, .. } => until.hash(to),
-            Stand::ClaimingDelivery { key, claimer, rest, .. }
-            | Stand::Telling { key, claimer, rest, .. } => {
-                (key, rest, self.has_claimed(claimer)).hash(to);
+            Stand::ClaimingDelivery { key, claimer, rest, listed, .. }
+            | Stand::Telling { key, claimer, rest, listed, .. } => {
+                (key, rest, listed, self.has_claimed(claimer)).hash(to);
             }
+            Stand::Listing { key, claimer, rest, .. } => (key, rest, self.has_claimed(claimer)).hash(to),
             Stand::Recording { rest, .. } => rest.hash(to),
             _ => {}
         }
-        if let Stand::Telling { head, .. } = stand {
+        if let Stand::Telling { head, .. } | Stand::Listing { head, .. } = stand {
             self.hash_copy(head, to);
         }
     }
@@ -359,7 +381,7 @@ impl World {
     fn hash_asked<H: Hasher>(&self, asked: &Asked, to: &mut H) {
         std::mem::discriminant(asked).hash(to);
         match asked {
-            Asked::Arrival(_) | Asked::Abort(_) | Asked::Sweep | Asked::Fail(_) => {}
+            Asked::Arrival(_) | Asked::Note(_) | Asked::Abort(_) | Asked::Sweep | Asked::Fail(_) => {}
             Asked::Claim(c) => {
                 let mine = self.head.as_ref().is_some_and(|h| h.owner.as_ref() == Some(&c.owner));
                 (c.generation, mine).hash(to);
@@ -394,7 +416,7 @@ fn hash_head<H: Hasher>(head: Option<&Head>, to: &mut H) {
     let Some(h) = head else { return false.hash(to) };
     (h.state, h.generation, h.epoch, h.owner.is_some(), h.lease_until, h.attempts, h.slices, h.turn).hash(to);
     (h.not_before, h.sent_at, h.sends, h.reopen_after, h.began, h.seen, h.resolved_at, &h.digest).hash(to);
-    (h.truncated, h.ttl.is_some()).hash(to);
+    (h.truncated, h.ttl.is_some(), h.openings.map(|o| (o.since, o.count))).hash(to);
     hash_members(&h.known, to);
     hash_members(&h.firing, to);
     for d in &h.deliveries {
