@@ -1,6 +1,7 @@
 //! A table of which too much is asked: the SDK tries again, and what it gives up may work later.
 
 use sentinel_core::UnixMs;
+use sentinel_core::budget::{Amount, Entered, Entry, Limits, Reservation, Scope};
 use sentinel_core::incident::{ChildName, Gen};
 use sentinel_core::ports::{Appended, Created, IncidentStore as _, Swapped};
 
@@ -23,6 +24,36 @@ async fn a_throttled_call_is_tried_again_and_done_once() {
         assert_eq!(due, std::slice::from_ref(&second));
         assert_eq!(proxy.throttle(1).recent(10).await.unwrap(), [second]);
         assert_eq!(proxy.happened(), 7);
+    })
+    .await;
+}
+
+fn investigation(id: &str) -> Reservation {
+    Reservation {
+        scope: Scope::Overall,
+        at: UnixMs::new(1_000),
+        id: id.into(),
+        amount: Amount::INVESTIGATION,
+    }
+}
+
+fn reserve(id: &str) -> Entry {
+    let limits = Limits { per_hour: Some(1), ..Limits::default() };
+    Entry::Reserve { reservation: investigation(id), limits }
+}
+
+#[tokio::test]
+async fn spending_that_is_throttled_is_counted_once_or_not_at_all() {
+    with_table(async |t| {
+        let proxy = Proxy::before(t).await;
+        let error = proxy.throttle(u32::MAX).budget(&reserve("a")).await.unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+        // Nothing is held of what was given up.
+        assert_eq!(proxy.throttle(1).budget(&reserve("b")).await.unwrap(), Entered::Done);
+        assert!(matches!(proxy.throttle(1).budget(&reserve("c")).await.unwrap(), Entered::UsedUp(_)));
+        let settle = Entry::Settle { reservation: investigation("b"), actual: Amount::NOTHING };
+        assert_eq!(proxy.throttle(1).budget(&settle).await.unwrap(), Entered::Done);
+        assert_eq!(t.store.budget(&reserve("c")).await.unwrap(), Entered::Done);
     })
     .await;
 }
