@@ -4,22 +4,28 @@
 # the faults at each call, the pairs of them, the random schedules, and the store's contract.
 #
 # More episodes: SENTINEL_EPISODES=10000000. Pairs of every kind of fault: SENTINEL_PAIR_KINDS=all. One seed again, with all
-# that happened in it: SENTINEL_SEED=7 cargo test -p sentinel-testkit --test faults simulation::random -- --nocapture
+# that happened in it: SENTINEL_SEED=7 cargo test --workspace --test faults -- simulation::random --nocapture
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export SENTINEL_EPISODES=${SENTINEL_EPISODES:-100000}
 
-step() { printf '\n== %s\n' "$*"; }
+step() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
 
-# Runs tests of a package and keeps what they printed.
-proof() { cargo test --locked --quiet "$@" 2>&1 | grep -vE '^(running|test result|$)'; }
+# Runs a test program of the workspace and keeps what it printed. Built as the checks build it, so that nothing is built
+# twice: what the cases go through is optimised there too.
+proof() {
+  local program=$1; shift
+  cargo test --workspace --locked --quiet --test "$program" -- --nocapture "$@" 2>&1 | grep -vE '^(running|test result|$)'
+}
 
 step "model: every state of each world, and every wrong design"
-proof -p sentinel-core --test model -- --nocapture
+proof model every_promise_is_kept_in every_wrong
 
 step "handlers: single faults, pairs of faults, random schedules, bad input"
-# With optimisation, because the cases are so many; one after the other, so that each has all processors.
-proof --release -p sentinel-testkit --test faults -- --include-ignored --nocapture --test-threads 1
+# One after the other, so that each has all processors.
+proof faults --test-threads 1
 
 step "store: one contract, in memory and in DynamoDB through the SDK"
-cargo test --locked --quiet -p sentinel-aws --test contract
+cargo test --workspace --locked --quiet --test contract
+
+step "done"

@@ -2,7 +2,7 @@
 # Runs every check of the project, installing first what the tests need: formatting, lints, documentation, unit and
 # contract tests, documentation tests, the architecture test, and the end-to-end tests against real programs: first those
 # of the service in one process, then the functions, built as they are deployed, on a local AWS. With `--proof` also
-# every pair of faults and a hundred thousand random episodes (tests/proof.sh).
+# the tables of what was explored (tests/proof.sh).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -33,7 +33,8 @@ step "build"
 cargo build --workspace --all-targets --locked
 
 step "unit and contract tests"
-cargo nextest run --workspace --locked -E 'not package(sentinel-tests)'
+# With a hundred thousand random episodes of the handlers.
+SENTINEL_EPISODES=${SENTINEL_EPISODES:-100000} cargo nextest run --workspace --locked -E 'not package(sentinel-tests)'
 
 step "documentation tests"
 cargo test --workspace --doc --locked --quiet

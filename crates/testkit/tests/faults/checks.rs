@@ -150,11 +150,17 @@ fn commits(world: &World) {
     world.broken.unless(ended.values().all(|n| *n == 1), || format!("committed twice: {ended:?}"));
 }
 
+/// How often a worker was cut off, or left in the dark.
+pub(crate) fn disturbances(world: &World) -> usize {
+    let injected = world.faults().injected();
+    world.restarts + injected.iter().filter(|(at, _)| at.process == "worker").count()
+}
+
 /// What is paid for, and told, more often than once: of an incident never more turns than its worker was disturbed,
 /// because only the one that was in flight is paid for again; and never more messages than something went wrong.
 fn twice(world: &World) {
     let injected = world.faults().injected();
-    let disturbed = world.restarts + injected.iter().filter(|(at, _)| at.process == "worker").count();
+    let disturbed = disturbances(world);
     // A request that its sender gave up, or did not survive, may arrive at any time; so may the answer in the store.
     let late = |kind: Kind| matches!(kind, Kind::TimedOut | Kind::SlowCall);
     let turn = |call: &str| matches!(call, "respond" | "append");

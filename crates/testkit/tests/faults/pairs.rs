@@ -44,11 +44,12 @@ fn after(scenario: &Scenario, first: (usize, Kind)) -> Tally {
     tally
 }
 
-fn hold(scenarios: &[Scenario]) {
+#[test]
+fn every_pair_of_faults_at_the_writes_of_every_scenario_is_survived() {
     let began = Instant::now();
     let title = format!("pairs of faults, {0} × {0} kinds", kinds().len());
     let mut table = Table::titled(&title, &["writes", "pairs", "cases", "violations"]);
-    for scenario in scenarios {
+    for scenario in &all() {
         let points = play(scenario, vec![], House::Lean).points;
         let writes = || points.iter().enumerate().filter(|(_, point)| point.writes);
         let firsts: Vec<_> = writes().flat_map(|(n, _)| kinds().iter().map(move |kind| (n, *kind))).collect();
@@ -60,15 +61,4 @@ fn hold(scenarios: &[Scenario]) {
         table.row(scenario.name, &[writes().count(), pairs, cases, violations]);
     }
     table.close(began);
-}
-
-#[test]
-fn every_pair_of_faults_at_the_writes_of_a_first_alert_is_survived() {
-    hold(&all()[..1]);
-}
-
-#[test]
-#[ignore = "minutes; tests/proof.sh runs it"]
-fn every_pair_of_faults_at_the_writes_of_every_scenario_is_survived() {
-    hold(&all());
 }

@@ -6,7 +6,8 @@ use sentinel_core::UnixMs;
 use sentinel_core::incident::{Event, State};
 use sentinel_testkit::builders::NOON;
 
-use crate::checks::{at_the_end, generations};
+use crate::base::BASE;
+use crate::checks::{at_the_end, disturbances, generations};
 use crate::parts::Told;
 use crate::sender::{Fact, Webhook, at, ended, fires};
 use crate::spending;
@@ -210,6 +211,12 @@ fn troubles() -> [Scenario; 7] {
     ]
 }
 
+/// Whether each attempt that a card has may have been cut off: then an incident may end as failed, having said so.
+fn attempts_used_up(world: &World) -> bool {
+    let most = BASE.cards.iter().map(|card| card.attempts).min().unwrap_or_default();
+    disturbances(world) >= usize::try_from(most).unwrap_or(usize::MAX)
+}
+
 impl Scenario {
     /// Plays it, and gives the world as it then stands, with what is wrong written down in it.
     pub(crate) async fn play(&self, mut setting: Setting) -> World {
@@ -218,25 +225,29 @@ impl Scenario {
         let mut world = World::new(setting);
         world.script((self.script)());
         world.play().await;
-        at_the_end(&world, false);
+        at_the_end(&world, attempts_used_up(&world));
         self.hold(&world);
         world
     }
 
     fn hold(&self, world: &World) {
         let broken = &world.broken;
+        let gave_up = attempts_used_up(world);
         let heads = world.incidents();
         broken.unless(heads.len() == self.incidents, || format!("{} incidents: {heads:?}", heads.len()));
         let generations = generations(world);
         let refused = spending::refused(world, generations.values()).len();
         broken.unless(self.refused.contains(&refused), || format!("{refused} were refused: {heads:?}"));
         for head in generations.values() {
-            broken.unless(self.ends.contains(&head.state), || format!("ended otherwise: {head:?}"));
+            let good = self.ends.contains(&head.state) || gave_up && head.state == State::Failed;
+            broken.unless(good, || format!("ended otherwise: {head:?}"));
         }
         let told = world.told();
         for sink in world.sinks() {
             for head in &heads {
                 for event in self.told {
+                    let instead = gave_up && head.state == State::Failed && *event == Event::Findings;
+                    let event = if instead { &Event::Failed } else { event };
                     let good =
                         told.iter().any(|t| (t.sink, &t.incident, &t.event) == (*sink, &head.id, event));
                     broken.unless(good, || format!("{sink} was never told of {event}: {told:?}"));
@@ -246,6 +257,7 @@ impl Scenario {
         // That it starts is told to those who asked for it, where the end has not overtaken it.
         let foreseen = |t: &Told| match t.event {
             Event::Started => t.sink == "chat",
+            Event::Failed if gave_up => true,
             event => self.told.contains(&event) || self.perhaps.contains(&event),
         };
         broken.unless(told.iter().all(foreseen), || format!("told otherwise: {told:?}"));

@@ -14,7 +14,7 @@ use crate::dice::Dice;
 use crate::sender::{Fact, Webhook, at};
 use crate::world::{Action, Setting, World};
 
-/// Episodes of an everyday run. `tests/proof.sh` plays a hundred thousand.
+/// Episodes of a run by hand. `tests/run.sh` and `tests/proof.sh` play a hundred thousand.
 const EPISODES: usize = 500;
 /// Seeds that are played before it is looked whether that was enough.
 const ROUND: u64 = 50;

@@ -41,11 +41,15 @@ pub(crate) fn charged(store: &MemoryStore, paid: &[Turn], broken: &Broken) {
         let answered = |turn: &&Turn| {
             *turn == last || store.body(&turn.incident, turn.generation, &ChildName::Turn(1)).is_some()
         };
-        let begun: BTreeSet<_> =
-            of().filter(answered).map(|turn| (&turn.incident, turn.generation)).collect();
+        // One that an earlier version began was counted nowhere.
+        let begun: BTreeSet<_> = of()
+            .filter(|turn| turn.number == 1)
+            .filter(answered)
+            .map(|turn| (&turn.incident, turn.generation))
+            .collect();
         let (turns, begun) = (of().count() as u64, begun.len() as u64);
         let counted = store.counters().total(&scope);
-        if limits.usd_per_hour.is_some() || limits.usd_per_day.is_some() {
+        if limits.usd_per_hour.or(limits.usd_per_day).is_some() {
             broken.unless(turns * ITS_PRICE <= counted.usd.0, || {
                 format!("{turns} turns are paid for, and {} is reserved of the budget {scope}", counted.usd)
             });
