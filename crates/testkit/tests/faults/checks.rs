@@ -63,7 +63,8 @@ pub(crate) fn answered(world: &World, taken: &Taken) {
             world.broken.unless(!taken.firing, || format!("{now}: 200, and nothing is stored"));
             continue;
         };
-        if head.state != State::Pending {
+        // Of a webhook in which nothing fires nothing can be lost: whoever opened what waits here has yet to be answered.
+        if head.state != State::Pending || !taken.firing {
             continue;
         }
         // A full resolve may have changed the digest since; it has no snapshot.
