@@ -1,10 +1,16 @@
 //! What a run reserves before it pays, and settles afterwards.
 
+use std::time::Duration;
+
 use sentinel_core::budget::{Amount, Held, MicroUsd, Reserved, UsedUp, hour_of, reserve, settle};
 
 use super::{Session, Stop};
 use crate::ports::{TurnRequest, TurnUsage};
 use crate::progress::Progress;
+
+/// How long before the end of a lease its holder still gives back what it reserved: clocks are five seconds off, and
+/// the store takes its time.
+const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 
 impl Session<'_> {
     /// Whether this run spends money: what is recorded costs nothing.
@@ -60,10 +66,12 @@ impl Session<'_> {
     }
 
     /// The investigation is paid for from here on (`spent`), or ends without a single answer of a model. It counts all
-    /// the same where a call may be billed, and where an earlier attempt never said how its own went: that one may
-    /// still be answered.
+    /// the same where a call may be billed, where an earlier attempt never said how its own went (that one may still be
+    /// answered), and where a later one may rely on what was reserved.
     pub(super) async fn settle_investigation(&mut self, spent: bool) {
-        let counts = spent || self.billed || self.run.head.attempts > 1;
+        let head = &self.run.head;
+        let overtaken = head.lease_until.is_none_or(|until| self.now().plus(SETTLED_WITHIN) >= until);
+        let counts = spent || self.billed || overtaken || head.attempts > 1;
         if let Some(held) = self.investigation.take() {
             self.settle(held, if counts { Amount::INVESTIGATION } else { Amount::NOTHING }).await;
         }
