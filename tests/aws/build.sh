@@ -15,6 +15,9 @@ case "${1-x86_64}" in
   *) printf 'usage: tests/aws/build.sh [x86_64|arm64]\n' >&2; exit 2 ;;
 esac
 
+# At a fixed address: 43,000 to 74,000 pointers less are to be filled in at each start, in memory of its own.
+export RUSTFLAGS="-C relocation-model=static"
+
 # Zig, which links for the C library of Amazon Linux, is in the same folder. The target is not looked up with rustup,
 # which would go to the network.
 PATH="$PWD/$bench:$PATH" cargo lambda build --profile deploy "$target" --skip-target-check --locked --output-format zip --include infra/sentinel.yaml --include infra/aws-roots.pem --include prompts \

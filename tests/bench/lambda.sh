@@ -9,8 +9,9 @@ venv=target/testbench/python-bench
 if [ -z "${SENTINEL_BENCH_NO_BUILD:-}" ]; then
   bash tests/aws/build.sh
   # What they are measured against, in the same profile and linked by the same linker.
+  export RUSTFLAGS="-C relocation-model=static"
   PATH="$PWD/target/testbench/aws/bin:$PATH" cargo lambda build --profile deploy --x86-64 --skip-target-check --locked \
-    --package sentinel-bench
+    --package sentinel-bench --bin bare --bin floor --bin stub
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
     --requirement tests/bench/python/requirements.txt

@@ -30,7 +30,8 @@ pub enum StartError {
 
 /// Who may come in: credentials of the configuration alone stand, those of the secret store are followed.
 ///
-/// The secret store is not asked yet: were it down, the function would start all the same and answer 503.
+/// The secret store is not asked yet: were it down, the function would start all the same and answer 503. `secrets` is
+/// called only where there are any.
 ///
 /// # Errors
 /// [`StartError`].
@@ -38,11 +39,11 @@ pub fn door(
     loaded: &Loaded,
     source: Source,
     env: BTreeMap<String, String>,
-    secrets: Secrets,
+    secrets: impl FnOnce() -> Secrets,
 ) -> Result<Door, StartError> {
     let settings = &loaded.settings;
     if !loaded.secret_ids.is_empty() {
-        return Ok(Door::Rotating(Arc::new(Rotating::new(source, env, secrets, false))));
+        return Ok(Door::Rotating(Arc::new(Rotating::new(source, env, secrets(), false))));
     }
     let authenticator = Authenticator::new(Credentials::from(&settings.ingest));
     if authenticator.is_shut() { Err(StartError::Shut) } else { Ok(authenticator.into()) }

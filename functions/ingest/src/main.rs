@@ -30,8 +30,8 @@ async fn main() -> anyhow::Result<()> {
 
     let aws = Aws::of_function(&variable, &folder, CallLimits::AWS)?;
     let clock = Arc::new(MachineClock::default());
-    let secrets = Secrets::new(aws.secrets(), clock.clone(), loaded.secret_ids.clone());
-    let ports = deployment.ports(&aws, clock);
+    let secrets = || Secrets::new(aws.secrets(), clock.clone(), loaded.secret_ids.clone());
+    let ports = deployment.ports(&aws, clock.clone());
     let cards = settings.cards.clone().into();
     let door = lambda::door(&loaded, source, env, secrets)?;
     let ingest = Ingest::new(ports, cards, door).with_metrics(Metrics::to(io::stdout));
