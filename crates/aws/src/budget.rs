@@ -168,7 +168,7 @@ impl DynamoStore {
                 }
                 match self.update(reservation, Update::reserve(reservation, limits)).await? {
                     None => Ok(Entered::Done),
-                    Some(found) if found.contains_key(&open(reservation)) => Ok(Entered::Done),
+                    Some(found) if found.contains_key(&open(reservation)) => Ok(Entered::Already),
                     Some(found) => match limits.refuse(reservation, &spent(&found, reservation)?) {
                         Some(limit) => Ok(Entered::UsedUp(limit)),
                         // Only where the item had to be read again, and something was given back in between.

@@ -298,8 +298,10 @@ pub enum Entry {
 #[must_use]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Entered {
-    /// It is counted (also when an earlier try of the same entry had done it).
+    /// It is counted, or settled (also when it had been settled before).
     Done,
+    /// It was reserved already, by an earlier try of the same entry or by an earlier attempt: nothing changed.
+    Already,
     /// Nothing is reserved: this limit has no room.
     UsedUp(UsedUp),
 }
@@ -321,8 +323,10 @@ pub enum Reserved {
 /// Reserves `amount` in each scope, in their order. One without limits counts nothing.
 ///
 /// # Errors
-/// The store. Then nothing may be spent; what was reserved by then is given back where the store still takes it, and
-/// stays spent until its windows end where it does not.
+/// The store. Then nothing may be spent.
+///
+/// What this call reserved before one scope refused or failed is given back where the store still takes it, and stays
+/// spent until its windows end where it does not. What was there already stays: an earlier attempt may have paid on it.
 pub async fn reserve(
     store: &dyn IncidentStore,
     scopes: &[(Scope, Limits)],
@@ -330,7 +334,7 @@ pub async fn reserve(
     id: &str,
     amount: Amount,
 ) -> Result<Reserved, StoreError> {
-    let mut held = Held::default();
+    let (mut held, mut anew) = (Held::default(), Held::default());
     for (scope, limits) in scopes {
         if limits.on(amount).next().is_none() {
             continue;
@@ -338,14 +342,18 @@ pub async fn reserve(
         let reservation = Reservation { scope: scope.clone(), at, id: id.to_owned(), amount };
         let entry = Entry::Reserve { reservation: reservation.clone(), limits: *limits };
         match store.budget(&entry).await {
-            Ok(Entered::Done) => held.0.push(reservation),
+            Ok(Entered::Done) => {
+                anew.0.push(reservation.clone());
+                held.0.push(reservation);
+            }
+            Ok(Entered::Already) => held.0.push(reservation),
             Ok(Entered::UsedUp(limit)) => {
-                settle(store, held, Amount::NOTHING).await?;
+                settle(store, anew, Amount::NOTHING).await?;
                 return Ok(Reserved::UsedUp(limit));
             }
             Err(error) => {
                 // The error is what counts; this only spares a reservation that nobody will use.
-                let _ = settle(store, held, Amount::NOTHING).await;
+                let _ = settle(store, anew, Amount::NOTHING).await;
                 return Err(error);
             }
         }

@@ -37,7 +37,7 @@ impl Counters {
         let day = days.entry((reservation.scope.clone(), reservation.day())).or_default();
         let hour = reservation.hour();
         match entry {
-            Entry::Reserve { .. } if day.open.contains_key(&reservation.id) => Entered::Done,
+            Entry::Reserve { .. } if day.open.contains_key(&reservation.id) => Entered::Already,
             Entry::Reserve { limits, .. } => {
                 if let Some(limit) = limits.refuse(reservation, &day.spent(hour)) {
                     return Entered::UsedUp(limit);

@@ -37,7 +37,7 @@ async fn spending_whose_reply_was_lost_is_counted_once() {
             amount: Amount::INVESTIGATION,
         };
         let reserve = |id| Entry::Reserve { reservation: named(id), limits };
-        assert_eq!(proxy.lose_next().budget(&reserve("a")).await.unwrap(), Entered::Done);
+        assert_eq!(proxy.lose_next().budget(&reserve("a")).await.unwrap(), Entered::Already);
         assert!(matches!(t.store.budget(&reserve("b")).await.unwrap(), Entered::UsedUp(_)));
         let settle = Entry::Settle { reservation: named("a"), actual: Amount::NOTHING };
         assert_eq!(proxy.lose_next().budget(&settle).await.unwrap(), Entered::Done);

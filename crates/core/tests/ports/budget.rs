@@ -75,6 +75,18 @@ fn a_store_that_does_not_answer_grants_nothing() {
 }
 
 #[test]
+fn what_an_earlier_attempt_reserved_is_not_given_back_by_one_that_fails() {
+    let world = World::new();
+    // The card's is there already; the other scope does not answer, or has no room.
+    let _ = held(&world, &scopes(5, 5)[..1], "a");
+    world.fail("budget", &[Fault::None, Fault::Before]);
+    assert!(ask(&world, &scopes(5, 5), "a").is_err());
+    assert_eq!(world.open.lock().unwrap().len(), 1);
+    assert_eq!(refused(&world, &scopes(5, 0), "a").scope, Scope::Overall);
+    assert_eq!(world.open.lock().unwrap().len(), 1);
+}
+
+#[test]
 fn one_scope_that_cannot_be_settled_keeps_no_other_from_it() {
     let world = World::new();
     let held = held(&world, &scopes(5, 5), "a");

@@ -28,6 +28,8 @@ pub(crate) const START: i64 = 1_795_348_800_000;
 /// What goes wrong with a call.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Fault {
+    /// None: for a call before the one that is meant.
+    None,
     /// It does not arrive.
     Before,
     /// It is done, and its reply is lost.
@@ -238,11 +240,13 @@ impl IncidentStore for World {
                         investigations: a.investigations + b.investigations,
                         usd: MicroUsd(a.usd.0 + b.usd.0),
                     });
-                match limits.refuse(reservation, &Spent { hour, day: hour }) {
-                    Some(limit) => entered = Entered::UsedUp(limit),
-                    None => {
-                        open.insert((reservation.scope.clone(), reservation.id.clone()), reservation.clone());
-                    }
+                let key = (reservation.scope.clone(), reservation.id.clone());
+                if open.contains_key(&key) {
+                    entered = Entered::Already;
+                } else if let Some(limit) = limits.refuse(reservation, &Spent { hour, day: hour }) {
+                    entered = Entered::UsedUp(limit);
+                } else {
+                    open.insert(key, reservation.clone());
                 }
             }
             budget::Entry::Settle { .. } => {
