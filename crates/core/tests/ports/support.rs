@@ -240,13 +240,14 @@ impl IncidentStore for World {
                         investigations: a.investigations + b.investigations,
                         usd: MicroUsd(a.usd.0 + b.usd.0),
                     });
-                let key = (reservation.scope.clone(), reservation.id.clone());
-                if open.contains_key(&key) {
-                    entered = Entered::Already;
-                } else if let Some(limit) = limits.refuse(reservation, &Spent { hour, day: hour }) {
-                    entered = Entered::UsedUp(limit);
-                } else {
-                    open.insert(key, reservation.clone());
+                match open.entry((reservation.scope.clone(), reservation.id.clone())) {
+                    Entry::Occupied(_) => entered = Entered::Already,
+                    Entry::Vacant(vacant) => match limits.refuse(reservation, &Spent { hour, day: hour }) {
+                        Some(limit) => entered = Entered::UsedUp(limit),
+                        None => {
+                            vacant.insert(reservation.clone());
+                        }
+                    },
                 }
             }
             budget::Entry::Settle { .. } => {
