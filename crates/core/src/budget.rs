@@ -322,11 +322,11 @@ pub enum Reserved {
 
 /// Reserves `amount` in each scope, in their order. One without limits counts nothing.
 ///
-/// # Errors
-/// The store. Then nothing may be spent.
-///
 /// What this call reserved before one scope refused or failed is given back where the store still takes it, and stays
 /// spent until its windows end where it does not. What was there already stays: an earlier attempt may have paid on it.
+///
+/// # Errors
+/// The store. Then nothing may be spent.
 pub async fn reserve(
     store: &dyn IncidentStore,
     scopes: &[(Scope, Limits)],

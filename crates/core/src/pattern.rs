@@ -66,8 +66,8 @@ impl Pattern {
     }
 }
 
-/// The same language with each `.*` read byte by byte: three states in place of the hundred that tell characters apart,
-/// and nearly all of the memory that a start touched.
+/// The same language with each `.*` read byte by byte, without the states that tell characters apart: compiling those was
+/// a tenth of ingest's start (tests/bench/README.md).
 ///
 /// A label is UTF-8, and whatever else an expression has begins and ends between two characters of it. So bytes that one
 /// `.*` after another takes are whole characters together, and the first might have taken them alone. Not so with a
