@@ -13,6 +13,10 @@ use sentinel_core::redact::Redactor;
 use sentinel_ingest::{Ingest, lambda};
 use sentinel_telemetry::{LogSettings, Metrics};
 
+/// The functions are linked statically, with a C library whose own is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let env = environment();

@@ -12,6 +12,10 @@ use sentinel_core::redact::Redactor;
 use sentinel_telemetry::{LogSettings, Metrics};
 use sentinel_watcher::lambda;
 
+/// The functions are linked statically, with a C library whose own is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let env = environment();

@@ -14,6 +14,10 @@ use sentinel_worker::lambda::{Live, batch};
 use sentinel_worker::redactor;
 use tracing::Instrument;
 
+/// The functions are linked statically, with a C library whose own is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let env = environment();
