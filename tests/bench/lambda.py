@@ -20,6 +20,8 @@ from measure import cpu_ms, peak_mb
 ROOT = Path(__file__).resolve().parents[2]
 # Where `cargo lambda build` leaves zips and programs: in a folder for each.
 BUILT = ROOT / "target/lambda"
+# `bare` once more, linked as ours are.
+BARE_STATIC = ROOT / "target/lambda-static/bare/bootstrap"
 FUNCTIONS = ("ingest", "worker", "sweeper")
 PYTHON = Path(__file__).resolve().parent / "python"
 QUICK = bool(os.environ.get("SENTINEL_BENCH_QUICK"))
@@ -87,11 +89,18 @@ class Function:
 
     def first_answer(self, event):
         """ms from exec to the answer to the first event, this program's own dawdling in between included."""
+        self.answer(event)
+        return (time.monotonic_ns() - self.began) / 1e6
+
+    def answer(self, event, after=0.0):
+        """The CPU ms of one event that is handed out after so many seconds, whatever the answer is."""
+        time.sleep(after)
+        before = cpu_ms(self.pid)
         try:
             self.stub.control(f"invoke/{self.slot}", json.dumps([event]).encode())
         except OSError as error:
             self.fail(error)
-        return (time.monotonic_ns() - self.began) / 1e6
+        return cpu_ms(self.pid) - before
 
     def invoke(self, events, wanted):
         """Hands the events out one by one; gives the ms of each, and the CPU ms of all."""
@@ -125,11 +134,14 @@ class Floor:
         self.process = subprocess.Popen([program("floor"), stub.aws], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, bufsize=1)
 
-    def times(self, what, n):
+    def run(self, what, n):
+        """The ms of each, and the CPU ms of all."""
+        before = cpu_ms(self.process.pid)
         self.process.stdin.write(f"{what} {n}\n")
         if not select.select([self.process.stdout], [], [], 60)[0]:
             sys.exit("the floor's client does not answer")
-        return json.loads(self.process.stdout.readline())
+        times = json.loads(self.process.stdout.readline())
+        return times, cpu_ms(self.process.pid) - before
 
 
 def webhook(names):
@@ -182,8 +194,8 @@ class Bench:
         folder = self.folder / name
         return Function(self.stub, slot, [folder / "bootstrap"], folder, self.aws | env)
 
-    def bare(self, slot):
-        return Function(self.stub, slot, [program("bare")], self.folder, {})
+    def bare(self, slot, path=program("bare")):
+        return Function(self.stub, slot, [path], self.folder, {})
 
     def python(self, slot, threads=1):
         env = {"TABLE": "bench", "QUEUE_URL": f"http://{self.stub.aws}/000000000000/bench", "THREADS": str(threads),
@@ -210,8 +222,9 @@ class Bench:
     # --- What is measured ------------------------------------------------------------------------------------------
 
     def starts(self):
-        kinds = {"bare": lambda: self.bare(0), "ingest": lambda: self.ours(0, "ingest"),
-                 "worker": lambda: self.ours(0, "worker"), "sweeper": lambda: self.ours(0, "sweeper")}
+        kinds = {"bare": lambda: self.bare(0), "static": lambda: self.bare(0, BARE_STATIC),
+                 "ingest": lambda: self.ours(0, "ingest"), "worker": lambda: self.ours(0, "worker"),
+                 "sweeper": lambda: self.ours(0, "sweeper")}
         seen = {kind: [] for kind in kinds}
         ready = []
         for turn in range(STARTS + 1):
@@ -224,7 +237,9 @@ class Bench:
                     seen[kind].append((function.started, function.cpu, function.memory))
         middle = {kind: [statistics.median(column) for column in zip(*rows)] for kind, rows in seen.items()}
         bare = middle["bare"]
-        self.row("start, bare lambda_runtime", f"{bare[0]:.1f} ms, {bare[1]:.1f} ms CPU, {bare[2]:.1f} MB")
+        for kind, how in (("bare", "bare lambda_runtime"), ("static", "bare, static as ours")):
+            wall, cpu, memory = middle[kind]
+            self.row(f"start, {how}", f"{wall:.1f} ms, {cpu:.1f} ms CPU, {memory:.1f} MB")
         for kind, target in (("ingest", 2), ("worker", 3), ("sweeper", None)):
             wall, cpu, memory = middle[kind]
             if target is None:
@@ -232,6 +247,7 @@ class Bench:
                 continue
             self.ratio(f"start, {kind} / bare", wall / bare[0], target, True, f"{wall:.1f} ms")
             self.row("  in CPU time", f"{cpu / bare[1]:.2f} ×  ({cpu:.1f} ms)")
+            self.row("  against the static bare", f"{wall / middle['static'][0]:.2f} ×")
             self.row("  memory at the first event", f"{memory:.1f} MB", "≤ 16 MB", memory <= 16)
             if kind == "worker":
                 self.row("  to its first answer", f"{statistics.median(ready[1:]):.1f} ms")
@@ -245,17 +261,24 @@ class Bench:
     def warm(self):
         """One alert at a time, in turns with the floor and with Python."""
         ours, python, floor = self.ours(0, "ingest"), self.python(1), Floor(self.stub)
+        bare = self.bare(2, BARE_STATIC)
         accepted = {"accepted": 1}
         # Connections are opened and caches filled before anything counts.
         ours.invoke(self.events(ALERTS), accepted)
         python.invoke(self.events(ALERTS), {"taken": 1})
-        floor.times("new", ALERTS)
+        floor.run("new", ALERTS)
+        bare.answer(webhook(["Bare"]))
         new = {kind: [] for kind in ("ours", "floor", "python")}
-        cpu = {kind: [] for kind in ("ours", "python", "ours again", "python again")}
+        least = ("floor", "floor again", "bare")
+        cpu = {kind: [] for kind in ("ours", "python", "ours again", "python again", *least)}
         again = {kind: [] for kind in ("ours", "floor", "python")}
         for _ in range(ROUNDS):
-            new["floor"] += floor.times("new", ALERTS)
+            times, used = floor.run("new", ALERTS)
+            new["floor"] += times
+            cpu["floor"].append(used / ALERTS)
             events = self.events(ALERTS)
+            # As far apart as alerts are here: a processor that never waits is several times faster.
+            cpu["bare"].append(statistics.fmean(bare.answer(event, after=0.006) for event in events))
             before = self.stub.counts()
             times, used = ours.invoke(events, accepted)
             after = self.stub.counts()
@@ -269,7 +292,9 @@ class Bench:
             cpu["python"].append(used / len(few))
 
             self.stub.control("started", method="POST")
-            again["floor"] += floor.times("duplicate", ALERTS)
+            times, used = floor.run("duplicate", ALERTS)
+            again["floor"] += times
+            cpu["floor again"].append(used / ALERTS)
             times, used = ours.invoke(events, {"duplicates": 1})
             again["ours"] += times
             cpu["ours again"].append(used / ALERTS)
@@ -283,8 +308,8 @@ class Bench:
         self.ratio("new alert / floor", one["ours"] / one["floor"], 1.15, True, f"{one['ours']:.2f} ms")
         self.row("floor: one round trip", f"{two['floor']:.2f} ms")
         self.ratio("duplicate / floor", two["ours"] / two["floor"], 1.15, True, f"{two['ours']:.2f} ms")
-        ours.end()
-        python.end()
+        for function in (ours, python, bare):
+            function.end()
         floor.process.stdin.close()
         floor.process.wait()
         return one, two, used
@@ -342,6 +367,8 @@ class Bench:
         self.row("Python: duplicate", f"{two['python']:.1f} ms, {cpu['python again']:.2f} ms CPU")
         self.ratio("  CPU, Python / ingest", cpu["python again"] / cpu["ours again"], 6, False,
                    f"{cpu['ours again']:.2f} ms")
+        self.row("bare and floor: CPU", f"{cpu['bare']:.2f} ms an event, {cpu['floor']:.2f} ms a new alert, "
+                                        f"{cpu['floor again']:.2f} ms a duplicate")
         self.row("Python: 500 keys", f"{time_of['python'] / 1e3:.2f} s, {used['python'] / 1e3:.2f} s CPU, {memory:.0f} MB")
         self.ratio("  time, Python / ingest", time_of["python"] / time_of["ours"], 20, False,
                    f"{time_of['ours']:.0f} ms")
@@ -351,7 +378,7 @@ class Bench:
 
 
 def main():
-    for file in [program(name) for name in ("stub", "floor", "bare")] + [deployed(name) for name in FUNCTIONS]:
+    for file in [BARE_STATIC, *(program(name) for name in ("stub", "floor", "bare"))] + [deployed(name) for name in FUNCTIONS]:
         if not file.is_file():
             sys.exit(f"{file} is not there: run tests/bench/lambda.sh without SENTINEL_BENCH_NO_BUILD")
     stub = Stub()
