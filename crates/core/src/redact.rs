@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use regex::{Regex, RegexSet};
+use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 /// Knows what a secret looks like.
 #[derive(Clone, Default)]
@@ -19,8 +19,11 @@ pub struct Redactor {
 const SHORTEST_VALUE: usize = 6;
 
 /// What a credential looks like: its name and its pattern. Where the pattern has a group, only that is taken out.
+///
+/// Classes, cases and word boundaries are ASCII's, as credentials are: Unicode's make the patterns ten times as large, and
+/// a function's first line waits until they are compiled. What may be any character says so, `(?u:…)`.
 const SHAPES: [(&str, &str); 13] = [
-    ("private key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)"),
+    ("private key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?su:.)*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)"),
     ("AWS access key", r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
     ("AWS secret key", r#"(?i)aws_?secret_?(?:access_?)?key["']?[ \t]*[:=][ \t]*["']?([A-Za-z0-9/+=]{40})"#),
     ("OpenAI key", r"\bsk-[A-Za-z0-9_-]{16,}"),
@@ -34,29 +37,27 @@ const SHAPES: [(&str, &str); 13] = [
     ),
     // Without its header's name a token has to be longer than an ordinary word: "basic authentication required".
     ("authorization", r"(?i)\b(?:bearer|basic)[ \t]+([A-Za-z0-9._~+/=-]{20,})"),
-    ("URL password", r"(?i)\b[a-z][a-z0-9+.-]{1,15}://[^\s/:@]{0,64}:([^\s/@]{1,256})@"),
+    ("URL password", r"(?i)\b[a-z][a-z0-9+.-]{1,15}://(?u:[^\s/:@])*:((?u:[^\s/@])+)@"),
     (
         "password",
-        r#"(?i)\b(?:[a-z0-9_.-]*(?:password|passwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret))["']?[ \t]*[:=][ \t]*["']?([^\s"',;&}\]]{6,})"#,
+        r#"(?i)\b(?:[a-z0-9_.-]*(?:password|passwd|secret|api[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret))["']?[ \t]*[:=][ \t]*["']?((?u:[^\s"',;&}\]]){6,})"#,
     ),
     ("Google key", r"\bAIza[0-9A-Za-z_-]{35}\b"),
 ];
 
-/// The compiled shapes, and all of them as one: most text holds none, and that is found out in one pass.
-#[derive(Debug)]
-struct Shapes {
-    any: Option<RegexSet>,
-    each: Vec<(&'static str, Regex)>,
+/// All shapes as one: most text holds none, and that is found out in one pass. `None`: it cannot be said.
+fn any_shape() -> Option<&'static RegexSet> {
+    static COMPILED: OnceLock<Option<RegexSet>> = OnceLock::new();
+    let compile = || RegexSetBuilder::new(SHAPES.iter().map(|(_, shape)| shape)).unicode(false).build().ok();
+    COMPILED.get_or_init(compile).as_ref()
 }
 
-fn shapes() -> &'static Shapes {
-    static COMPILED: OnceLock<Shapes> = OnceLock::new();
-    COMPILED.get_or_init(|| Shapes {
-        any: RegexSet::new(SHAPES.iter().map(|(_, pattern)| pattern)).ok(),
-        each: SHAPES
-            .iter()
-            .filter_map(|(kind, pattern)| Regex::new(pattern).ok().map(|re| (*kind, re)))
-            .collect(),
+/// Each shape by itself, compiled when the first text seems to hold one.
+fn shapes() -> &'static [(&'static str, Regex)] {
+    static COMPILED: OnceLock<Vec<(&'static str, Regex)>> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        let compile = |shape| RegexBuilder::new(shape).unicode(false).build().ok();
+        SHAPES.iter().filter_map(|(kind, shape)| compile(shape).map(|re| (*kind, re))).collect()
     })
 }
 
@@ -77,11 +78,10 @@ impl Redactor {
                 out = Cow::Owned(out.replace(value.as_str(), "[redacted: configured secret]"));
             }
         }
-        let shapes = shapes();
-        if shapes.any.as_ref().is_some_and(|any| !any.is_match(&out)) {
+        if any_shape().is_some_and(|any| !any.is_match(&out)) {
             return out;
         }
-        for (kind, pattern) in &shapes.each {
+        for (kind, pattern) in shapes() {
             if let Some(replaced) = take_out(&out, kind, pattern) {
                 out = Cow::Owned(replaced);
             }
@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn every_shape_compiles() {
-        assert_eq!(shapes().each.len(), SHAPES.len());
-        assert!(shapes().any.is_some());
+        assert_eq!(shapes().len(), SHAPES.len());
+        assert!(any_shape().is_some());
     }
 
     #[test]
@@ -166,6 +166,21 @@ mod tests {
                 "[redacted: private key]\nok",
             ),
             ("-----BEGIN PRIVATE KEY-----\ncut off", "[redacted: private key]"),
+        ] {
+            assert_eq!(r.redact(text), want);
+        }
+    }
+
+    #[test]
+    fn letters_beyond_ascii_hide_no_credential() {
+        let r = Redactor::default();
+        let long = "ü".repeat(300);
+        for (text, want) in [
+            ("passwörter: db_password=Überraschung!", "passwörter: db_password=[redacted: password]"),
+            ("schlüsselAKIAABCDEFGHIJKLMNOP", "schlüsselAKIAABCDEFGHIJKLMNOP"),
+            ("schlüsseläAKIAABCDEFGHIJKLMNOP\u{a0}", "schlüsselä[redacted: AWS access key]\u{a0}"),
+            (&format!("amqp://ü:{long}@mq"), "amqp://ü:[redacted: URL password]@mq"),
+            ("-----BEGIN PRIVATE KEY-----\nß\n-----END PRIVATE KEY-----é", "[redacted: private key]é"),
         ] {
             assert_eq!(r.redact(text), want);
         }
