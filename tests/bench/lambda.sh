@@ -9,13 +9,13 @@ venv=target/testbench/python-bench
 if [ -z "${SENTINEL_BENCH_NO_BUILD:-}" ]; then
   bash tests/aws/build.sh
   # What they are measured against, in the same profile: a bare function as cargo-lambda builds it unless told otherwise,
-  # and one built as ours are.
+  # and the bare and the least that are built as ours are.
   build() {
     PATH="$PWD/target/testbench/aws/bin:$PATH" cargo lambda build --profile deploy --skip-target-check --locked \
       --package sentinel-bench "$@"
   }
   build --x86-64 --bin bare --bin floor --bin stub
-  build --target x86_64-unknown-linux-musl --bin bare --lambda-dir target/lambda-static
+  build --target x86_64-unknown-linux-musl --bin bare --bin least --lambda-dir target/lambda-static
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
     --requirement tests/bench/python/requirements.txt

@@ -48,15 +48,15 @@ const MAY_IMPORT: &[(&str, Ours)] = &[
     ("testkit", Any),
     // It has no product code: its library is what the tests share.
     ("tests", Any),
-    // It measures programs from outside, and investigations without a store.
-    ("bench", Only(&["core", "config", "http", "investigation", "mcp", "model"])),
+    // It measures programs from outside, investigations without a store, and calls without an intake.
+    ("bench", Only(&["core", "config", "aws", "http", "investigation", "mcp", "model"])),
 ];
 
 /// Dependencies of others (a name, or its beginning with `*`), and the only packages that may name them, be it for
 /// their tests.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("rmcp*", &["mcp"]),
-    ("aws-*", &["aws"]),
+    ("aws-*", &["aws", "bench"]),
     ("serde_dynamo", &["aws"]),
     ("dynoxide*", &["aws", "local", "testkit"]),
     ("async-openai*", &["model"]),

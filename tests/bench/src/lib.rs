@@ -6,6 +6,7 @@ use serde_json::Value;
 
 pub mod agent;
 pub mod floor;
+pub mod least;
 mod memory;
 pub mod servers;
 pub mod stub;
