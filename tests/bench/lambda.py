@@ -185,17 +185,17 @@ class Bench:
                 config.write("\ningest: {bearer: [bench]}\n")
         self.folder = folder
         self.aws = {"AWS_ENDPOINT_URL": f"http://{stub.aws}"}
-
-        self.deployment = {"SENTINEL_TABLE": "bench", "SENTINEL_QUEUE_URL": f"http://{stub.aws}/000000000000/bench",
-                           "SENTINEL_CONFIG": "infra/sentinel.yaml"}
+        self.deployment = self.aws | {
+            "SENTINEL_TABLE": "bench", "SENTINEL_QUEUE_URL": f"http://{stub.aws}/000000000000/bench",
+            "SENTINEL_CONFIG": "infra/sentinel.yaml"}
 
     def ours(self, slot, name):
         folder = self.folder / name
-        return Function(self.stub, slot, [folder / "bootstrap"], folder, self.aws | self.deployment)
+        return Function(self.stub, slot, [folder / "bootstrap"], folder, self.deployment)
 
     def least(self, slot):
         """In ingest's folder, where the certificates are."""
-        return Function(self.stub, slot, [LEAST], self.folder / "ingest", self.aws | self.deployment)
+        return Function(self.stub, slot, [LEAST], self.folder / "ingest", self.deployment)
 
     def bare(self, slot, path=program("bare")):
         return Function(self.stub, slot, [path], self.folder, {})
@@ -370,7 +370,8 @@ class Bench:
 
 
 def main():
-    for file in [BARE_STATIC, LEAST, *(program(name) for name in ("stub", "floor", "bare"))] + [deployed(name) for name in FUNCTIONS]:
+    programs = [BARE_STATIC, LEAST, *(program(name) for name in ("stub", "floor", "bare"))]
+    for file in [*programs, *(deployed(name) for name in FUNCTIONS)]:
         if not file.is_file():
             sys.exit(f"{file} is not there: run tests/bench/lambda.sh without SENTINEL_BENCH_NO_BUILD")
     stub = Stub()

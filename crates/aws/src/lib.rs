@@ -6,7 +6,7 @@
 //! template does; [`client_for_engine`] speaks to a `DynamoDB` in this process. How records become items is in
 //! `item.rs`, which is the whole definition of the stored format.
 //!
-//! This is the only crate that names the AWS SDK. It holds no rule about incidents: conditions on writes are about
+//! No other crate names the AWS SDK but the benchmarks'. It holds no rule about incidents: conditions on writes are about
 //! existence and version, and in the counters of spending about amounts; never about state.
 
 #[cfg(any(test, feature = "fuzzing"))]

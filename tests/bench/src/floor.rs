@@ -75,11 +75,9 @@ impl Client {
     }
 }
 
-/// As large as the head of an incident.
 fn create(n: u64) -> Vec<u8> {
-    let attributes: serde_json::Map<_, _> =
-        (0..20).map(|n| (format!("attribute_{n}"), json!({"S": "a value of it"}))).collect();
-    let mut item = attributes;
+    let mut item: serde_json::Map<_, _> =
+        crate::attributes().map(|(name, value)| (name, json!({"S": value}))).collect();
     item.insert("pk".into(), json!({"S": format!("FLOOR#{n}")}));
     item.insert("sk".into(), json!({"S": "HEAD"}));
     let body = json!({

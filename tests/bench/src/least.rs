@@ -1,5 +1,5 @@
-//! What the program `least` does for an event: a create; then a snapshot's write and a send at once, or nothing where the create
-//! was refused.
+//! What the program `least` does for an event: a create; then a snapshot's write and a send at once, or nothing where
+//! the create was refused.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
@@ -35,9 +35,8 @@ impl Least {
         let read: Value = serde_json::from_str(webhook)?;
         let name = read.pointer("/alerts/0/labels/alertname").and_then(Value::as_str);
         let name = name.ok_or("a webhook has an alert with a name")?;
-        // As large as the head of an incident.
-        let head = (0..20)
-            .fold(self.put(name, "HEAD"), |put, n| put.item(format!("attribute_{n}"), text("a value of it")));
+        let head = crate::attributes()
+            .fold(self.put(name, "HEAD"), |put, (attribute, value)| put.item(attribute, text(value)));
         let head = head.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match head.send().await {
             Ok(_) => {}

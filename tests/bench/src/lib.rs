@@ -11,6 +11,11 @@ mod memory;
 pub mod servers;
 pub mod stub;
 
+/// Attributes that make an item as large as the head of an incident.
+fn attributes() -> impl Iterator<Item = (String, &'static str)> {
+    (0..20).map(|n| (format!("attribute_{n}"), "a value of it"))
+}
+
 /// Tells the benchmark's driver something, as one line of JSON on standard output.
 fn say(what: &Value) -> io::Result<()> {
     let mut out = io::stdout().lock();

@@ -1,5 +1,5 @@
-//! The least that ingest can be with the crates that it is built with: an event's calls, the same and as large, and nothing
-//! of what makes them right. No configuration, no credentials, no card, no log and no metric.
+//! The least that ingest can be with the crates that it is built with: an event's calls, the same and as large, and
+//! nothing of what makes them right. No configuration, no credentials, no card, no log and no metric.
 
 use lambda_http::{Body, Error, Request, Response, service_fn};
 use sentinel_aws::{Aws, CallLimits, environment};
