@@ -23,6 +23,7 @@ use sentinel_core::drive::{Start, drive};
 use sentinel_core::incident::{ChildName, Fence, Gen, Head, State};
 use sentinel_core::lifecycle::{Claim, Claimed, Rules, due_at};
 use sentinel_core::ports::{Appended, Created, IncidentStore as _, StoreError, Swapped};
+use sentinel_testkit::process::closed_port;
 use support::{child, client, head, id, next, ports, with_every_store, with_table};
 
 #[tokio::test]
@@ -311,9 +312,9 @@ async fn a_missing_table_is_refused_by_name() {
 
 #[tokio::test]
 async fn a_store_that_nobody_answers_for_is_unavailable() {
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let client =
-        client(&format!("http://{closed}"), sentinel_aws::CallLimits { attempts: 2, ..support::PATIENT });
+    let closed = closed_port();
+    let url = format!("http://{}", closed.local_addr().unwrap());
+    let client = client(&url, sentinel_aws::CallLimits { attempts: 2, ..support::PATIENT });
     let error = DynamoStore::new(client, "t").load(&id(1)).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
 }

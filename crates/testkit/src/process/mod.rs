@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 use tokio::time::Instant;
 
 mod ministack;
@@ -34,6 +35,14 @@ const POLL: Duration = Duration::from_millis(20);
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on the loopback");
     listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// A port of the loopback on which nobody listens, and nobody else can while the socket is held: connections to its
+/// address are refused.
+pub fn closed_port() -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port on the loopback");
+    socket
 }
 
 /// A [`Command`] for `program` that the kernel kills when the test process dies without running its destructors, as

@@ -12,6 +12,7 @@ use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::gate::Gate;
 use sentinel_testkit::lambda::{Outcome, sqs_event};
 use sentinel_testkit::openai::{Scripted, ScriptedOpenAi, message};
+use sentinel_testkit::process::closed_port;
 use sentinel_worker::{Mind, lambda};
 use serde_json::{Value, json};
 
@@ -97,8 +98,9 @@ async fn as_many_investigations_run_at_once_as_are_configured() {
 async fn where_the_store_is_out_of_reach_every_message_comes_back() {
     let b = Bench::new(CARDS).await;
     let jobs = b.open(2).await;
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let function = b.start(&[("AWS_ENDPOINT_URL_DYNAMODB", &format!("http://{nobody}"))]).await;
+    let closed = closed_port();
+    let nobody = format!("http://{}", closed.local_addr().unwrap());
+    let function = b.start(&[("AWS_ENDPOINT_URL_DYNAMODB", &nobody)]).await;
     let outcome = function.invoke(sqs_event(&[&jobs[0], &jobs[1]]), LEFT).await;
     assert_eq!(failures(&outcome).len(), 2);
     assert!(function.output().contains("in table incidents"), "{}", function.output());
