@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::{Request, Response, Uri};
-use lambda_http::request::RequestContext;
-use lambda_http::{Body, RequestExt};
+use http::uri::PathAndQuery;
+use http::{Request, Uri};
+use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use lambda_http::lambda_runtime::Diagnostic;
+use lambda_http::{Body, LambdaEvent};
 use sentinel_aws::Secrets;
 use sentinel_config::{Loaded, Problems, Source};
 use thiserror::Error;
@@ -49,46 +53,70 @@ pub fn door(
     if authenticator.is_shut() { Err(StartError::Shut) } else { Ok(authenticator.into()) }
 }
 
-/// Answers one event.
-pub async fn answer(ingest: &Ingest, request: lambda_http::Request) -> Response<Body> {
-    let context = request.lambda_context();
-    let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
-    // Answers are JSON: as text they go as they are, as bytes they would go in base64.
-    ingest
-        .handle(plain(request))
-        .instrument(span)
-        .await
-        .map(|body| String::from_utf8(body.into()).map_or_else(|e| Body::from(e.into_bytes()), Body::from))
+/// Why an event cannot be answered: its invocation fails, API Gateway answers 500, and Alertmanager comes again.
+#[derive(Debug, Error)]
+pub enum EventError {
+    /// API Gateway writes the base64 itself: it is never the sender's.
+    #[error("`isBase64Encoded` is true, but `body` is not base64: {0}")]
+    Body(#[from] base64::DecodeError),
 }
 
-/// The request as it was made: its path without the stage, its body decoded.
-pub(crate) fn plain(request: lambda_http::Request) -> Request<Bytes> {
-    let stage = match request.request_context_ref() {
-        Some(RequestContext::ApiGatewayV2(context)) => context.stage.clone(),
-        _ => None,
-    };
-    let (mut parts, body) = request.into_parts();
-    if let Some(stage) = stage.filter(|stage| stage != "$default") {
-        parts.uri = without_stage(parts.uri, &stage);
+impl From<EventError> for Diagnostic {
+    fn from(error: EventError) -> Self {
+        Self { error_type: "EventError".to_owned(), error_message: error.to_string() }
     }
-    let body = match body {
-        Body::Text(text) => text.into(),
-        Body::Binary(bytes) => bytes.into(),
-        // The empty one; nothing makes another.
-        _ => Bytes::new(),
+}
+
+/// Answers one event, whatever its sender put into it.
+///
+/// # Errors
+/// [`EventError`].
+pub async fn answer(
+    ingest: &Ingest,
+    event: LambdaEvent<ApiGatewayV2httpRequest>,
+) -> Result<ApiGatewayV2httpResponse, EventError> {
+    let context = &event.context;
+    let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
+    let request = plain(event.payload)?;
+    let (parts, body) = ingest.handle(request).instrument(span).await.into_parts();
+    let mut response = ApiGatewayV2httpResponse::default();
+    response.status_code = parts.status.as_u16().into();
+    response.headers = parts.headers;
+    // Answers are JSON: as text they go as they are, as bytes they would go in base64.
+    let body = String::from_utf8(body.into()).map_or_else(|e| Body::from(e.into_bytes()), Body::from);
+    response.is_base64_encoded = matches!(body, Body::Binary(_));
+    response.body = Some(body);
+    Ok(response)
+}
+
+/// The request as it was made: its path without the stage, its body decoded. Its host and query say nothing here.
+///
+/// `lambda_http` has a conversion of its own. It panics where host, scheme, path and query together are no URL, and all
+/// four are the sender's: whoever likes could make invocations fail.
+pub(crate) fn plain(event: ApiGatewayV2httpRequest) -> Result<Request<Bytes>, EventError> {
+    let context = event.request_context;
+    let path = event.raw_path.unwrap_or_default();
+    let path = context
+        .stage
+        .filter(|stage| stage != "$default")
+        .map_or(&*path, |stage| without_stage(&path, &stage));
+    let body = match event.body {
+        None => Bytes::new(),
+        Some(body) if event.is_base64_encoded => BASE64_STANDARD.decode(body)?.into(),
+        Some(body) => body.into(),
     };
-    Request::from_parts(parts, body)
+    let mut request = Request::new(body);
+    *request.method_mut() = context.http.method;
+    // What cannot be a path is none that anything is found at, as the root is.
+    *request.uri_mut() = path.parse::<PathAndQuery>().map(Uri::from).unwrap_or_default();
+    *request.headers_mut() = event.headers;
+    Ok(request)
 }
 
 /// A named stage is the first part of the path that API Gateway hands over.
-fn without_stage(uri: Uri, stage: &str) -> Uri {
-    let Some(rest) = uri.path().strip_prefix('/').and_then(|path| path.strip_prefix(stage)) else {
-        return uri;
-    };
-    if !rest.starts_with('/') {
-        return uri;
-    }
-    rest.parse().unwrap_or(uri)
+fn without_stage<'a>(path: &'a str, stage: &str) -> &'a str {
+    let rest = path.strip_prefix('/').and_then(|path| path.strip_prefix(stage));
+    rest.filter(|rest| rest.starts_with('/')).unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -97,11 +125,11 @@ mod tests {
 
     #[test]
     fn only_the_stage_itself_is_taken_off_the_path() {
-        let path = |uri: &str, stage| without_stage(uri.parse().unwrap(), stage).path().to_owned();
-        assert_eq!(path("https://x.example/prod/webhook/alertmanager", "prod"), "/webhook/alertmanager");
-        assert_eq!(path("https://x.example/production/webhook", "prod"), "/production/webhook");
-        assert_eq!(path("https://x.example/prod", "prod"), "/prod");
-        assert_eq!(path("https://x.example/webhook/prod", "prod"), "/webhook/prod");
-        assert_eq!(path("https://x.example/prod/prod/x", "prod"), "/prod/x");
+        assert_eq!(without_stage("/prod/webhook/alertmanager", "prod"), "/webhook/alertmanager");
+        assert_eq!(without_stage("/production/webhook", "prod"), "/production/webhook");
+        assert_eq!(without_stage("/prod", "prod"), "/prod");
+        assert_eq!(without_stage("/webhook/prod", "prod"), "/webhook/prod");
+        assert_eq!(without_stage("/prod/prod/x", "prod"), "/prod/x");
+        assert_eq!(without_stage("prod/x", "prod"), "prod/x");
     }
 }

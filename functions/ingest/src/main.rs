@@ -1,11 +1,10 @@
 //! `sentinel-ingest`: webhooks on Lambda.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
-use lambda_http::service_fn;
+use lambda_http::{lambda_runtime, service_fn};
 use secrecy::ExposeSecret;
 use sentinel_aws::{Aws, CallLimits, Deployment, MachineClock, Secrets, environment};
 use sentinel_config::{Reading, load_for, locate_deployed};
@@ -40,6 +39,6 @@ async fn main() -> anyhow::Result<()> {
     let door = lambda::door(&loaded, source, env, secrets)?;
     let ingest = Ingest::new(ports, cards, door).with_metrics(Metrics::to(io::stdout));
 
-    let answer = service_fn(|request| async { Ok::<_, Infallible>(lambda::answer(&ingest, request).await) });
-    lambda_http::run(answer).await.map_err(|e| anyhow::anyhow!(e))
+    let answer = service_fn(|event| lambda::answer(&ingest, event));
+    lambda_runtime::run(answer).await.map_err(|e| anyhow::anyhow!(e))
 }

@@ -1,6 +1,7 @@
 //! The real binary under a simulated Lambda, with a `DynamoDB` in memory and a fake SQS and Secrets Manager.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use sentinel_aws::{Aws, CallLimits, Credentials, DynamoStore, create_table};
 use sentinel_core::incident::Job;
 use sentinel_core::ports::IncidentStore as _;
 use sentinel_testkit::aws::{FakeAws, Trouble, dynamo};
-use sentinel_testkit::lambda::{Function, Outcome, http_event};
+use sentinel_testkit::lambda::{Function, Outcome, http_event, sqs_event};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -120,6 +121,59 @@ async fn stages_base64_and_header_case_are_understood_and_the_rest_has_its_statu
     let health = http_event("prod", "GET", "/healthz", &[], "");
     assert_eq!(answer(&function.invoke(health, LEFT).await).0, 200);
     assert_eq!(b.aws.messages().len(), 2, "what is refused writes nothing");
+}
+
+#[tokio::test]
+async fn nothing_that_a_sender_may_write_makes_an_invocation_fail() {
+    let b = Bench::new(&[BEARER, CARDS].concat()).await;
+    let function = b.start(&[]).await;
+    let odd = ["", ":", "a b", "a:99999", "[", "@", "é", "x/../y", "<>", "%"];
+    for (n, odd) in odd.into_iter().enumerate() {
+        for header in ["host", "x-forwarded-proto", "cookie", "user-agent"] {
+            let status = post(&function, &[RIGHT, (header, odd)], &webhook(&n.to_string())).await.0;
+            assert_eq!(status, 200, "{header}: {odd:?}");
+        }
+        let mut event = http_event("$default", "POST", WEBHOOK, &[RIGHT], &webhook(&n.to_string()));
+        event["rawQueryString"] = odd.into();
+        event["cookies"] = json!([odd]);
+        event["requestContext"]["domainName"] = odd.into();
+        assert_eq!(answer(&function.invoke(event, LEFT).await).0, 200, "the query {odd:?}");
+        for path in [odd.to_owned(), format!("/{odd}"), format!("{WEBHOOK}/{odd}")] {
+            for stage in ["$default", "prod", ""] {
+                let event = http_event(stage, "POST", &path, &[RIGHT], &webhook("a"));
+                assert_eq!(
+                    answer(&function.invoke(event, LEFT).await).0,
+                    404,
+                    "the path {path:?} in {stage}"
+                );
+            }
+        }
+    }
+    let incident = |body: &str| serde_json::from_str::<Job>(body).unwrap().incident;
+    let incidents: HashSet<_> = b.aws.messages().iter().map(|message| incident(&message.body)).collect();
+    assert_eq!(incidents.len(), odd.len(), "one of each alert, however it came");
+}
+
+#[tokio::test]
+async fn what_api_gateway_never_sends_fails_its_invocation_and_the_next_is_answered() {
+    let b = Bench::new(&[BEARER, CARDS].concat()).await;
+    let function = b.start(&[]).await;
+    let mut no_base64 = http_event("$default", "POST", WEBHOOK, &[RIGHT], "{}");
+    no_base64["isBase64Encoded"] = true.into();
+    let mut no_method = http_event("$default", "POST", WEBHOOK, &[RIGHT], &webhook("a"));
+    no_method["requestContext"]["http"] = json!({});
+    for (event, why) in [
+        (no_base64, "`isBase64Encoded` is true, but `body` is not base64: Invalid symbol 123, offset 0."),
+        (no_method, "requestContext.http: missing field `method`"),
+        (sqs_event(&["{}"]), "missing field `requestContext`"),
+    ] {
+        let Outcome::Error(error) = function.invoke(event, LEFT).await else {
+            panic!("an answer instead of {why}")
+        };
+        assert!(error["errorMessage"].as_str().unwrap().contains(why), "{why}: {error}");
+    }
+    assert_eq!(post(&function, &[RIGHT], &webhook("a")).await.0, 200);
+    assert_eq!(b.aws.messages().len(), 1);
 }
 
 #[tokio::test]
