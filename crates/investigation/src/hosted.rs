@@ -256,7 +256,7 @@ mod tests {
         ];
         let outputs = take_outputs(&mut items, &redactor);
         assert!(!Value::Array(items.clone()).to_string().contains("swordfish"));
-        assert_eq!(outputs["mcp_1"].kept.text, "token [redacted: configured secret]");
+        assert_eq!(outputs["mcp_1"].kept.text, "token [redacted: configured-secret]");
         let second = &outputs["mcp_2"].kept;
         assert_eq!(second.bytes, 400 * 1024);
         assert!(second.text.len() <= 128 * 1024 && second.left_out > 0, "{}", second.text.len());

@@ -90,7 +90,7 @@ async fn an_approved_call_becomes_evidence_like_any_other() {
 
     let evidence = evidence_of(&world.store.bodies());
     assert_eq!((evidence[1].tool.as_str(), evidence[1].status), ("k8s.pod", CallStatus::Answered));
-    assert_eq!(evidence[1].text, "phase: Pending, token [redacted: configured secret]");
+    assert_eq!(evidence[1].text, "phase: Pending, token [redacted: configured-secret]");
     let bodies: String = world.store.bodies().into_iter().map(|child| child.body).collect();
     assert!(!bodies.contains("swordfish"), "nothing stored holds a secret");
     assert!(report.notes[0].contains("k8s were called by the model's own service"), "{:?}", report.notes);

@@ -216,7 +216,7 @@ async fn secrets_are_taken_out_before_anything_is_stored_or_sent() {
     let world = World::new();
     let model = Script::of(vec![
         calls(&[("k8s__log", json!({"namespace": "web"}))]),
-        submits("action_required", &[("E2", "token [redacted: configured secret]")]),
+        submits("action_required", &[("E2", "token [redacted: configured-secret]")]),
     ]);
     let report = world.report(&model).await;
     assert_eq!(report.verdict, Verdict::ActionRequired);
