@@ -81,7 +81,9 @@ fn not_public_v4(ip: Ipv4Addr) -> Option<&'static str> {
         // 169.254.169.254 is where clouds keep a machine's credentials.
         [169, 254, ..] => Some("link-local"),
         [100, 64..=127, ..] => Some("carrier-grade NAT"),
-        [192, 0, 0, _] | [198, 18..=19, ..] | [240..=255, ..] => Some("reserved"),
+        [192, 0, 0, _] | [192, 88, 99, _] | [198, 18..=19, ..] | [240..=255, ..] => Some("reserved"),
+        // Azure's own, which each of its machines reaches and the Internet does not; it gives out their settings.
+        [168, 63, 129, 16] => Some("cloud metadata"),
         [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => Some("documentation"),
         [224..=239, ..] => Some("multicast"),
         _ => None,
@@ -93,11 +95,16 @@ fn not_public_v6(ip: Ipv6Addr) -> Option<&'static str> {
     match ip.segments() {
         _ if ip.is_unspecified() => Some("unspecified"),
         _ if ip.is_loopback() => Some("loopback"),
-        // An IPv4 address in another coat: mapped, compatible, NAT64, 6to4.
-        [0, 0, 0, 0, 0, 0xffff | 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+        // An IPv4 address in another coat: mapped, compatible, translated, NAT64, 6to4, ISATAP.
+        [0, 0, 0, 0, 0, 0xffff | 0, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => not_public_v4(v4(high, low)),
+        [0x2000..=0x3fff, _, _, _, 0 | 0x200, 0x5efe, high, low]
+            if not_public_v4(v4(high, low)).is_some() =>
+        {
             not_public_v4(v4(high, low))
         }
-        [0x2002, high, low, ..] => not_public_v4(v4(high, low)),
         // The NAT64 prefix for local use, where the embedded address is not in one place.
         [0x64, 0xff9b, 1, ..] => Some("private"),
         [0xfc00..=0xfdff, ..] => Some("unique local"),
@@ -106,8 +113,10 @@ fn not_public_v6(ip: Ipv6Addr) -> Option<&'static str> {
         [0xff00..=0xffff, ..] => Some("multicast"),
         [0x2001, 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Some("documentation"),
         // Teredo and the rest of the protocol block: a relay decides where it ends.
-        [0x2001, 0..=0x01ff, ..] | [0x100, 0, 0, 0, ..] => Some("reserved"),
-        _ => None,
+        [0x2001, 0..=0x01ff, ..] => Some("reserved"),
+        // All that is given out on the Internet lies in here.
+        [0x2000..=0x3fff, ..] => None,
+        _ => Some("reserved"),
     }
 }
 

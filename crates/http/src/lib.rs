@@ -13,5 +13,6 @@ pub use address::AddressPolicy;
 pub use body::read_body;
 pub use client::HttpClient;
 pub use error::HttpError;
+pub use reqwest::dns;
 pub use retry_after::retry_after;
 pub use url::{Url, form_urlencoded};

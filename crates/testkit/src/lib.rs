@@ -3,7 +3,7 @@
 //! [`clock`] and [`builders`] for unit tests; [`contract`], [`openai`] and [`mcp`] stand in for the network's far
 //! side, on real sockets of the loopback; [`process`] runs the real programs that `tests/setup.sh` installs;
 //! [`memory`] and [`faults`] are a store, and everything that can go wrong between a handler and its ports;
-//! [`inputs`] are for parsers; [`gate`] lets a test decide when something goes on, so that no test sleeps to synchronise.
+//! [`inputs`] and [`spellings`] are for parsers and addresses; [`gate`] lets a test decide when something goes on, so that no test sleeps to synchronise.
 //!
 //! Everything here panics where a library would return an error: a part that cannot do its work has failed the
 //! test.
@@ -30,6 +30,7 @@ pub mod openai;
 pub mod process;
 mod server;
 pub mod slack;
+pub mod spellings;
 
 /// How long the waits of this crate go on before they fail the test: long enough for a busy two-core machine, and
 /// never reached where things work.
