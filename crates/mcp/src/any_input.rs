@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sse_stream::Sse;
 
 use crate::client;
+use crate::oauth;
 use crate::output::render;
 use crate::session::{definition, keeps};
 
@@ -53,6 +54,26 @@ pub fn event(body: &[u8]) {
     assert!(!is_json || problem.is_none());
 }
 
+/// A token endpoint's answer holds a token that a header can carry and that lives a day at most, or there is a reason.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn token(body: &[u8]) {
+    // The first byte chooses the status.
+    let (status, body) = match body.split_first() {
+        Some((first, body)) if first % 4 == 0 => (401, body),
+        Some((_, body)) => (200, body),
+        None => (200, body),
+    };
+    match oauth::read(status, body) {
+        Ok((token, life)) => {
+            assert!(status == 200 && !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()));
+            assert!(life.as_secs() <= 86_400);
+        }
+        Err(reason) => assert!(!reason.is_empty()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -80,6 +101,15 @@ mod tests {
         vec![json!({"tools": [tool], "nextCursor": "1", "ttlMs": 5, "cacheScope": "private"}).to_string()]
     }
 
+    fn answers() -> Vec<String> {
+        let token =
+            json!({"access_token": "abc", "token_type": "bearer", "expires_in": "60", "scope": "read"});
+        vec![
+            format!("1{token}"),
+            "0{\"error\": \"invalid_client\", \"error_description\": \"no\"}".to_owned(),
+        ]
+    }
+
     proptest! {
         #[test]
         fn any_result_becomes_a_text_or_a_reason(body in near(results())) {
@@ -94,6 +124,11 @@ mod tests {
         #[test]
         fn any_event_is_json_or_has_a_reason(body in near(results())) {
             event(&body);
+        }
+
+        #[test]
+        fn any_answer_of_a_token_endpoint_is_a_token_or_a_reason(body in near(answers())) {
+            token(&body);
         }
     }
 }
