@@ -50,6 +50,7 @@ cargo nextest run --workspace --locked -E 'package(sentinel-tests) - binary(arch
 
 step "build the functions as they are deployed"
 bash tests/aws/build.sh
+target/testbench/supply/bin/python tests/aws/check_sbom.py target/lambda/sentinel-*/bom.json
 
 step "end to end on a local AWS"
 cargo nextest run --workspace --locked -E 'package(sentinel-tests) & (binary(aws) + binary(local_loop))'

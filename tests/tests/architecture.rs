@@ -302,3 +302,21 @@ fn no_file_is_longer_than_can_be_read_at_once() {
         .collect();
     none(&long);
 }
+
+/// In code marks, and long: so no path, no key, no word of the text.
+#[test]
+fn each_test_that_the_threat_model_names_is_there() {
+    let text = fs::read_to_string(workspace().join("SECURITY.md")).unwrap();
+    let is_name =
+        |word: &&str| word.len() > 25 && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let named: BTreeSet<&str> = text.split('`').skip(1).step_by(2).filter(is_name).collect();
+    assert!(named.len() > 10, "{named:?}");
+    let code: String =
+        metadata().packages.iter().flat_map(sources).map(|file| fs::read_to_string(file).unwrap()).collect();
+    let missing = named.iter().filter(|name| !code.contains(&format!("fn {name}(")));
+    none(
+        &missing
+            .map(|name| format!("SECURITY.md names the test {name}, which is not there"))
+            .collect::<Vec<_>>(),
+    );
+}
