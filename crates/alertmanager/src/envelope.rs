@@ -4,6 +4,7 @@ use sentinel_core::UnixMs;
 use sentinel_core::alert::{AlertStatus, Labels};
 use sentinel_core::notification::{Envelope, Message, Refusal, Source};
 
+use crate::MOST_COPIED;
 use crate::error::EnvelopeError;
 use crate::json::{self, Object};
 use crate::one_alert::{self, Context};
@@ -23,7 +24,8 @@ pub fn parse(body: &[u8], received: UnixMs) -> Result<Message, EnvelopeError> {
     };
     let name = if singular && list.is_some() { "alert" } else { "alerts" };
     let elements = json::alerts(list)?;
-    let envelope = envelope(&top, singular).map_err(EnvelopeError::GroupLabels)?;
+    let envelope = envelope(&top, singular).and_then(|read| bounded(read, elements.len()));
+    let envelope = envelope.map_err(EnvelopeError::GroupLabels)?;
     let status = one_alert::status(json::field(&top, "status"), "status");
     let status = status.map(|found| found.unwrap_or(AlertStatus::Firing));
     let context = Context { source: envelope.source, singular, status, received };
@@ -57,6 +59,34 @@ fn envelope(top: &Object<'_>, singular: bool) -> Result<Envelope, Refusal> {
         reason: json::note(top, "notification_reason"),
         truncated_alerts: json::note(top, "truncatedAlerts").and_then(|n| n.parse().ok()).unwrap_or(0),
     })
+}
+
+/// The envelope without what only informs, where that is too much to be kept with each of so many alerts.
+fn bounded(mut envelope: Envelope, alerts: usize) -> Result<Envelope, Refusal> {
+    let of = |labels: &Labels| labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    let texts = [&envelope.group_key, &envelope.external_url, &envelope.reason];
+    let note = envelope.receiver.len() + texts.into_iter().flatten().map(String::len).sum::<usize>();
+    let informs = note + of(&envelope.common_labels) + of(&envelope.common_annotations);
+    let group = of(&envelope.group_labels);
+    if group.saturating_mul(alerts) > MOST_COPIED {
+        let reason = format!("has {group} bytes, which is too much for {alerts} alerts");
+        return Err(Refusal { path: "groupLabels".to_owned(), reason });
+    }
+    if (group + informs).saturating_mul(alerts) > MOST_COPIED {
+        let Envelope { source, group_labels, truncated_alerts, .. } = envelope;
+        envelope = Envelope {
+            source,
+            group_labels,
+            truncated_alerts,
+            receiver: String::new(),
+            common_labels: Labels::new(),
+            common_annotations: Labels::new(),
+            group_key: None,
+            external_url: None,
+            reason: None,
+        };
+    }
+    Ok(envelope)
 }
 
 /// Grafana names its organisation, and calls its version 1 with a list `alerts`; Alertmanager names a version, a group

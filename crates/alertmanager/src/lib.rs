@@ -45,6 +45,10 @@ pub const MAX_BODY_BYTES: usize = 6_291_456;
 /// How many arrays and objects may lie within each other. A real payload needs five.
 pub const MAX_DEPTH: usize = 64;
 
+/// The most that the envelope may take once each alert has its own, in bytes: each incident keeps it, and each alert may be
+/// one. Real ones have a few hundred bytes.
+pub const MOST_COPIED: usize = 64 << 20;
+
 /// How many alerts one body may carry. Alertmanager needs over 96 bytes for one, so none of its bodies under
 /// [`MAX_BODY_BYTES`] has more; without the bound 6 MB of `1,1,1` would become 600 MB of refusals.
 pub const MAX_ALERTS: usize = 65_536;

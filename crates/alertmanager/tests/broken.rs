@@ -98,6 +98,21 @@ fn more_alerts_than_the_bound_are_an_error_that_counts_them() {
 }
 
 #[test]
+fn an_envelope_that_is_too_large_for_so_many_alerts_is_not_kept_with_each() {
+    let body = |what: &str, size: usize, alerts: usize| {
+        let alerts = vec![r#"{"labels":{}}"#; alerts].join(",");
+        format!(r#"{{"{what}":{{"a":"{}"}},"alerts":[{alerts}]}}"#, "x".repeat(size))
+    };
+    let kept = message(&body("commonAnnotations", 1_000_000, 60));
+    assert_eq!(kept.envelope.common_annotations.len(), 1);
+    let dropped = message(&body("commonAnnotations", 1_000_000, 70));
+    assert_eq!((dropped.alerts.len(), dropped.envelope.common_annotations.len()), (70, 0));
+    assert_eq!(message(&body("groupLabels", 1_000_000, 60)).envelope.group_labels.len(), 1);
+    let refused = error(body("groupLabels", 1_000_000, 70).as_bytes()).to_string();
+    assert_eq!(refused, "`groupLabels` has 1000001 bytes, which is too much for 70 alerts");
+}
+
+#[test]
 fn a_broken_alert_is_refused_with_its_path_and_its_neighbours_go_on() {
     let table = [
         ("7", "alerts[1]", "is a number; an object would be right"),
