@@ -20,9 +20,14 @@ use sentinel_ingest::{Door, Ingest};
 use sentinel_worker::Worker;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
 
 use crate::events::Readers;
 use crate::{api, events};
+
+/// A body that takes longer than a millisecond, in bytes.
+const LARGE_BODY: usize = 64 * 1024;
 
 /// What the routes need.
 #[derive(Clone)]
@@ -59,7 +64,12 @@ async fn webhook(State(service): State<Service>, request: Request) -> Response {
     let Some(body) = read(body).await else {
         return problem(StatusCode::BAD_REQUEST, "the body ended before it was whole");
     };
-    service.ingest.handle(http::Request::from_parts(parts, body)).await.map(Body::from)
+    let is_large = body.len() > LARGE_BODY;
+    let handled = service.ingest.handle(http::Request::from_parts(parts, body));
+    // Parsing and matching would keep others waiting; whoever sends that much waits on a thread of their own.
+    let response =
+        if is_large { block_in_place(|| Handle::current().block_on(handled)) } else { handled.await };
+    response.map(Body::from)
 }
 
 /// Reads a body up to one byte more than is taken. The rest is read and dropped, so that the sender gets its answer

@@ -17,6 +17,7 @@ use sentinel_ingest::{Authenticator, Credentials, Door, Ingest, Rotating};
 use sentinel_local::{Backend, Handled, LocalQueue, Receiver};
 use sentinel_worker::Worker;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +69,8 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
 
     let stop = CancellationToken::new();
     let sweeper = tokio::spawn(sweep(ports.clone(), Arc::clone(&rules), stop.clone()));
-    let workers = tokio::spawn(work(
+    let investigations = Investigations::start()?;
+    let workers = investigations.spawn(work(
         receiver,
         Arc::clone(&worker),
         settings.dispatcher.worker_concurrency,
@@ -146,6 +148,33 @@ fn announce(url: &str, json: bool) -> anyhow::Result<()> {
     }
     out.flush()?;
     Ok(())
+}
+
+/// The threads of investigations: whatever servers and models send is read on these, so that those that answer webhooks
+/// stay free.
+struct Investigations(Option<Runtime>);
+
+impl Investigations {
+    fn start() -> std::io::Result<Self> {
+        let mut threads = tokio::runtime::Builder::new_multi_thread();
+        threads.worker_threads(2).thread_name("investigation").enable_all().build().map(|own| Self(Some(own)))
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        match &self.0 {
+            Some(own) => own.spawn(work),
+            None => tokio::spawn(work),
+        }
+    }
+}
+
+impl Drop for Investigations {
+    fn drop(&mut self) {
+        // To wait for its threads is not allowed here, and whatever still runs is gone on with after a restart.
+        if let Some(own) = self.0.take() {
+            own.shutdown_background();
+        }
+    }
 }
 
 fn rules_by_card(worker: &Worker) -> BTreeMap<String, Rules> {
