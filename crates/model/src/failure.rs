@@ -7,6 +7,18 @@ use sentinel_investigation::ports::ModelError;
 use serde_json::Value;
 use thiserror::Error;
 
+/// The most items, or calls, of one answer. No service gives a hundred; what is done about each is little, and about each
+/// pair of them not nothing.
+pub(crate) const MOST_ITEMS: usize = 4096;
+
+/// Fails where an answer has more than [`MOST_ITEMS`].
+pub(crate) fn check_number(items: usize) -> Result<(), Failure> {
+    if items <= MOST_ITEMS {
+        return Ok(());
+    }
+    Err(Failure::Unreadable(format!("the answer has {items} items, and {MOST_ITEMS} at most are read")))
+}
+
 /// Why one try gave no answer. Never holds the key or a URL.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {

@@ -6,7 +6,7 @@ use sentinel_investigation::ports::{TurnResponse, TurnUsage};
 use serde_json::{Map, Value, json};
 
 use super::{calls_of, text_of};
-use crate::failure::{Failure, error_of};
+use crate::failure::{Failure, check_number, error_of};
 
 /// Reads an answer. `used` are the call ids that the conversation holds, `turn` how many responses it holds: what a
 /// call without an id is named by.
@@ -20,6 +20,7 @@ pub(crate) fn read(answer: &Value, used: &HashSet<String>, turn: usize) -> Resul
     let Some(message) = choice.get("message").and_then(Value::as_object) else {
         return Err(Failure::Unreadable("choices[0] has no `message`".to_owned()));
     };
+    check_number(message.get("tool_calls").and_then(Value::as_array).map_or(0, Vec::len))?;
     let message = kept(message, used, turn)?;
     let calls: Vec<_> = calls_of(&message).collect();
     let text = text_of(&message);

@@ -3,7 +3,7 @@
 use sentinel_investigation::ports::{FunctionCall, TurnResponse, TurnUsage};
 use serde_json::Value;
 
-use crate::failure::{Failure, error_of};
+use crate::failure::{Failure, check_number, error_of};
 
 /// Reads a response's JSON.
 pub(crate) fn read(mut answer: Value) -> Result<TurnResponse, Failure> {
@@ -25,6 +25,7 @@ pub(crate) fn read(mut answer: Value) -> Result<TurnResponse, Failure> {
     let Some(Value::Array(items)) = answer.get_mut("output").map(Value::take) else {
         return Err(Failure::Unreadable("the response has no list `output`".to_owned()));
     };
+    check_number(items.len())?;
     let (mut calls, mut texts) = (Vec::new(), Vec::new());
     for (n, item) in items.iter().enumerate() {
         match text_at(item, "type") {
@@ -123,5 +124,16 @@ mod tests {
         ] {
             assert_eq!(read(answer).unwrap_err().to_string(), told);
         }
+    }
+
+    #[test]
+    fn an_answer_of_too_many_items_is_not_read() {
+        let answer = |n: usize| read(json!({"output": vec![json!({"type": "message"}); n]}));
+        assert!(answer(4096).is_ok());
+        let told = answer(4097).unwrap_err().to_string();
+        assert_eq!(told, "the answer has 4097 items, and 4096 at most are read");
+        let call = json!({"id": "c", "function": {"name": "f", "arguments": "{}"}});
+        let chat = json!({"choices": [{"message": {"tool_calls": vec![call; 4097]}}]});
+        assert!(crate::chat::answer::read(&chat, &std::collections::HashSet::new(), 1).is_err());
     }
 }
