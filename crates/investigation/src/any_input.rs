@@ -10,8 +10,11 @@ use serde_json::{Map, Value};
 use crate::evidence::{self, CallStatus, EvidenceRecord};
 use crate::policy::shaped;
 use crate::ports::ToolDefinition;
+use crate::problem::Part;
 use crate::quotes::Searchable;
-use crate::{hosted, report, schema, tools, transcript};
+use crate::rule::{Facts, Rule};
+use crate::search::{MOST_MATCHES, Search};
+use crate::{hosted, playbook, quotes, report, schema, tools, transcript};
 
 fn held() -> EvidenceRecord {
     EvidenceRecord {
@@ -47,6 +50,90 @@ pub fn submission(body: &[u8]) {
     }
 }
 
+/// Quotes of any length and number are looked up within their bound: the first line is the evidence, each further one a
+/// quote.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn quoted(body: &[u8]) {
+    let Ok(text) = std::str::from_utf8(body) else { return };
+    let mut lines = text.lines();
+    let held = EvidenceRecord { text: lines.next().unwrap_or_default().repeat(20), ..held() };
+    let cited: Vec<_> = lines.map(|line| ("E1", line)).collect();
+    let (marks, compared) = quotes::counted(&cited, |_| Some(&held), &Searchable::new("alert"));
+    assert!(marks.len() == cited.len() && compared <= quotes::MOST_COMPARED);
+}
+
+/// Any pattern searches any text within its bound: the first line is the pattern.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn search(body: &[u8]) {
+    let Some((pattern, text)) = std::str::from_utf8(body).ok().and_then(|text| text.split_once('\n')) else {
+        return;
+    };
+    let Ok(search) = Search::new(pattern) else { return };
+    let (found, searched) = search.counted(text.lines().enumerate());
+    assert!(searched <= crate::search::MOST_SEARCHED && found.places <= MOST_MATCHES);
+    // A line is looked at once for each place in it, and once more where there is no further one.
+    let most = (found.places as u64 + text.lines().count() as u64) * (text.len() as u64 + 1);
+    assert!(searched <= most.saturating_mul(search.states()), "{searched}");
+}
+
+/// Any value is held against any schema within the bound, or there is a reason: a list of the two.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn schema_and_value(body: &[u8]) {
+    let Ok((schema, value)) = serde_json::from_slice::<(Value, Value)>(body) else { return };
+    match schema::Schema::new(&schema) {
+        Ok(schema) => {
+            let steps = schema.steps(&value);
+            assert!(steps.is_none_or(|steps| steps <= schema::MOST_STEPS));
+            let problems = schema.problems(&value, "it");
+            assert!(steps.is_some() || problems.len() == 1);
+            assert!(problems.iter().all(|problem| problem.chars().count() < 600), "{problems:?}");
+        }
+        Err(reason) => assert!(!reason.is_empty()),
+    }
+}
+
+/// Any rule over any arguments gives an answer within its bound, or a reason: the first line is the rule.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn rule(body: &[u8]) {
+    let Some((rule, args)) = std::str::from_utf8(body).ok().and_then(|text| text.split_once('\n')) else {
+        return;
+    };
+    let args: Value = serde_json::from_str(args).unwrap_or_default();
+    let mut problems = Vec::new();
+    let Some(rule) = Rule::compile(rule, &["args"], Part::Policy(0), &mut problems) else {
+        assert!(!problems.is_empty());
+        return;
+    };
+    let Ok(facts) = Facts::new([("args", &args)]) else { return };
+    if let Err(reason) = rule.holds(&facts) {
+        assert!(!reason.is_empty());
+    }
+}
+
+/// Any template over any labels writes no more than it may, or there is a reason: the first line is the template.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn template(body: &[u8]) {
+    let Some((template, labels)) = std::str::from_utf8(body).ok().and_then(|text| text.split_once('\n'))
+    else {
+        return;
+    };
+    let labels: Value = serde_json::from_str(labels).unwrap_or_default();
+    match playbook::rendered(template, &labels, 1000) {
+        Ok(text) => assert!(text.len() <= 1000),
+        Err(reason) => assert!(!reason.is_empty()),
+    }
+}
+
 /// Arguments of any function are ones that may be called with, or there is a reason for the model.
 ///
 /// # Panics
@@ -57,8 +144,8 @@ pub fn arguments(body: &[u8]) {
     let takes = serde_json::json!({
         "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"],
     });
-    let Ok(validator) = schema::validator(&takes) else { return };
-    match shaped("f", &validator, text) {
+    let Ok(takes) = schema::Schema::new(&takes) else { return };
+    match shaped("f", &takes, text) {
         Ok(arguments) => assert!(arguments.contains_key("n")),
         Err(reason) => assert!(reason.starts_with("Error: ")),
     }
@@ -95,7 +182,7 @@ pub fn tool_schema(body: &[u8]) {
         destructive_hint: None,
     };
     match tools::judge(&tool, &[definition], None) {
-        Ok((_, validator)) => drop(shaped("s__a", &validator, r#"{"n": 1, "m": [null, "x"]}"#)),
+        Ok((_, schema)) => drop(shaped("s__a", &schema, r#"{"n": 1, "m": [null, "x"]}"#)),
         Err(reason) => assert!(!reason.is_empty()),
     }
 }
@@ -171,7 +258,49 @@ mod tests {
         vec![turn.to_string(), json!(held()).to_string(), json!(head).to_string()]
     }
 
+    fn lines() -> Vec<String> {
+        vec![
+            "secret \"api-db\" 12.5 of 99\n2.5 of 99\nsecret\n\\u0073ecret".to_owned(),
+            "(a|b)+[0-9]{1,3}$\nab12\n\nbb7 aab\n".to_owned(),
+            "args.a.exists(x, x.matches('^a+$')) || size(args) > 2\n{\"a\": [\"aa\", \"b\"]}".to_owned(),
+            "{% for a in labels %}{{ a | upper }}{{ labels[a] * 9 }}{% endfor %}\n{\"a\": \"b\"}".to_owned(),
+        ]
+    }
+
+    fn pairs() -> Vec<String> {
+        let schema = json!({
+            "$defs": {"d": {"anyOf": [{"properties": {"x": {"$ref": "#/$defs/d"}}}, {"pattern": "^a{1,9}$"}]}},
+            "oneOf": [{"$ref": "#/$defs/d"}, {"unevaluatedProperties": false}], "uniqueItems": true, "enum": [{"x": "a"}],
+        });
+        vec![json!([schema, {"x": {"x": ["a", "a"]}}]).to_string()]
+    }
+
     proptest! {
+        #[test]
+        fn any_quotes_are_looked_up_within_their_bound(body in near(lines())) {
+            quoted(&body);
+        }
+
+        #[test]
+        fn any_pattern_searches_within_its_bound(body in near(lines())) {
+            search(&body);
+        }
+
+        #[test]
+        fn any_value_is_held_against_any_schema_within_the_bound(body in near(pairs())) {
+            schema_and_value(&body);
+        }
+
+        #[test]
+        fn any_rule_runs_within_its_bound(body in near(lines())) {
+            rule(&body);
+        }
+
+        #[test]
+        fn any_template_writes_no_more_than_it_may(body in near(lines())) {
+            template(&body);
+        }
+
         #[test]
         fn any_submission_is_a_report_or_has_reasons(body in near(submissions())) {
             submission(&body);

@@ -2,6 +2,7 @@
 //! that goes on after a crash is therefore the same run, and each request begins with the bytes of the one before.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use sentinel_core::canonical::canonical;
 use sentinel_core::card::{Card, ToolId};
@@ -21,6 +22,9 @@ mod hosted_calls;
 
 /// The most tool calls of one turn that leave; the model is told about the rest.
 pub(crate) const MOST_CALLS: usize = 16;
+/// The most calls of one turn that are looked at at all, and the most of them that read evidence.
+pub(crate) const MOST_ASKED: usize = 32;
+pub(crate) const MOST_READ: usize = 16;
 /// The same call as often as this gets a hint.
 const HINT_AT: u32 = 3;
 /// What other calls of a turn that reports are answered.
@@ -36,6 +40,19 @@ pub(crate) struct Case<'a> {
     pub(crate) policy: &'a Policy<'a>,
     pub(crate) turns: &'a [TurnRecord],
     pub(crate) outputs: &'a BTreeMap<u32, EvidenceRecord>,
+    pub(crate) readings: &'a Readings,
+}
+
+/// What `read_evidence` gave, by turn and place. A conversation is rebuilt after each of its turns, and its searches
+/// would be made anew each time.
+#[derive(Debug, Default)]
+pub(crate) struct Readings(Mutex<BTreeMap<(u32, usize), String>>);
+
+impl Readings {
+    fn get(&self, turn: u32, place: usize, read: impl FnOnce() -> String) -> String {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry((turn, place)).or_insert_with(read).clone()
+    }
 }
 
 /// A tool call that may leave.
@@ -148,6 +165,8 @@ struct Seen {
 enum Answer {
     Text(String),
     Output(Planned, Option<&'static str>),
+    /// `read_evidence`: its arguments, and the number of the first evidence that was not there yet.
+    Read(String, u32),
 }
 
 struct Replay<'a> {
@@ -215,9 +234,10 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn find(&self, id: &str) -> Option<&'a EvidenceRecord> {
+    /// The evidence of this id, where its number is `below` another.
+    fn find(&self, id: &str, below: u32) -> Option<&'a EvidenceRecord> {
         let number: u32 = id.strip_prefix('E')?.parse().ok()?;
-        self.case.outputs.get(&number)
+        self.case.outputs.get(&number).filter(|_| number < below)
     }
 
     fn turn(&mut self, record: &TurnRecord) -> Option<Next> {
@@ -247,7 +267,7 @@ impl<'a> Replay<'a> {
                 Answer::Output(planned, _) if !self.case.outputs.contains_key(&planned.number) => {
                     Some(planned.clone())
                 }
-                Answer::Output(..) | Answer::Text(_) => None,
+                Answer::Output(..) | Answer::Text(_) | Answer::Read(..) => None,
             })
             .collect();
         // A turn that had to report and did not: nothing that it asks for matters any more.
@@ -258,9 +278,14 @@ impl<'a> Replay<'a> {
             return Some(Next::Call(missing));
         }
         self.input.push(self.response(record, &made));
-        for (call_id, answer) in answers {
+        for (place, (call_id, answer)) in answers.into_iter().enumerate() {
             let output = match answer {
                 Answer::Text(text) => text,
+                Answer::Read(arguments, below) => {
+                    let tokens = self.case.card.max_tool_output_tokens;
+                    let find = |id: &str| self.find(id, below);
+                    self.case.readings.get(record.turn, place, || evidence::read(&arguments, find, tokens))
+                }
                 Answer::Output(planned, hint) => {
                     let shown = self.case.outputs.get(&planned.number);
                     let shown = shown
@@ -288,20 +313,26 @@ impl<'a> Replay<'a> {
 
     /// Decides about each call of a turn, in order: numbers depend on nothing but what is stored.
     fn plan(&mut self, record: &TurnRecord) -> Vec<(String, Answer)> {
-        let mut left = 0usize;
+        let (mut left, mut read) = (0usize, 0usize);
         let mut answers = Vec::new();
-        for call in &record.response.calls {
-            let answer = self.answer(call, record.turn, &mut left);
+        for (place, call) in record.response.calls.iter().enumerate() {
+            let is_reading = call.name == READ_EVIDENCE;
+            read += usize::from(is_reading);
+            let answer = if place >= MOST_ASKED || read > MOST_READ {
+                Answer::Text(format!(
+                    "Error: not looked at: in one turn, {MOST_ASKED} calls at most are, and {MOST_READ} of {READ_EVIDENCE}."
+                ))
+            } else if is_reading {
+                Answer::Read(call.arguments.clone(), self.next_number)
+            } else {
+                self.answer(call, record.turn, &mut left)
+            };
             answers.push((call.call_id.clone(), answer));
         }
         answers
     }
 
     fn answer(&mut self, call: &FunctionCall, turn: u32, left: &mut usize) -> Answer {
-        if call.name == READ_EVIDENCE {
-            let tokens = self.case.card.max_tool_output_tokens;
-            return Answer::Text(evidence::read(&call.arguments, |id| self.find(id), tokens));
-        }
         let (tool, arguments) = match self.case.policy.check(&call.name, &call.arguments) {
             Ok(allowed) => allowed,
             Err(reason) => return Answer::Text(reason),
@@ -347,7 +378,7 @@ impl<'a> Replay<'a> {
         let arguments = calls.get(at).map_or("", |c| c.arguments.as_str());
         let (draft, problems) = match report::read(arguments) {
             Ok(submission) => {
-                let draft = report::check(submission, |id| self.find(id), &self.alert);
+                let draft = report::check(submission, |id| self.find(id, u32::MAX), &self.alert);
                 self.checked = Some((draft.found, draft.quotes));
                 let problems = draft.problems.clone();
                 (Some(draft), problems)

@@ -1,12 +1,12 @@
 //! Evidence: stored tool outputs, what the model sees of them, and how it looks further.
 
-use regex::RegexBuilder;
 use sentinel_core::UnixMs;
 use sentinel_core::redact::Redactor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::fence::{clip, cut, fenced, sha256};
+use crate::search::{Found, Search};
 
 /// The most of one output that is kept, in bytes; head and tail of a longer one.
 pub(crate) const MOST_KEPT: usize = 256 * 1024;
@@ -15,12 +15,6 @@ pub(crate) const MOST_ENCODED: usize = 336 * 1024;
 /// What a token of a tool's output is taken for, in characters. Logs, tables and JSON have 2.8 to 3.2 by the tokenizer
 /// of the gpt-4o and gpt-4.1 models (`o200k_base`); prose has four.
 pub(crate) const CHARS_PER_TOKEN: usize = 3;
-/// The longest line that a search shows whole.
-const LONGEST_LINE: usize = 400;
-/// What a search shows on both sides of a match in a longer line, in characters.
-const AROUND: usize = 160;
-/// The most places that one search shows.
-const MOST_MATCHES: usize = 40;
 
 /// How a call ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -270,19 +264,15 @@ pub(crate) fn read<'e>(
             (format!("lines {from}-{} of {}", to.min(lines.len()), lines.len()), body.join("\n"))
         }
         Some(pattern) => {
-            let regex = RegexBuilder::new(pattern).size_limit(1 << 20).case_insensitive(true).build();
-            match regex {
-                Err(e) => {
-                    return format!(
-                        "Error: the pattern is no regular expression: {}",
-                        clip(&e.to_string(), 300)
-                    );
-                }
-                Ok(regex) => {
-                    let (count, body) = matches(&regex, chosen);
-                    let shown = if count > MOST_MATCHES { ", the first shown" } else { "" };
-                    (format!("{count} places match {}{shown}", clip(pattern, 80)), body)
-                }
+            let search = match Search::new(pattern) {
+                Ok(search) => search,
+                Err(reason) => return format!("Error: {reason}"),
+            };
+            let Found { places, body, ended } = search.places(chosen);
+            let pattern = clip(pattern, 80);
+            match ended {
+                None => (format!("{places} places match {pattern}"), body),
+                Some(why) => (format!("the first {places} places that match {pattern}; {why}"), body),
             }
         }
     };
@@ -293,38 +283,6 @@ pub(crate) fn read<'e>(
         format!("{}\n[… {} more bytes: ask for fewer lines …]\n{}", shown.head, shown.left_out, shown.tail)
     };
     format!("[{}] {what}\n{}", record.id, fenced(&body))
-}
-
-fn matches<'t>(regex: &regex::Regex, lines: impl Iterator<Item = (usize, &'t str)>) -> (usize, String) {
-    let mut count = 0usize;
-    let mut out = String::new();
-    for (number, line) in lines {
-        let places = regex.find_iter(line).map(|m| (m.start(), m.end()));
-        for (start, end) in places {
-            count += 1;
-            if count <= MOST_MATCHES {
-                let excerpt =
-                    if line.len() <= LONGEST_LINE { line.to_owned() } else { around(line, start, end) };
-                out.extend(["line ", &number.to_string(), ":\n", &excerpt, "\n"]);
-            }
-            if line.len() <= LONGEST_LINE {
-                break;
-            }
-        }
-    }
-    (count, out)
-}
-
-fn around(line: &str, start: usize, end: usize) -> String {
-    let mut from = start.saturating_sub(AROUND);
-    while !line.is_char_boundary(from) {
-        from -= 1;
-    }
-    let mut to = end.saturating_add(AROUND).min(line.len());
-    while !line.is_char_boundary(to) {
-        to += 1;
-    }
-    line.get(from..to).unwrap_or_default().to_owned()
 }
 
 /// `10-40`, `10-`, `10`.

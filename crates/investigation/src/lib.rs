@@ -2,6 +2,7 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod any_input;
+mod aside;
 mod checklist;
 mod conversation;
 mod error;
@@ -19,11 +20,13 @@ mod report;
 mod rule;
 mod run;
 pub mod schema;
+mod search;
 mod situation;
 mod tools;
 mod transcript;
 mod usage;
 
+pub use aside::aside;
 pub use error::InvestigateError;
 pub use evidence::{CallStatus, EvidenceRecord, Kept};
 pub use hosted::{HostedOutput, hosted_tools};

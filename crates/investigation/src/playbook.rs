@@ -1,7 +1,9 @@
 //! A card, ready to run: its prompt and evidence calls compiled, its policy and its checklist parsed.
 
+use std::io;
+
 use minijinja::value::{Serde, Value as TemplateValue};
-use minijinja::{Environment, Error, UndefinedBehavior, escape_formatter};
+use minijinja::{Environment, Error, ErrorKind, Template, UndefinedBehavior, escape_formatter};
 use sentinel_core::UnixMs;
 use sentinel_core::card::{Card, EvidenceCall};
 use serde_json::{Map, Value};
@@ -17,6 +19,10 @@ use crate::situation::{Situation, VARIABLES};
 const FUEL: u64 = 2_000_000;
 /// The longest rendered prompt, in bytes.
 const LONGEST_PROMPT: usize = 48 * 1024;
+/// The most that a template may write before it is shortened, in bytes; and the most that the arguments of an evidence call
+/// may have together.
+const MOST_WRITTEN: usize = 1 << 20;
+pub(crate) const LARGEST_ARGUMENTS: usize = 64 * 1024;
 /// A value in a prompt that is longer than this, in characters, or has a line break, is fenced as data.
 const LONGEST_INLINE: usize = 200;
 /// The system prompt.
@@ -92,8 +98,9 @@ impl Playbook {
     /// The card's prompt over the alerts.
     pub(crate) fn task(&self, situation: &Situation, now: UnixMs) -> Result<String, String> {
         let variables = TemplateValue::from(Serde(situation.variables(&self.card, now)));
-        let rendered = self.prompts.get_template(PROMPT).and_then(|t| t.render(variables));
-        rendered.map(|text| shorten(text.trim(), LONGEST_PROMPT)).map_err(|e| describe(&e))
+        let template = self.prompts.get_template(PROMPT).map_err(|e| describe(&e))?;
+        let (Written::All(text) | Written::Beginning(text)) = render(&template, variables, MOST_WRITTEN)?;
+        Ok(shorten(text.trim(), LONGEST_PROMPT))
     }
 
     /// The arguments of the `index`-th evidence call over the alerts.
@@ -107,11 +114,18 @@ impl Playbook {
         let variables = TemplateValue::from(Serde(situation.variables(&self.card, now)));
         let mut rendered = Value::Object(call.arguments.clone());
         let mut failed = None;
+        let mut left = LARGEST_ARGUMENTS;
         render_strings(&mut rendered, &mut String::new(), &mut |place, text| {
-            let name = format!("{index}{place}");
-            match self.arguments.get_template(&name).and_then(|t| t.render(variables.clone())) {
-                Ok(rendered) => *text = rendered,
-                Err(e) => failed = Some(describe(&e)),
+            let template = self.arguments.get_template(&format!("{index}{place}")).map_err(|e| describe(&e));
+            match template.and_then(|template| render(&template, variables.clone(), left)) {
+                Ok(Written::All(rendered)) => {
+                    left -= rendered.len();
+                    *text = rendered;
+                }
+                Ok(Written::Beginning(_)) => {
+                    failed = Some(format!("they would have more than {LARGEST_ARGUMENTS} bytes"));
+                }
+                Err(reason) => failed = Some(reason),
             }
         });
         match (failed, rendered) {
@@ -119,6 +133,52 @@ impl Playbook {
             (failed, _) => Err(failed.unwrap_or_else(|| "its arguments are no object".to_owned())),
         }
     }
+}
+
+/// What a template wrote.
+enum Written {
+    All(String),
+    /// As much as was allowed, where it would have gone on.
+    Beginning(String),
+}
+
+/// Renders a template until it has written `most` bytes.
+fn render(template: &Template<'_, '_>, variables: TemplateValue, most: usize) -> Result<Written, String> {
+    struct Bounded {
+        written: Vec<u8>,
+        left: usize,
+    }
+    impl io::Write for Bounded {
+        fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+            let fits = more.get(..self.left).unwrap_or(more);
+            self.written.extend_from_slice(fits);
+            self.left -= fits.len();
+            // Nothing taken of something: that ends the writing.
+            Ok(fits.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut out = Bounded { written: Vec::new(), left: most };
+    let ended = template.render_captured_to(variables, &mut out);
+    let text = String::from_utf8_lossy(&out.written).into_owned();
+    match ended {
+        Ok(_) => Ok(Written::All(text)),
+        Err(e) if e.kind() == ErrorKind::WriteFailure => Ok(Written::Beginning(text)),
+        Err(e) => Err(describe(&e)),
+    }
+}
+
+/// What a template writes over labels, at most so many bytes.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn rendered(template: &str, labels: &Value, most: usize) -> Result<String, String> {
+    let environment = environment();
+    let template = environment.template_from_str(template).map_err(|e| describe(&e))?;
+    let variables = minijinja::context! { labels => TemplateValue::from(Serde(labels)) };
+    let (Written::All(text) | Written::Beginning(text)) = render(&template, variables, most)?;
+    Ok(text)
 }
 
 /// No loader: a template can read nothing but its variables.

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jsonschema::Validator;
 use sentinel_core::card::{Card, ToolId, ToolRule, ToolRuleExample};
 use sentinel_core::redact::Redactor;
 use serde_json::{Map, Value, json};
@@ -15,7 +14,7 @@ use crate::fence::clip;
 use crate::ports::{HostedServer, ToolDefinition, ToolSpec};
 use crate::problem::{CompileProblem, Part};
 use crate::rule::{Facts, Rule};
-use crate::schema::{problems, validator};
+use crate::schema::Schema;
 use crate::situation::Situation;
 use crate::tools::{READ_EVIDENCE, SUBMIT_REPORT, admit, judge, names};
 
@@ -125,7 +124,7 @@ fn of_example(card: &Card, example: &ToolRuleExample) -> Circumstances {
 struct Offered {
     tool: ToolId,
     spec: ToolSpec,
-    validator: Validator,
+    schema: Schema,
 }
 
 /// Decides about every call of a run.
@@ -151,8 +150,8 @@ impl<'a> Policy<'a> {
         let names = names(allowed);
         let offered = specs.iter().filter_map(|spec| {
             let tool = names.get(&spec.name)?.clone();
-            let validator = validator(&spec.parameters).ok()?;
-            Some((spec.name.clone(), Offered { tool, spec: spec.clone(), validator }))
+            let schema = Schema::new(&spec.parameters).ok()?;
+            Some((spec.name.clone(), Offered { tool, spec: spec.clone(), schema }))
         });
         Self {
             card,
@@ -197,13 +196,13 @@ impl<'a> Policy<'a> {
                 known.join(", ")
             ));
         };
-        let arguments = shaped(name, &offered.validator, arguments)?;
+        let arguments = shaped(name, &offered.schema, arguments)?;
         Ok((offered.tool.clone(), arguments))
     }
 
     /// Whether a tool of a hosted server may be used as its server shows it; gives what arguments are held against.
-    pub(crate) fn judge(&self, tool: &ToolId, shown: &[ToolDefinition]) -> Result<Validator, String> {
-        judge(tool, shown, self.card.lock.as_deref()).map(|(_, validator)| validator)
+    pub(crate) fn judge(&self, tool: &ToolId, shown: &[ToolDefinition]) -> Result<Schema, String> {
+        judge(tool, shown, self.card.lock.as_deref()).map(|(_, schema)| schema)
     }
 
     /// Whether a hosted call is one that the run offers; if not, what to tell the model. `judged` is what became of the
@@ -211,7 +210,7 @@ impl<'a> Policy<'a> {
     pub(crate) fn check_hosted(
         &self,
         tool: &ToolId,
-        judged: Option<&Result<Validator, String>>,
+        judged: Option<&Result<Schema, String>>,
         arguments: &str,
     ) -> Result<Map<String, Value>, String> {
         let name = tool.to_string();
@@ -224,7 +223,7 @@ impl<'a> Policy<'a> {
             ));
         }
         match judged {
-            Some(Ok(validator)) => shaped(&name, validator, arguments),
+            Some(Ok(schema)) => shaped(&name, schema, arguments),
             Some(Err(reason)) => Err(format!("Error: {name} was not called: {reason}.")),
             None => Err(format!("Error: {name} was not called: its server never listed it.")),
         }
@@ -247,7 +246,7 @@ impl<'a> Policy<'a> {
                 "{tool} was not called: the card does not allow it, or its server does not offer it"
             ));
         };
-        let problems = problems(&offered.validator, &Value::Object(arguments.clone()), "the arguments");
+        let problems = offered.schema.problems(&Value::Object(arguments.clone()), "the arguments");
         if !problems.is_empty() {
             return Err(format!(
                 "{tool} was not called: its arguments break its schema: {}",
@@ -279,11 +278,7 @@ impl<'a> Policy<'a> {
 }
 
 /// The arguments of a call, where they are an object that keeps the tool's schema; if not, what to tell the model.
-pub(crate) fn shaped(
-    name: &str,
-    validator: &Validator,
-    arguments: &str,
-) -> Result<Map<String, Value>, String> {
+pub(crate) fn shaped(name: &str, schema: &Schema, arguments: &str) -> Result<Map<String, Value>, String> {
     // A model that has nothing to say about arguments often says nothing.
     let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
     let value: Value = serde_json::from_str(arguments)
@@ -292,7 +287,7 @@ pub(crate) fn shaped(
         return Err(format!("Error: the arguments of {name} are not an object and it was not called."));
     };
     let value = Value::Object(map);
-    let problems = problems(validator, &value, "the arguments");
+    let problems = schema.problems(&value, "the arguments");
     match value {
         Value::Object(map) if problems.is_empty() => Ok(map),
         _ => Err(format!(

@@ -1,29 +1,71 @@
 //! Whether a quote stands in the evidence that it cites.
 
-use sentinel_core::report::Citation;
+use std::collections::BTreeMap;
 
 use crate::evidence::{EvidenceRecord, normal_id};
 
 /// A quote shorter than this, whitespace folded, would stand in most outputs by chance.
 const SHORTEST: usize = 8;
+/// The longest quote that is looked up, in bytes.
+pub(crate) const LONGEST_QUOTE: usize = 4096;
+/// The most quotes of a report that are looked up.
+pub(crate) const MOST_QUOTES: usize = 200;
+/// The most bytes that are compared for one report. A quote costs the text that it is looked for in, and itself once more
+/// for each place where it stands and cuts a number.
+pub(crate) const MOST_COMPARED: usize = 64 << 20;
 
 /// A text as quotes are looked up in it: whitespace folded; once as it is, once with JSON escapes resolved, because a
 /// model that read `\"x\"` inside a JSON string may quote `"x"`. A quote may begin and end anywhere but inside a number.
 #[derive(Clone, Debug)]
 pub(crate) struct Searchable {
     plain: String,
-    unescaped: String,
+    /// `None`: there is nothing to resolve.
+    unescaped: Option<String>,
 }
 
 impl Searchable {
     pub(crate) fn new(text: &str) -> Self {
-        Self { plain: fold(text), unescaped: fold(&unescape(text)) }
+        Self { plain: fold(text), unescaped: text.contains('\\').then(|| fold(&unescape(text))) }
     }
 
     /// Whether the quote stands in it. An empty one stands nowhere.
-    pub(crate) fn holds(&self, quote: &str) -> bool {
-        let plain = fold(quote);
-        !plain.is_empty() && (stands(&self.plain, &plain) || stands(&self.unescaped, &fold(&unescape(quote))))
+    fn holds(&self, quote: &Quote, left: &mut Left) -> Result<bool, UsedUp> {
+        if quote.plain.is_empty() {
+            return Ok(false);
+        }
+        if stands(&self.plain, &quote.plain, left)? {
+            return Ok(true);
+        }
+        if self.unescaped.is_none() && quote.plain == quote.unescaped {
+            return Ok(false);
+        }
+        stands(self.unescaped.as_ref().unwrap_or(&self.plain), &quote.unescaped, left)
+    }
+}
+
+/// A quote, folded as a [`Searchable`] is.
+struct Quote {
+    plain: String,
+    unescaped: String,
+}
+
+impl Quote {
+    fn new(text: &str) -> Self {
+        Self { plain: fold(text), unescaped: fold(&unescape(text)) }
+    }
+}
+
+/// The bytes that may still be compared.
+struct Left(usize);
+
+/// Nothing is left.
+#[derive(Debug)]
+struct UsedUp;
+
+impl Left {
+    fn take(&mut self, bytes: usize) -> Result<(), UsedUp> {
+        self.0 = self.0.checked_sub(bytes).ok_or(UsedUp)?;
+        Ok(())
     }
 }
 
@@ -42,6 +84,10 @@ pub(crate) enum Mark {
     NoSuchEvidence,
     /// What it cites is not a tool's words: the call failed or never left.
     NotAnOutput,
+    /// It was not looked up: it is too long.
+    TooLong,
+    /// It was not looked up: the report has too many, or those before took too long.
+    TooMany,
 }
 
 impl Mark {
@@ -59,47 +105,93 @@ impl Mark {
             Self::Invented => Some("does not stand there"),
             Self::NoSuchEvidence => Some("cites evidence that does not exist"),
             Self::NotAnOutput => Some("cites a call that gave no output"),
+            Self::TooLong => Some("is longer than 4096 bytes and was not looked up: quote what matters"),
+            Self::TooMany => Some("was not looked up, as there are too many before it: quote what matters"),
         }
     }
 }
 
-/// Checks one citation.
+/// Checks the quotes of a report, each with the id of what it cites. Each evidence is folded once, and let go before the
+/// next one is.
 pub(crate) fn check<'e>(
-    citation: &Citation,
+    quotes: &[(&str, &str)],
     find: impl Fn(&str) -> Option<&'e EvidenceRecord>,
     alert: &Searchable,
-) -> Mark {
-    let Some(record) = find(&normal_id(&citation.id)) else { return Mark::NoSuchEvidence };
-    if !record.status.is_the_tools() {
-        return Mark::NotAnOutput;
+) -> Vec<Mark> {
+    counted(quotes, find, alert).0
+}
+
+/// The same, with how many bytes were compared.
+pub(crate) fn counted<'e>(
+    quotes: &[(&str, &str)],
+    find: impl Fn(&str) -> Option<&'e EvidenceRecord>,
+    alert: &Searchable,
+) -> (Vec<Mark>, usize) {
+    let mut marks = vec![Mark::TooMany; quotes.len()];
+    let mut by_evidence: BTreeMap<String, Vec<(&mut Mark, &str)>> = BTreeMap::new();
+    for (mark, (id, quote)) in marks.iter_mut().zip(quotes).take(MOST_QUOTES) {
+        if quote.len() > LONGEST_QUOTE {
+            *mark = Mark::TooLong;
+        } else {
+            by_evidence.entry(normal_id(id)).or_default().push((mark, quote));
+        }
     }
-    let (head, tail) = record.pieces();
-    if ![head, tail].iter().any(|piece| Searchable::new(piece).holds(&citation.quote)) {
-        return Mark::Invented;
+    let mut left = Left(MOST_COMPARED);
+    for (id, quotes) in by_evidence {
+        let record = find(&id);
+        let pieces = record.filter(|record| record.status.is_the_tools()).map(|record| {
+            let (head, tail) = record.pieces();
+            [head, tail].map(Searchable::new)
+        });
+        for (mark, quote) in quotes {
+            *mark = match (&record, &pieces) {
+                (None, _) => Mark::NoSuchEvidence,
+                (Some(_), None) => Mark::NotAnOutput,
+                (Some(_), Some(pieces)) => {
+                    of_one(&Quote::new(quote), pieces, alert, &mut left).unwrap_or(Mark::TooMany)
+                }
+            };
+        }
     }
-    if fold(&citation.quote).chars().count() < SHORTEST {
-        return Mark::TooShort;
+    (marks, MOST_COMPARED - left.0)
+}
+
+fn of_one(
+    quote: &Quote,
+    pieces: &[Searchable; 2],
+    alert: &Searchable,
+    left: &mut Left,
+) -> Result<Mark, UsedUp> {
+    let [head, tail] = pieces;
+    if !head.holds(quote, left)? && !tail.holds(quote, left)? {
+        return Ok(Mark::Invented);
     }
-    if alert.holds(&citation.quote) { Mark::RepeatsTheAlert } else { Mark::Stands }
+    if quote.plain.chars().count() < SHORTEST {
+        return Ok(Mark::TooShort);
+    }
+    Ok(if alert.holds(quote, left)? { Mark::RepeatsTheAlert } else { Mark::Stands })
 }
 
 /// Whether a quote stands in a text without cutting a number: `restarts: 12` stands neither in `restarts: 123` nor in
 /// `restarts: 12.5`, and `5 degrees` not in `-5 degrees`.
-fn stands(text: &str, quote: &str) -> bool {
+fn stands(text: &str, quote: &str, left: &mut Left) -> Result<bool, UsedUp> {
     let (opens, closes) =
         (quote.starts_with(|c: char| c.is_ascii_digit()), quote.ends_with(|c: char| c.is_ascii_digit()));
     let mut from = 0;
-    while let Some((at, rest)) = text.get(from..).and_then(|rest| Some((from + rest.find(quote)?, rest))) {
+    loop {
+        let rest = text.get(from..).unwrap_or_default();
+        let place = rest.find(quote);
+        left.take(quote.len() + place.unwrap_or(rest.len()))?;
+        let Some(at) = place.map(|at| from + at) else { return Ok(false) };
         let after = text.get(at + quote.len()..).unwrap_or_default();
         let before = text.get(..at).unwrap_or_default();
         let cuts_a_number = (opens && is_in_number(before, quote)) || (closes && goes_on(after));
         if !cuts_a_number {
-            return true;
+            return Ok(true);
         }
         // The next place may overlap this one.
-        from = at + rest.get(at - from..).and_then(|r| r.chars().next()).map_or(1, char::len_utf8);
+        from = at + text.get(at..).and_then(|r| r.chars().next()).map_or(1, char::len_utf8);
     }
-    false
 }
 
 fn digits(text: &str) -> usize {
@@ -196,6 +288,8 @@ fn unicode(after: &str) -> Option<(char, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use proptest::prelude::*;
     use sentinel_core::UnixMs;
     use sentinel_core::redact::Redactor;
@@ -220,12 +314,16 @@ mod tests {
 
     fn mark(text: &str, id: &str, quote: &str) -> Mark {
         let e = evidence(text, CallStatus::Answered);
-        let citation = Citation { id: id.into(), quote: quote.into(), found: None };
-        check(
-            &citation,
-            |id| (id == "E1").then_some(&e),
-            &Searchable::new("{\"summary\":\"the pod is not ready\"}"),
-        )
+        let alert = Searchable::new("{\"summary\":\"the pod is not ready\"}");
+        check(&[(id, quote)], |id| (id == "E1").then_some(&e), &alert)[0]
+    }
+
+    fn plainly(text: &str, quote: &str) -> bool {
+        stands(text, quote, &mut Left(MOST_COMPARED)).unwrap()
+    }
+
+    fn holds(text: &str, quote: &str) -> bool {
+        Searchable::new(text).holds(&Quote::new(quote), &mut Left(MOST_COMPARED)).unwrap()
     }
 
     #[test]
@@ -261,7 +359,7 @@ mod tests {
             "5 has 9 of",
             "9 of 911",
         ] {
-            assert!(stands(text, quote), "{quote}");
+            assert!(plainly(text, quote), "{quote}");
         }
         for quote in [
             "restarts: 12",
@@ -275,12 +373,12 @@ mod tests {
             "degrees, 1",
             "11 9",
         ] {
-            assert!(!stands(text, quote), "{quote}");
+            assert!(!plainly(text, quote), "{quote}");
         }
         // The first place is inside a number, and the second overlaps it.
-        assert!(stands("911 11 11", "11 11"));
-        assert!(!stands("911 11", "11 11"));
-        assert!(!stands("é12", "é1") && stands("é12", "é12"));
+        assert!(plainly("911 11 11", "11 11"));
+        assert!(!plainly("911 11", "11 11"));
+        assert!(!plainly("é12", "é1") && plainly("é12", "é12"));
     }
 
     #[test]
@@ -310,18 +408,61 @@ mod tests {
         let e = evidence(&text, CallStatus::Answered);
         let (head, tail) = e.pieces();
         assert!(head.ends_with("HEADEND") && tail.starts_with("TAILBEGIN"), "{} {}", head.len(), tail.len());
-        let quote = |quote: &str| {
-            let citation = Citation { id: "E1".into(), quote: quote.into(), found: None };
-            check(&citation, |_| Some(&e), &Searchable::new(""))
-        };
+        let quote = |quote: &str| check(&[("E1", quote)], |_| Some(&e), &Searchable::new(""))[0];
         assert_eq!((quote("xxHEADEND"), quote("HEADENDTAILBEGIN")), (Mark::Stands, Mark::Invented));
     }
 
     #[test]
     fn our_own_words_about_a_failed_call_are_no_evidence() {
         let e = evidence("the server did not answer", CallStatus::NoAnswer);
-        let citation = Citation { id: "E1".into(), quote: "the server did not answer".into(), found: None };
-        assert_eq!(check(&citation, |_| Some(&e), &Searchable::new("")), Mark::NotAnOutput);
+        let marks = check(&[("E1", "the server did not answer")], |_| Some(&e), &Searchable::new(""));
+        assert_eq!(marks, [Mark::NotAnOutput]);
+    }
+
+    /// How these quotes of one evidence fare, and how many bytes were compared.
+    fn compared(text: &str, quotes: &[String]) -> (Vec<Mark>, usize) {
+        let e = evidence(text, CallStatus::Answered);
+        let quotes: Vec<_> = quotes.iter().map(|quote| ("E1", quote.as_str())).collect();
+        let folded = Cell::new(0);
+        let find = |_: &str| {
+            folded.set(folded.get() + 1);
+            Some(&e)
+        };
+        let found = counted(&quotes, find, &Searchable::new("the alert"));
+        assert!(folded.get() <= 1, "it was looked up {} times", folded.get());
+        found
+    }
+
+    #[test]
+    fn ten_times_the_evidence_or_the_quotes_takes_about_ten_times_the_steps() {
+        let line = "pod web-1 restarted 12 times, last at 06:26 \\\"OOMKilled\\\"\n";
+        let quotes = |n: usize| (0..n).map(|i| format!("pod web-1 restarted {i} times")).collect::<Vec<_>>();
+        let (_, one) = compared(&line.repeat(100), &quotes(10));
+        let (_, longer) = compared(&line.repeat(1000), &quotes(10));
+        let (_, more) = compared(&line.repeat(100), &quotes(100));
+        for ten in [longer, more] {
+            assert!((one * 8..one * 11).contains(&ten), "{one} {ten}");
+        }
+    }
+
+    #[test]
+    fn quotes_that_nearly_stand_everywhere_are_looked_up_within_the_bound() {
+        // Each place cuts a number, and the next one overlaps it.
+        let text = "12 ".repeat(80_000);
+        let quote = format!("{}1", "12 ".repeat(1300));
+        let (marks, compared) = compared(&text, &vec![quote; 200]);
+        assert!(compared <= MOST_COMPARED, "{compared}");
+        assert_eq!(marks.last(), Some(&Mark::TooMany));
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_much_is_not_looked_up_and_says_so() {
+        let (marks, bytes) = compared(&"a line of it\n".repeat(900), &["a line of it ".repeat(400)]);
+        assert_eq!((marks, bytes), (vec![Mark::TooLong], 0));
+        let (marks, _) = compared("a line of it", &vec!["a line of it".to_owned(); 100_000]);
+        assert_eq!(marks.iter().filter(|mark| **mark == Mark::Stands).count(), MOST_QUOTES);
+        assert!(marks[MOST_QUOTES..].iter().all(|mark| *mark == Mark::TooMany && !mark.is_found()));
+        assert!(Mark::TooLong.problem().unwrap().contains(&LONGEST_QUOTE.to_string()));
     }
 
     proptest! {
@@ -332,11 +473,11 @@ mod tests {
             let trimmed = piece.trim();
             // A number that is cut in two is another number.
             prop_assume!(!trimmed.starts_with(|c: char| c.is_ascii_digit()) && !trimmed.ends_with(|c: char| c.is_ascii_digit()));
-            prop_assert!(Searchable::new(&text).holds(trimmed));
+            prop_assert!(holds(&text, trimmed));
             // A backslash before the piece's edge makes the encoded text ambiguous; models do not cut there.
             prop_assume!(!text.contains('\\'));
             let encoded = json!(text).to_string();
-            prop_assert!(Searchable::new(&encoded).holds(trimmed));
+            prop_assert!(holds(&encoded, trimmed));
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::evidence::{CallStatus, EvidenceRecord, normal_id};
 use crate::fence::clip;
 use crate::quotes::{self, Mark, Searchable};
-use crate::schema::{problems, validator};
+use crate::schema::Schema;
 use crate::situation::Situation;
 
 /// The JSON Schema of what the model hands to `submit_report`. No property is optional and no other is allowed, so
@@ -87,17 +87,28 @@ pub(crate) struct Submission {
     next_steps: Vec<NextStep>,
 }
 
-static SCHEMA: OnceLock<Result<jsonschema::Validator, String>> = OnceLock::new();
+/// The longest report that is read, in bytes of JSON: with what code adds it has to fit into an item of 400 KB.
+pub(crate) const LONGEST_REPORT: usize = 128 * 1024;
+
+/// The most problems of a report that the model is told.
+const MOST_TOLD: usize = 40;
+
+static SCHEMA: OnceLock<Result<Schema, String>> = OnceLock::new();
 
 /// Reads what the model handed in.
 ///
 /// # Errors
 /// What is wrong with it, for the model.
 pub(crate) fn read(arguments: &str) -> Result<Submission, Vec<String>> {
+    if arguments.len() > LONGEST_REPORT {
+        let reason =
+            format!("the report has {} bytes, and {LONGEST_REPORT} at most are read", arguments.len());
+        return Err(vec![reason]);
+    }
     let value: Value =
         serde_json::from_str(arguments).map_err(|e| vec![format!("the report is not JSON: {e}")])?;
-    let schema = SCHEMA.get_or_init(|| validator(&schema())).as_ref().map_err(|e| vec![e.clone()])?;
-    let broken = problems(schema, &value, "the arguments");
+    let schema = SCHEMA.get_or_init(|| Schema::new(&schema())).as_ref().map_err(|e| vec![e.clone()])?;
+    let broken = schema.problems(&value, "the arguments");
     if !broken.is_empty() {
         return Err(broken);
     }
@@ -122,13 +133,16 @@ pub(crate) fn check<'e>(
     alert: &Searchable,
 ) -> Draft {
     let mut draft_problems = Vec::new();
-    let (mut found, mut quotes) = (0, 0);
+    let statements = submission.hypotheses.iter().chain(&submission.ruled_out);
+    let cited: Vec<_> =
+        statements.flat_map(|s| &s.evidence).map(|citation| (&*citation.id, &*citation.quote)).collect();
+    let quotes = cited.len();
+    let mut marks = quotes::check(&cited, find, alert).into_iter();
+    let mut found = 0;
     for statement in submission.hypotheses.iter_mut().chain(&mut submission.ruled_out) {
         let mut weak = Vec::new();
         let (mut stands, mut invented) = (false, false);
-        for citation in &mut statement.evidence {
-            let mark = quotes::check(citation, &find, alert);
-            quotes += 1;
+        for (citation, mark) in statement.evidence.iter_mut().zip(&mut marks) {
             found += usize::from(mark.is_found());
             citation.found = Some(mark.is_found());
             citation.id = normal_id(&citation.id);
@@ -158,6 +172,11 @@ pub(crate) fn check<'e>(
             "the verdict {} needs at least one hypothesis with a quote that stands in the evidence",
             submission.verdict
         ));
+    }
+    let more = draft_problems.len().saturating_sub(MOST_TOLD);
+    if more > 0 {
+        draft_problems.truncate(MOST_TOLD);
+        draft_problems.push(format!("and {more} more"));
     }
     Draft { submission, problems: draft_problems, found, quotes }
 }

@@ -13,7 +13,7 @@ use cel::common::ast::{
 };
 use cel::objects::Key;
 use cel::{Context, ParseErrors, Program, Value as Cel};
-use regex::RegexBuilder;
+use regex_automata::nfa::thompson::{BuildError, NFA};
 use serde_json::Value;
 
 use crate::fence::clip;
@@ -28,8 +28,11 @@ const DEEPEST_RULE: usize = 32;
 const PARSER_STACK: usize = 64 << 20;
 /// The largest program that a pattern may become, in bytes.
 const LARGEST_PATTERN: usize = 1 << 20;
-/// What a search in a text counts for, in steps.
+/// What a search in a text counts for, in steps; and how many bytes of the longest text, or of the pattern's program, which
+/// is made anew each time, count for one more.
 const SEARCH: u64 = 200;
+const TEXT: u64 = 512;
+const PROGRAM: u64 = 128;
 /// The most steps of one run, about a tenth of a second.
 const MOST_STEPS: u64 = 200_000;
 /// The deepest value that a rule runs over.
@@ -39,6 +42,8 @@ const DEEPEST_VALUE: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Rule {
     program: Program,
+    /// The largest program of a pattern, in bytes.
+    pattern: u64,
 }
 
 impl Rule {
@@ -84,18 +89,23 @@ impl Rule {
         for name in unknown.iter().filter(|name| !variables.contains(name)) {
             tell(None, format!("unknown variable {name}"));
         }
+        let mut largest = 0;
         patterns(root, &mut |pattern| match pattern {
             None => tell(
                 None,
                 "the pattern of matches() is not written out: a value could change what it means".to_owned(),
             ),
             Some(pattern) => {
-                if let Err(e) = RegexBuilder::new(pattern).size_limit(LARGEST_PATTERN).build() {
-                    tell(None, format!("its pattern cannot be used: {}", clip(&e.to_string(), 200)));
+                let limit = NFA::config().nfa_size_limit(Some(LARGEST_PATTERN));
+                match NFA::compiler().configure(limit).build(pattern) {
+                    Ok(nfa) => largest = largest.max(nfa.memory_usage() as u64),
+                    Err(e) => {
+                        tell(None, format!("its pattern cannot be used: {}", clip(&of_pattern(&e), 200)));
+                    }
                 }
             }
         });
-        (problems.len() == before).then_some(Self { program })
+        (problems.len() == before).then_some(Self { program, pattern: largest })
     }
 
     /// Whether the rule holds.
@@ -104,7 +114,8 @@ impl Rule {
     /// Why it gives neither true nor false.
     pub(crate) fn holds(&self, facts: &Facts) -> Result<bool, String> {
         let root = &self.program.expression().expr;
-        let mut estimate = Estimate { values: facts.values, element: facts.element, bound: vec![] };
+        let search = SEARCH + facts.longest / TEXT + self.pattern / PROGRAM;
+        let mut estimate = Estimate { values: facts.values, element: facts.element, search, bound: vec![] };
         if estimate.steps(root).0 > MOST_STEPS {
             return Err("the rule would take too long over so many values".to_owned());
         }
@@ -114,6 +125,13 @@ impl Rule {
             Ok(Err(e)) => Err(clip(&e.to_string(), 300)),
             Err(_) => Err("the rule could not be run over these values".to_owned()),
         }
+    }
+}
+
+fn of_pattern(error: &BuildError) -> String {
+    match error.size_limit() {
+        Some(limit) => format!("it would take more than {limit} bytes when compiled"),
+        None => std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string),
     }
 }
 
@@ -132,6 +150,8 @@ pub(crate) struct Facts {
     values: u64,
     /// The most values of one element of a list.
     element: u64,
+    /// The longest text, in bytes.
+    longest: u64,
 }
 
 impl Facts {
@@ -140,8 +160,9 @@ impl Facts {
     /// # Errors
     /// A value that is too deep to be compared or dropped safely.
     pub(crate) fn new<'v>(variables: impl IntoIterator<Item = (&'v str, &'v Value)>) -> Result<Self, String> {
-        let mut facts = Self { context: Context::default(), values: 0, element: 1 };
+        let mut facts = Self { context: Context::default(), values: 0, element: 1, longest: 0 };
         for (name, value) in variables {
+            facts.longest = facts.longest.max(longest(value));
             facts.values += count(value, DEEPEST_VALUE, &mut facts.element)
                 .ok_or_else(|| format!("{name} has more than {DEEPEST_VALUE} levels"))?;
             facts.context.add_variable_from_value(name, to_cel(value));
@@ -170,6 +191,16 @@ fn count(value: &Value, levels: usize, element: &mut u64) -> Option<u64> {
         _ => {}
     }
     Some(all)
+}
+
+/// The length of the longest text in a value, in bytes.
+fn longest(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.len() as u64,
+        Value::Array(items) => items.iter().map(longest).max().unwrap_or(0),
+        Value::Object(map) => map.values().map(longest).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// Whole numbers become `int`, which is what a rule's own literals are.
@@ -276,6 +307,8 @@ struct Estimate<'e> {
     values: u64,
     /// The most values of an element of a list in a variable.
     element: u64,
+    /// What a search in a text takes.
+    search: u64,
     /// The variables that macros bind, and the most values of each.
     bound: Vec<(&'e str, u64)>,
 }
@@ -318,7 +351,7 @@ impl<'e> Estimate<'e> {
             }
             // Lists and maps are compared value by value.
             "_==_" | "_!=_" | "@in" => (all.saturating_add(most), 1),
-            "matches" | "contains" | "startsWith" | "endsWith" => (all.saturating_add(SEARCH), 1),
+            "matches" | "contains" | "startsWith" | "endsWith" => (all.saturating_add(self.search), 1),
             "_+_" => (all.saturating_add(sum), sum),
             _ => (all.saturating_add(most), most),
         }

@@ -14,8 +14,9 @@ use sentinel_core::redact::Redactor;
 use sentinel_core::report::Report;
 use serde_json::{Value, json};
 
+use crate::aside::aside;
 use crate::checklist;
-use crate::conversation::{Case, Next, Replayed, replay};
+use crate::conversation::{Case, Next, Planned, Readings, Replayed, replay};
 use crate::error::InvestigateError;
 use crate::playbook::Playbook;
 use crate::policy::Policy;
@@ -174,6 +175,7 @@ struct Session<'a> {
     investigation: Option<Held>,
     /// A call may be billed that was not answered.
     billed: bool,
+    readings: Readings,
 }
 
 impl<'a> Session<'a> {
@@ -189,6 +191,7 @@ impl<'a> Session<'a> {
             without: BTreeMap::new(),
             investigation: None,
             billed: false,
+            readings: Readings::default(),
         }
     }
 
@@ -226,17 +229,22 @@ impl<'a> Session<'a> {
             .iter()
             .map(|(server, tool)| ToolId { server: server.clone(), tool: tool.clone() });
         let allowed = allowed.collect();
-        let policy = Policy::new(card, playbook.tool_rules(), &situation, &allowed, &opening.tools)
-            .with_hosted(&opening.hosted);
+        let policy = aside(|| {
+            Policy::new(card, playbook.tool_rules(), &situation, &allowed, &opening.tools)
+                .with_hosted(&opening.hosted)
+        })
+        .await;
         self.without = self.servers_out(&opening);
         loop {
-            let replayed = replay(Case {
+            let case = Case {
                 opening: &opening,
                 card,
                 policy: &policy,
                 turns: &self.stored.turns,
                 outputs: &self.stored.outputs,
-            });
+                readings: &self.readings,
+            };
+            let replayed = aside(|| replay(case)).await;
             if let Some((found, quotes)) = replayed.checked {
                 let repair = matches!(replayed.next, Next::Ask { .. });
                 self.tell(Progress::Checked { incident: self.id.clone(), found, quotes, repair });
@@ -256,9 +264,9 @@ impl<'a> Session<'a> {
                 (_, Some(_)) if self.is_over() => Some(Err(self.over())),
                 (Next::Call(planned), Some(_)) => {
                     // The configuration may have changed since the run began, and the alerts that rules speak of.
-                    let batch =
-                        planned.iter().map(|p| (p.clone(), policy.decide(&p.tool, &p.arguments).err()));
-                    self.call(batch.collect(), Some(&policy)).await?;
+                    let decided = |p: &Planned| (p.clone(), policy.decide(&p.tool, &p.arguments).err());
+                    let batch = aside(|| planned.iter().map(decided).collect()).await;
+                    self.call(batch, Some(&policy)).await?;
                     None
                 }
                 (Next::Ask { turn, forced }, Some(model)) => {
@@ -274,7 +282,7 @@ impl<'a> Session<'a> {
                 }
             };
             if let Some(draft) = ended {
-                return self.report(draft, &situation, &opening, &policy, replayed);
+                return aside(|| self.report(draft, &situation, &opening, &policy, replayed)).await;
             }
         }
     }
@@ -289,7 +297,7 @@ impl<'a> Session<'a> {
                 }
                 children => children?,
             };
-            self.stored = Stored::read(&children);
+            self.stored = aside(|| Stored::read(&children)).await;
             if let Some(child) = self.stored.unreadable.first() {
                 return Err(unreadable(child));
             }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jsonschema::Validator;
 use sentinel_core::card::{Card, ToolId};
 use sentinel_core::redact::Redactor;
 use sentinel_core::tools_lock::ToolsLock;
@@ -12,7 +11,7 @@ use serde_json::json;
 use crate::fence::{clip, sha256};
 use crate::ports::{ToolDefinition, ToolSpec};
 use crate::report;
-use crate::schema::validator;
+use crate::schema::Schema;
 
 /// Looks further into stored evidence.
 pub(crate) const READ_EVIDENCE: &str = "read_evidence";
@@ -113,7 +112,7 @@ pub(crate) fn judge<'d>(
     tool: &ToolId,
     definitions: &'d [ToolDefinition],
     lock: Option<&ToolsLock>,
-) -> Result<(&'d ToolDefinition, Validator), String> {
+) -> Result<(&'d ToolDefinition, Schema), String> {
     let mut all = definitions.iter().filter(|d| d.tool == tool.tool);
     let definition = all.next().ok_or_else(|| format!("server {} does not offer it", tool.server))?;
     if all.next().is_some() {
@@ -130,9 +129,9 @@ pub(crate) fn judge<'d>(
     if !definition.input_schema.is_object() || definition.input_schema.to_string().len() > LARGEST_SCHEMA {
         return Err(format!("its schema is no object, or larger than {LARGEST_SCHEMA} bytes"));
     }
-    let validator =
-        validator(&definition.input_schema).map_err(|e| format!("its schema cannot be used: {e}"))?;
-    Ok((definition, validator))
+    let schema =
+        Schema::new(&definition.input_schema).map_err(|e| format!("its schema cannot be used: {e}"))?;
+    Ok((definition, schema))
 }
 
 /// What the model is told of a tool, where it may be called at all; if not, why.

@@ -2,14 +2,14 @@
 //! whatever they find.
 
 use rmcp::model::{CallToolResult, ListToolsResult};
-use sentinel_investigation::schema::validator;
+use sentinel_investigation::schema::Schema;
 use serde_json::{Value, json};
 use sse_stream::Sse;
 
 use crate::client;
 use crate::oauth;
 use crate::output::render;
-use crate::session::{definition, keeps};
+use crate::session::{Promise, definition, keeps};
 
 /// A tool's result becomes a text, or a reason; and it keeps its tool's output schema, or there is a reason.
 ///
@@ -21,7 +21,7 @@ pub fn result(body: &[u8]) {
         Ok(output) => assert_eq!(output.is_error, result.is_error == Some(true)),
         Err(reason) => assert!(!reason.is_empty()),
     }
-    let promised = validator(&json!({"type": "object", "properties": {"a": {"type": "integer"}}}));
+    let promised = Promise::new(json!({"type": "object", "properties": {"a": {"type": "integer"}}}));
     if let Err(reason) = keeps(&promised, &result) {
         assert!(!reason.is_empty());
     }
@@ -35,7 +35,7 @@ pub fn tools(body: &[u8]) {
     let Ok(listed) = serde_json::from_slice::<ListToolsResult>(body) else { return };
     for tool in listed.tools {
         if let Some(schema) = &tool.output_schema
-            && let Err(reason) = validator(&Value::Object((**schema).clone()))
+            && let Err(reason) = Schema::new(&Value::Object((**schema).clone()))
         {
             assert!(!reason.is_empty());
         }

@@ -1,11 +1,10 @@
 //! An open session with one server.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use jsonschema::Validator;
 use rmcp::handler::client::ClientHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, ClientConfig,
@@ -18,8 +17,9 @@ use rmcp::service::{
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use sentinel_http::{HttpClient, Url};
+use sentinel_investigation::aside;
 use sentinel_investigation::ports::{ToolDefinition, ToolOutput};
-use sentinel_investigation::schema::{problems, validator};
+use sentinel_investigation::schema::Schema;
 use serde_json::{Map, Value};
 use tokio::process::Child;
 use tokio::sync::Mutex;
@@ -33,6 +33,8 @@ use crate::{fault, output, program};
 /// The most pages of one `tools/list`, and the most tools.
 const MAX_PAGES: usize = 50;
 const MAX_TOOLS: usize = 1000;
+/// The most that all of it may have, in bytes of JSON.
+const MAX_LIST: usize = 4 << 20;
 /// The longest that a list of tools is believed. A server may say that its own is good for less (`ttlMs`, 2026-07-28).
 const LIST_AGE: Duration = Duration::from_mins(5);
 /// Requests at once on one session: every investigation of a process may have sixteen. rmcp's own default, 16, would
@@ -91,8 +93,21 @@ struct Tools {
     /// Until when they are believed.
     until: Instant,
     definitions: Vec<ToolDefinition>,
-    /// What each tool promises to answer, where it promises something; `Err`: a schema that cannot be used.
-    promised: HashMap<String, Result<Validator, String>>,
+    /// What each tool promises to answer, where it promises something.
+    promised: HashMap<String, Promise>,
+}
+
+/// An output schema, compiled when an answer is held against it first; `Err`: it cannot be used.
+#[derive(Debug)]
+pub(crate) struct Promise {
+    schema: Value,
+    compiled: OnceLock<Result<Schema, String>>,
+}
+
+impl Promise {
+    pub(crate) fn new(schema: Value) -> Self {
+        Self { schema, compiled: OnceLock::new() }
+    }
 }
 
 impl Tools {
@@ -170,7 +185,8 @@ impl Session {
     /// The tools: asked for once they are older than the server and [`LIST_AGE`] allow, and when the server says that
     /// they changed.
     pub(crate) async fn tools(&self) -> Result<Vec<ToolDefinition>, Fault> {
-        Ok(self.listed(|tools| Instant::now() < tools.until).await?.definitions.clone())
+        let tools = self.listed(|tools| Instant::now() < tools.until).await?;
+        Ok(aside(|| tools.definitions.clone()).await)
     }
 
     /// The list that is known, where the server has not said that it changed and it is `good`; else a new one.
@@ -191,10 +207,18 @@ impl Session {
         let mut tools: Vec<Tool> = Vec::new();
         let asked = Instant::now();
         let (mut cursor, mut good_for) = (None, LIST_AGE);
+        let mut size = 0;
         for _ in 0..MAX_PAGES {
             let params = PaginatedRequestParams::default().with_cursor(cursor);
             let page = self.service.peer().list_tools(Some(params)).await.map_err(|e| Fault::from(&e))?;
             good_for = page.ttl_ms.map_or(good_for, |ms| good_for.min(Duration::from_millis(ms)));
+            size += aside(|| serde_json::to_vec(&page.tools).map_or(usize::MAX, |list| list.len())).await;
+            if size > MAX_LIST {
+                return Err(Fault::answered(format!(
+                    "its list of tools is larger than {} MB",
+                    MAX_LIST >> 20
+                )));
+            }
             tools.extend(page.tools);
             cursor = page.next_cursor;
             if cursor.is_none() || tools.len() > MAX_TOOLS {
@@ -208,7 +232,7 @@ impl Session {
         }
         let promised = tools.iter().filter_map(|tool| {
             let schema = Value::Object((**tool.output_schema.as_ref()?).clone());
-            Some((tool.name.to_string(), validator(&schema)))
+            Some((tool.name.to_string(), Promise::new(schema)))
         });
         Ok(Tools {
             until: asked + good_for,
@@ -238,10 +262,8 @@ impl Session {
         let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments.clone());
         match self.service.peer().call_tool_once(params).await {
             Ok(CallToolResponse::Complete(result)) => {
-                if let Some(promised) = tools.promised.get(tool) {
-                    keeps(promised, &result).map_err(Fault::answered)?;
-                }
-                output::render(&result).map_err(Fault::answered)
+                let kept = || tools.promised.get(tool).map_or(Ok(()), |promised| keeps(promised, &result));
+                aside(|| kept().and_then(|()| output::render(&result))).await.map_err(Fault::answered)
             }
             Ok(CallToolResponse::InputRequired(_)) => {
                 Err(Fault::answered("it asks for a person's input, and there is none"))
@@ -285,15 +307,16 @@ fn transport(
 
 /// Whether a result keeps what its tool promised (MCP: a tool with an output schema answers with structured content
 /// that keeps it, unless it failed).
-pub(crate) fn keeps(promised: &Result<Validator, String>, result: &CallToolResult) -> Result<(), String> {
+pub(crate) fn keeps(promised: &Promise, result: &CallToolResult) -> Result<(), String> {
     if result.is_error.unwrap_or(false) {
         return Ok(());
     }
-    let validator = promised.as_ref().map_err(|e| format!("its output schema cannot be used: {e}"))?;
+    let compiled = promised.compiled.get_or_init(|| Schema::new(&promised.schema));
+    let schema = compiled.as_ref().map_err(|e| format!("its output schema cannot be used: {e}"))?;
     let Some(structured) = &result.structured_content else {
         return Err("it gave no structured content, although its output schema promises it".to_owned());
     };
-    let problems = problems(validator, structured, "the content");
+    let problems = schema.problems(structured, "the content");
     if problems.is_empty() {
         return Ok(());
     }

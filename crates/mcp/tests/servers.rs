@@ -154,6 +154,16 @@ async fn a_tool_that_changed_without_a_word_is_seen_after_five_minutes_or_when_i
 }
 
 #[tokio::test]
+async fn a_list_of_many_megabytes_is_refused() {
+    let tool = |n: usize| json!({"name": format!("t{n}"), "description": "d".repeat(100_000), "inputSchema": {"type": "object"}});
+    let page = json!({"tools": (0..15).map(tool).collect::<Vec<_>>(), "nextCursor": "again"});
+    let server = FakeMcp::builder().on("tools/list", Answer::Result(page)).start().await;
+    let told = told(one(&server.url()).list("k8s", LONG).await);
+    assert!(told.ends_with("its list of tools is larger than 4 MB"), "{told}");
+    assert_eq!(count(&server, "tools/list"), 3);
+}
+
+#[tokio::test]
 async fn a_list_without_end_is_refused() {
     let page = json!({"tools": [{"name": "t", "inputSchema": {"type": "object"}}], "nextCursor": "again"});
     let server = FakeMcp::builder().on("tools/list", Answer::Result(page)).start().await;

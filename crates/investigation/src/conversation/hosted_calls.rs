@@ -3,23 +3,23 @@
 
 use std::collections::BTreeSet;
 
-use jsonschema::Validator;
 use sentinel_core::card::ToolId;
 use serde_json::Value;
 
 use sentinel_core::canonical::canonical;
 
-use super::{HINT_AT, LOOP_AT, MOST_CALLS, Pending, Planned, Replay, Seen};
+use super::{HINT_AT, LOOP_AT, MOST_ASKED, MOST_CALLS, Pending, Planned, Replay, Seen};
 use crate::evidence::{CallStatus, id_of};
 use crate::fence::clip;
 use crate::hosted::{self, Event};
 use crate::ports::{Approval, Item, ToolDefinition};
+use crate::schema::Schema;
 use crate::transcript::TurnRecord;
 
 /// A definition that a hosted server showed, and what became of it.
 pub(super) struct Judged {
     definition: Option<ToolDefinition>,
-    verdict: Result<Validator, String>,
+    verdict: Result<Schema, String>,
 }
 
 /// Tells the model which evidence the hosted calls of a turn became.
@@ -119,10 +119,15 @@ impl Replay<'_> {
     /// Answers each hosted call of a turn that asks to be made.
     pub(super) fn judge_requests(&mut self, record: &TurnRecord) {
         let mut asked = BTreeSet::new();
+        let mut looked_at = 0;
         for event in hosted::events(&record.response.items) {
             let Event::Asked { id, label, tool, arguments } = event else { continue };
             let tool = self.hosted_tool(label, tool);
+            looked_at += 1;
             let reason = match &tool {
+                _ if looked_at > MOST_ASKED => {
+                    Some(format!("Error: not looked at: at most {MOST_ASKED} calls of one turn are."))
+                }
                 None => Some(format!("Error: there is no server {:?} here.", clip(label, 64))),
                 Some(tool) => self.objection(tool, arguments, &mut asked),
             };

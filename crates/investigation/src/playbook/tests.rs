@@ -142,6 +142,20 @@ fn a_prompt_is_bounded() {
 }
 
 #[test]
+fn a_template_writes_no_more_than_it_may() {
+    let long = situation(notification("c", [alert("X").label("pod", &"y".repeat(30_000))]));
+    let many = "{% for a in range(9000) %}{{ labels.pod }}{% endfor %}";
+    assert!(render(many, &long).len() < LONGEST_PROMPT + 100);
+    let card = card("c").evidence("s.t", json!({"one": many, "two": "x"})).build();
+    let playbook = Playbook::compile(&card).unwrap();
+    let refused = playbook.arguments(0, &card.evidence[0], &long, NOON).unwrap_err();
+    assert_eq!(refused, "they would have more than 65536 bytes");
+    // What was written before it is kept up to the last byte that fits.
+    assert_eq!(rendered("{{ labels.a }}{{ labels.a }}", &json!({"a": "éé"}), 7).unwrap(), "ééé\u{fffd}");
+    assert_eq!(rendered("{{ labels.a }}", &json!({"a": "éé"}), 4).unwrap(), "éé");
+}
+
+#[test]
 fn every_variable_is_there_and_no_other() {
     let all = web().variables(&card("c").build(), NOON);
     let names: Vec<_> = all.as_object().unwrap().keys().cloned().collect();

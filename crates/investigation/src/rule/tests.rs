@@ -52,6 +52,21 @@ fn a_rule_that_would_run_for_long_over_what_it_is_given_is_not_run() {
 }
 
 #[test]
+fn a_search_counts_by_the_longest_text_and_the_largest_pattern() {
+    let list = |longest: usize| {
+        let mut list = vec!["x".to_owned(); 400];
+        list.push("x".repeat(longest));
+        json!({ "l": list })
+    };
+    let plain = "args.l.all(x, x.matches('^x+$'))";
+    assert_eq!(holds(plain, &list(1000)), Ok(true));
+    assert!(holds(plain, &list(256 << 10)).unwrap_err().contains("too long"));
+    let large = "args.l.all(x, x.matches('^[a-z]{1,4000}$'))";
+    assert!(holds(large, &list(1000)).unwrap_err().contains("too long"));
+    assert!(compile("args.l.matches('(a{1000}){1000}')").is_err());
+}
+
+#[test]
 fn a_value_that_is_too_deep_is_not_looked_at() {
     let deep = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
     assert_eq!(holds("args == args", &deep(DEEPEST_VALUE - 1)), Ok(true));

@@ -12,6 +12,7 @@ use sentinel_core::ports::Appended;
 use serde::Serialize;
 
 use super::{LEAST_TIME, Session, Stop};
+use crate::aside::aside;
 use crate::conversation::Planned;
 use crate::error::InvestigateError;
 use crate::evidence::{CallStatus, Ended, EvidenceRecord, Kept, MOST_ENCODED, id_of};
@@ -115,7 +116,7 @@ impl Session<'_> {
             let instead = refusal.map(refused).or_else(|| now(&planned));
             (planned, instead)
         };
-        Ok(batch.into_iter().map(instead).collect())
+        Ok(aside(|| batch.into_iter().map(instead).collect()).await)
     }
 
     async fn one(
@@ -133,7 +134,7 @@ impl Session<'_> {
             (None, Some((status, reason))) => (*status, keep(reason)),
             (None, None) => {
                 let (status, text) = self.leave(planned, until.since(at)).await?;
-                (status, keep(&text))
+                (status, aside(|| keep(&text)).await)
             }
         };
         let ms = u64::try_from(self.now().since(at).as_millis()).unwrap_or(u64::MAX);

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::bounds::Bounded;
 use super::{Session, Stop};
+use crate::aside::aside;
 use crate::conversation::{MOST_CALLS, Pending, Replayed, reminder};
 use crate::hosted;
 use crate::ports::{Approval, Item, Model, ModelError, TurnRequest, TurnResponse};
@@ -208,7 +209,8 @@ impl Session<'_> {
     ) -> Result<Result<(), (ModelError, bool)>, Stop> {
         let turn = asking.turn;
         let timeout = self.run.model_timeout.min(self.time_left());
-        let Bounded { forced, approvals, request } = self.bounded(asking, name).map_err(Stop::NoRoom)?;
+        let Bounded { forced, approvals, request } =
+            aside(|| self.bounded(asking, name)).await.map_err(Stop::NoRoom)?;
         self.reserve_investigation().await?;
         let held = self.reserve_call(&request).await?;
         let until = match self.paid(turn, timeout, timeout).await {
@@ -231,7 +233,7 @@ impl Session<'_> {
         let within = until.since(at);
         let answered = tokio::time::timeout(within, asking.model.respond(&request, within)).await;
         let mut response = match answered {
-            Ok(Ok(response)) => redacted(response, self.run.redactor),
+            Ok(Ok(response)) => aside(|| redacted(response, self.run.redactor)).await,
             Ok(Err(error)) if !error.may_be_billed() => {
                 self.settle(held, Amount::NOTHING).await;
                 return Ok(Err((error, false)));
@@ -259,7 +261,7 @@ impl Session<'_> {
             without: without
                 .map(|(server, reason)| Without { server: server.clone(), reason: reason.clone() })
                 .collect(),
-            hosted: hosted::take_outputs(&mut response.items, self.run.redactor),
+            hosted: aside(|| hosted::take_outputs(&mut response.items, self.run.redactor)).await,
             response,
             opening: (turn == 1).then(|| asking.opening.clone()),
         };

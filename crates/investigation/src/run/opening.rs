@@ -7,6 +7,7 @@ use sentinel_core::UnixMs;
 use sentinel_core::redact::Redactor;
 
 use super::{Session, Stop};
+use crate::aside::aside;
 use crate::conversation::Planned;
 use crate::policy::Policy;
 use crate::ports::{HostedServer, ToolDefinition, ToolError};
@@ -30,14 +31,22 @@ impl Session<'_> {
         let direct = card.tools.iter().map(|t| t.server.as_str()).filter(|server| !is_hosted(server));
         let mut listed = self.list(&direct.chain(own).collect()).await?;
         let rules = playbook.tool_rules();
-        let specs = offer(card, &listed, redactor).specs;
-        let policy = Policy::new(card, rules, situation, &card.tools, &specs);
+        let policy = aside(|| {
+            let specs = offer(card, &listed, redactor).specs;
+            Policy::new(card, rules, situation, &card.tools, &specs)
+        })
+        .await;
         self.gather(situation, &policy, &listed).await?;
         listed.retain(|server, _| !is_hosted(server));
-        let mut offer = offer(card, &listed, redactor);
-        let policy = Policy::new(card, rules, situation, &card.tools, &offer.specs);
+        let (mut offer, policy) = aside(|| {
+            let offer = offer(card, &listed, redactor);
+            let policy = Policy::new(card, rules, situation, &card.tools, &offer.specs);
+            (offer, policy)
+        })
+        .await;
         let instructions = playbook.instructions().map_err(Stop::Fail)?;
-        let task = playbook.task(situation, self.now()).unwrap_or_else(|reason| {
+        let now = self.now();
+        let task = aside(|| playbook.task(situation, now)).await.unwrap_or_else(|reason| {
             offer.gaps.push(format!("The card's prompt could not be rendered for these alerts: {reason}."));
             "Find out what is behind the alerts below, and whether a person has to act.".to_owned()
         });
@@ -126,7 +135,7 @@ impl Session<'_> {
             if self.stored.outputs.contains_key(&number) {
                 continue;
             }
-            let rendered = playbook.arguments(index, call, situation, now);
+            let rendered = aside(|| playbook.arguments(index, call, situation, now)).await;
             let (arguments, refusal) = match rendered {
                 Ok(arguments) => {
                     let refusal = match listed.get(&call.tool.server) {

@@ -97,6 +97,42 @@ async fn bad_arguments_go_back_to_the_model_as_errors() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_turn_with_thousands_of_calls_a_few_are_looked_at() {
+    let world = World::new();
+    let read = ("read_evidence", json!({"id": "E1", "pattern": ".", "lines": null}));
+    let model = Script::of(vec![
+        calls(&vec![read.clone(); 2000]),
+        calls(&[vec![read; 10], vec![("k8s__pod", json!({"namespace": 7})); 2000]].concat()),
+        submits("action_required", &[QUOTE]),
+    ]);
+    world.report(&model).await;
+    let requests = model.requests();
+    for (request, before, looked_at) in [(1, 0, 16), (2, 2000, 32)] {
+        let answers = answers(&requests[request]).split_off(before);
+        let is_skipped =
+            |answer: &&String| answer.starts_with("Error: not looked at: in one turn, 32 calls at most");
+        assert_eq!(answers.len() - answers.iter().filter(is_skipped).count(), looked_at);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_is_too_long_is_told_so_and_problems_are_told_in_part() {
+    let world = World::new();
+    let long = raw_calls(&[("submit_report", format!("{{\"title\": \"{}\"}}", "x".repeat(200_000)))]);
+    let model = Script::of(vec![long, submits("action_required", &[QUOTE])]);
+    world.report(&model).await;
+    let answer = &answers(&model.requests()[1])[0];
+    assert!(answer.contains("the report has 200013 bytes, and 131072 at most are read"), "{answer}");
+
+    let world = World::new();
+    let invented = [("E1", "OOMKilled by the kernel"); 300];
+    let model = Script::of(vec![submits("action_required", &invented), submits("action_required", &[QUOTE])]);
+    world.report(&model).await;
+    let answer = &answers(&model.requests()[1])[0];
+    assert!(answer.contains("and 261 more") && answer.len() < 12_000, "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_invented_quote_is_caught_after_one_repair() {
     let world = World::new();
     let invented = [("E1", "OOMKilled by the kernel")];
