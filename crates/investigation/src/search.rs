@@ -13,7 +13,7 @@ const DEEPEST_PATTERN: u32 = 50;
 const LARGEST_PATTERN: usize = 1 << 20;
 /// The most that one reading searches: bytes times the automaton's states, as each byte may meet each state. A simple
 /// word has some thirty states, so that it is looked for in megabytes; the largest automaton in tens of kilobytes.
-pub(crate) const MOST_SEARCHED: u64 = 1 << 29;
+pub(crate) const MOST_SEARCHED: u64 = 1 << 28;
 /// The most places that are shown.
 pub(crate) const MOST_MATCHES: usize = 40;
 /// The longest line that is shown whole.
