@@ -8,10 +8,10 @@ use serde_json::{Map, json};
 use super::*;
 
 /// `levels` definitions, each of which names the next one twice.
-fn doubled(levels: usize, step: impl Fn(Value) -> Value) -> Value {
+fn doubled(levels: usize, step: impl Fn(&Value) -> Value) -> Value {
     let mut all = Map::new();
     for level in 0..levels {
-        all.insert(format!("d{level}"), step(json!({"$ref": format!("#/$defs/d{}", level + 1)})));
+        all.insert(format!("d{level}"), step(&json!({"$ref": format!("#/$defs/d{}", level + 1)})));
     }
     all.insert(format!("d{levels}"), json!({"type": "string"}));
     json!({"type": "object", "$defs": all, "$ref": "#/$defs/d0"})
@@ -22,7 +22,7 @@ fn nested(levels: usize) -> Value {
     (0..levels).fold(json!(1), |inner, _| json!({"x": inner}))
 }
 
-fn of_properties(next: Value) -> Value {
+fn of_properties(next: &Value) -> Value {
     let branch = json!({"properties": {"x": next}, "required": ["x"]});
     json!({"anyOf": [branch, branch]})
 }
