@@ -145,7 +145,7 @@ fn wrong_usage_ends_with_2_and_a_failure_with_1() {
         (&["validate", "--config", "gone.yaml"], 2, "gone.yaml"),
         (&["up", "--config", "gone.yaml"], 2, "gone.yaml"),
         (&["up", "--listen", "0.0.0.0:0"], 2, "not a loopback address"),
-        (&["up", "--listen", "127.0.0.1:0", "--data-dir", "file"], 1, "file cannot be written"),
+        (&["up", "--listen", "127.0.0.1:0", "--data-dir", "file"], 1, "file cannot be used"),
         (&["incidents", "list", "--data-dir", "gone"], 1, "gone"),
         (&["replay", "gone.json"], 1, "gone.json"),
         (&["replay", "event.json"], 1, "event.json is not a webhook"),

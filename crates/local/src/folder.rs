@@ -8,11 +8,13 @@ use sentinel_core::ports::StoreError;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::private;
+
 /// What can go wrong with the embedded backend.
 #[derive(Debug, Error)]
 pub enum LocalError {
-    /// The data folder cannot be created or written.
-    #[error("the data folder {} cannot be written: {reason}", folder.display())]
+    /// The data folder cannot be created or written, or is not this user's alone and cannot be made so.
+    #[error("the data folder {} cannot be used: {reason}", folder.display())]
     Unwritable {
         /// The folder.
         folder: PathBuf,
@@ -77,13 +79,8 @@ pub(crate) struct Folder {
 impl Folder {
     pub(crate) fn claim(path: &Path) -> Result<Self, LocalError> {
         let unwritable = |reason| LocalError::Unwritable { folder: path.to_owned(), reason };
-        create(path).map_err(unwritable)?;
-        let lock = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path.join("sentinel.lock"))
-            .map_err(unwritable)?;
+        let was_open = private::own_folder(path).map_err(unwritable)?;
+        let lock = private::open_private(&path.join("sentinel.lock")).map_err(unwritable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -93,6 +90,13 @@ impl Folder {
             Err(TryLockError::Error(e)) => return Err(unwritable(e)),
         }
         let folder = Self { path: path.to_owned(), _lock: lock };
+        // The database's log and index files get the modes of the database.
+        private::open_private(&folder.database()).map_err(unwritable)?;
+        let files = private::own_files(path).map_err(unwritable)?;
+        if was_open || !files.is_empty() {
+            let folder = path.display();
+            tracing::warn!(%folder, ?files, "others could read the data folder; now it is this user's alone");
+        }
         folder.announce(None)?;
         Ok(folder)
     }
@@ -105,12 +109,7 @@ impl Folder {
     /// Says who owns the folder and, once known, where its API answers.
     pub(crate) fn announce(&self, url: Option<&str>) -> Result<(), LocalError> {
         let service = Service { pid: Some(std::process::id()), url: url.map(str::to_owned) };
-        let write = || {
-            let next = self.path.join("service.json.next");
-            fs::write(&next, serde_json::to_vec(&service)?)?;
-            // Renamed into place: a reader sees the old text or the new one, never half of it.
-            fs::rename(next, service_file(&self.path))
-        };
+        let write = || private::write_private(&service_file(&self.path), &serde_json::to_vec(&service)?);
         write().map_err(|reason| LocalError::Unwritable { folder: self.path.clone(), reason })
     }
 }
@@ -132,13 +131,4 @@ fn read_service(folder: &Path) -> Service {
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default()
-}
-
-/// Transcripts may quote what only the operator may see, so a folder made here is the owner's alone.
-fn create(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }

@@ -7,8 +7,10 @@
 
 mod backend;
 mod folder;
+mod private;
 mod queue;
 
 pub use backend::Backend;
 pub use folder::LocalError;
+pub use private::write_private;
 pub use queue::{Handled, LocalQueue, Receiver, Stats};

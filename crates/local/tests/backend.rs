@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -195,4 +196,61 @@ async fn spending_is_counted_here_as_on_aws() {
     };
     assert_eq!(backend.store().budget(&reserve("a")).await.unwrap(), Entered::Done);
     assert!(matches!(backend.store().budget(&reserve("b")).await.unwrap(), Entered::UsedUp(_)));
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[tokio::test]
+async fn the_data_folder_and_all_that_is_in_it_are_their_owners_alone_also_where_they_were_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let files = || fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let private = |when: &str| {
+        assert_eq!(mode(&data), 0o700, "{when}");
+        for file in files() {
+            assert_eq!(mode(&file), 0o600, "{when}: {}", file.display());
+        }
+    };
+    let backend = Backend::open(&data).await.unwrap();
+    fill(&*backend.store()).await;
+    backend.announce("http://127.0.0.1:1").unwrap();
+    let names: Vec<String> =
+        files().iter().map(|f| f.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    for name in ["sentinel.db", "sentinel.db-wal", "sentinel.db-shm", "sentinel.lock", "service.json"] {
+        assert!(names.iter().any(|n| n == name), "{name}: {names:?}");
+    }
+    private("made anew");
+    drop(backend);
+
+    // As an older version left it.
+    fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+    fs::write(data.join("service.json"), "{}").unwrap();
+    for file in files() {
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    }
+    let backend = Backend::open(&data).await.unwrap();
+    fill_again(&*backend.store()).await;
+    private("opened again");
+}
+
+async fn fill_again(store: &dyn IncidentStore) {
+    assert_eq!(store.create(&head(2)).await.unwrap(), Created::New);
+}
+
+#[tokio::test]
+async fn a_data_folder_behind_a_link_and_a_linked_file_in_it_are_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, link) = (folder.path().join("data"), folder.path().join("link"));
+    drop(Backend::open(&data).await.unwrap());
+    symlink(&data, &link).unwrap();
+    let refused = Backend::open(&link).await.unwrap_err();
+    assert!(refused.to_string().contains("symbolic link"), "{refused}");
+    assert!(!refused.is_retryable());
+
+    fs::rename(data.join("sentinel.db"), folder.path().join("elsewhere")).unwrap();
+    symlink(folder.path().join("elsewhere"), data.join("sentinel.db")).unwrap();
+    let refused = Backend::open(&data).await.unwrap_err().to_string();
+    assert!(refused.contains("sentinel.db") && refused.contains("symbolic link"), "{refused}");
 }
