@@ -12,8 +12,9 @@ use crate::lambda::plain;
 pub fn event(body: &[u8]) {
     let Ok(event) = serde_json::from_slice::<ApiGatewayV2httpRequest>(body) else { return };
     let encoded = event.is_base64_encoded;
-    let request = plain(event);
-    assert!(request.is_ok() || encoded, "{request:?}");
+    let (_, body) = plain(event);
+    let decoded = body.decoded();
+    assert!(decoded.is_ok() || encoded, "{decoded:?}");
 }
 
 #[cfg(test)]

@@ -115,6 +115,11 @@ impl Authenticator {
         !self.anonymous && !self.known.configured
     }
 
+    /// Whether a body that is signed is a credential: then the head of a request does not decide alone.
+    pub fn takes_signatures(&self) -> bool {
+        !self.known.hmac.is_empty()
+    }
+
     /// Checks the headers of a request without a body: a signature cannot be shown. Every secret is compared, in
     /// constant time.
     ///

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Uri};
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
@@ -16,7 +17,7 @@ use sentinel_config::{Loaded, Problems, Source};
 use thiserror::Error;
 use tracing::Instrument;
 
-use crate::{Authenticator, Credentials, Door, Ingest, Rotating};
+use crate::{Admission, Authenticator, Credentials, Door, Ingest, Rotating};
 
 /// Why the function must not start. Worth no retry before the deployment is mended.
 #[derive(Debug, Error)]
@@ -77,8 +78,17 @@ pub async fn answer(
 ) -> Result<ApiGatewayV2httpResponse, EventError> {
     let context = &event.context;
     let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
-    let request = plain(event.payload)?;
-    let (parts, body) = ingest.handle(request).instrument(span).await.into_parts();
+    let (head, body) = plain(event.payload);
+    // What a body is worth is known before it is decoded, as the head of a request comes before its body elsewhere.
+    let (parts, body) = async {
+        match ingest.admit(&head).await {
+            Admission::Answered(response) => Ok::<_, EventError>(response),
+            Admission::Webhook(admitted) => Ok(ingest.take(admitted, &head.headers, &body.decoded()?).await),
+        }
+    }
+    .instrument(span)
+    .await?
+    .into_parts();
     let mut response = ApiGatewayV2httpResponse::default();
     response.status_code = parts.status.as_u16().into();
     response.headers = parts.headers;
@@ -89,28 +99,41 @@ pub async fn answer(
     Ok(response)
 }
 
-/// The request as it was made: its path without the stage, its body decoded. Its host and query say nothing here.
+/// A body as API Gateway hands it over.
+#[derive(Debug)]
+pub(crate) enum Carried {
+    Text(String),
+    Base64(String),
+}
+
+impl Carried {
+    pub(crate) fn decoded(self) -> Result<Bytes, EventError> {
+        Ok(match self {
+            Self::Text(body) => body.into(),
+            Self::Base64(body) => BASE64_STANDARD.decode(body)?.into(),
+        })
+    }
+}
+
+/// The request as it was made: its path without the stage, and its body as it came. Its host and query say nothing here.
 ///
 /// `lambda_http` has a conversion of its own. It panics where host, scheme, path and query together are no URL, and all
 /// four are the sender's: whoever likes could make invocations fail.
-pub(crate) fn plain(event: ApiGatewayV2httpRequest) -> Result<Request<Bytes>, EventError> {
+pub(crate) fn plain(event: ApiGatewayV2httpRequest) -> (Parts, Carried) {
     let context = event.request_context;
     let path = event.raw_path.unwrap_or_default();
     let path = context
         .stage
         .filter(|stage| stage != "$default")
         .map_or(&*path, |stage| without_stage(&path, &stage));
-    let body = match event.body {
-        None => Bytes::new(),
-        Some(body) if event.is_base64_encoded => BASE64_STANDARD.decode(body)?.into(),
-        Some(body) => body.into(),
-    };
-    let mut request = Request::new(body);
+    let mut request = Request::new(());
     *request.method_mut() = context.http.method;
     // What cannot be a path is none that anything is found at, as the root is.
     *request.uri_mut() = path.parse::<PathAndQuery>().map(Uri::from).unwrap_or_default();
     *request.headers_mut() = event.headers;
-    Ok(request)
+    let body = event.body.unwrap_or_default();
+    let body = if event.is_base64_encoded { Carried::Base64(body) } else { Carried::Text(body) };
+    (request.into_parts().0, body)
 }
 
 /// A named stage is the first part of the path that API Gateway hands over.

@@ -1,7 +1,8 @@
 //! HTTP request to intake to response: what the ingest function does, whoever carries the request.
 //!
-//! [`Ingest::handle`] is the whole of it. The local server and the Lambda call the same function with a request whose
-//! body they have read; nothing here knows which of them it is.
+//! [`Ingest::admit`] looks at the head of a request, [`Ingest::take`] at the body of a webhook: credentials that stand in
+//! headers are checked before anybody works on a body. The local server and the Lambda call the same two functions;
+//! nothing here knows which of them it is.
 //!
 //! | request | answer |
 //! |---|---|
@@ -20,6 +21,7 @@ pub mod any_input;
 mod auth;
 mod door;
 pub mod lambda;
+mod refusals;
 mod signature;
 mod unmatched;
 
@@ -27,6 +29,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN};
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use sentinel_alertmanager::{EnvelopeError, MAX_BODY_BYTES};
 use sentinel_core::card::Card;
@@ -37,6 +40,7 @@ use sentinel_telemetry::{Metric, Metrics};
 
 pub use auth::{Authenticator, Credentials, Unauthorized};
 pub use door::{Door, DoorError, Rotating};
+pub use refusals::{Refusal, Refusals};
 
 /// Where webhooks are posted to.
 pub const WEBHOOK_PATH: &str = "/webhook/alertmanager";
@@ -52,12 +56,33 @@ pub struct Ingest {
     cards: Arc<[Card]>,
     door: Door,
     metrics: Metrics,
+    refusals: Refusals,
+}
+
+/// What the head of a request comes to.
+#[derive(Debug)]
+pub enum Admission {
+    /// The answer; the body says nothing more.
+    Answered(Response<Bytes>),
+    /// A webhook: its body is to be read and given to [`Ingest::take`].
+    Webhook(Admitted),
+}
+
+/// A webhook whose head was let in.
+#[derive(Debug)]
+pub enum Admitted {
+    /// Its head showed credentials: the body is no stranger's.
+    Known,
+    /// Nobody needs credentials.
+    Anonymous,
+    /// Its head showed none, but its body may be signed by a key of these.
+    Unsigned(Authenticator),
 }
 
 impl Ingest {
     /// Takes webhooks for these cards, from those whom `door` lets in.
     pub fn new(ports: Ports, cards: Arc<[Card]>, door: impl Into<Door>) -> Self {
-        Self { ports, cards, door: door.into(), metrics: Metrics::off() }
+        Self { ports, cards, door: door.into(), metrics: Metrics::off(), refusals: Refusals::default() }
     }
 
     /// Counts what it does in `metrics`.
@@ -66,27 +91,63 @@ impl Ingest {
         Self { metrics, ..self }
     }
 
-    /// Answers one request, whatever it is.
-    ///
-    /// A body of more than [`MAX_BODY_BYTES`] is answered with 413; the carrier may cut it after that many bytes and
-    /// one, as long as it reads the rest, because a sender that is still writing would not see the answer.
+    /// Answers one request, whatever it is: [`Ingest::admit`], then [`Ingest::take`].
     pub async fn handle(&self, request: Request<Bytes>) -> Response<Bytes> {
         let (parts, body) = request.into_parts();
-        let response = match parts.uri.path() {
-            WEBHOOK_PATH if parts.method == Method::POST => self.webhook(&parts.headers, &body).await,
+        match self.admit(&parts).await {
+            Admission::Answered(response) => response,
+            Admission::Webhook(admitted) => self.take(admitted, &parts.headers, &body).await,
+        }
+    }
+
+    /// What can be said of a request before its body is read: who may not post is turned away here, unless the body
+    /// itself may be signed.
+    pub async fn admit(&self, request: &Parts) -> Admission {
+        let response = match request.uri.path() {
+            WEBHOOK_PATH if request.method == Method::POST => match self.let_in(&request.headers).await {
+                Ok(admitted) => return Admission::Webhook(admitted),
+                Err(turned_away) => turned_away,
+            },
             WEBHOOK_PATH => answer::method_not_allowed("POST"),
-            HEALTH_PATH if parts.method == Method::GET || parts.method == Method::HEAD => answer::healthy(),
+            HEALTH_PATH if request.method == Method::GET || request.method == Method::HEAD => {
+                answer::healthy()
+            }
             HEALTH_PATH => answer::method_not_allowed("GET, HEAD"),
             _ => answer::not_found(),
         };
+        Admission::Answered(self.counted(response))
+    }
+
+    /// Answers a webhook whose head was let in.
+    ///
+    /// A body of more than [`MAX_BODY_BYTES`] is answered with 413; the carrier may cut it after that many bytes and
+    /// one, as long as it reads the rest, because a sender that is still writing would not see the answer.
+    pub async fn take(&self, admitted: Admitted, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
+        let response = match self.signed(&admitted, headers, body) {
+            Ok(()) => self.webhook(headers, body).await,
+            Err(turned_away) => turned_away,
+        };
+        self.counted(response)
+    }
+
+    /// Whoever is turned away, and why, for the log and the metrics.
+    pub const fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    fn counted(&self, response: Response<Bytes>) -> Response<Bytes> {
+        let now = self.ports.clock.now();
         if response.status().is_client_error() {
-            self.metrics.emit(self.ports.clock.now().get(), &[Metric::Refused(1)]);
+            self.metrics.emit(now.get(), &[Metric::Refused(1)]);
+        }
+        if let Some(why) = Refusal::of(response.status()) {
+            self.refusals.count(why, now);
         }
         response
     }
 
-    /// Whether the sender may come in; else the answer.
-    async fn let_in(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Response<Bytes>> {
+    /// Whether the sender may come in by the head of the request alone, or may still show a signature; else the answer.
+    async fn let_in(&self, headers: &HeaderMap) -> Result<Admitted, Response<Bytes>> {
         let auth = match self.door.now().await {
             Ok(auth) => auth,
             Err(error) => {
@@ -96,19 +157,22 @@ impl Ingest {
         };
         // A web page can post to a loopback address; browsers say so, and Alertmanager is none.
         if auth.is_open() && headers.contains_key(ORIGIN) {
-            tracing::warn!("webhook of a web page");
             return Err(answer::no_web_pages());
         }
-        auth.check_signed(headers, body, self.ports.clock.now()).map_err(|refused| {
-            tracing::warn!("webhook without valid credentials");
-            refused.response()
-        })
+        match auth.check(headers) {
+            Ok(()) if auth.is_open() => Ok(Admitted::Anonymous),
+            Ok(()) => Ok(Admitted::Known),
+            Err(_) if auth.takes_signatures() => Ok(Admitted::Unsigned(auth)),
+            Err(refused) => Err(refused.response()),
+        }
+    }
+
+    fn signed(&self, admitted: &Admitted, headers: &HeaderMap, body: &[u8]) -> Result<(), Response<Bytes>> {
+        let Admitted::Unsigned(auth) = admitted else { return Ok(()) };
+        auth.check_signed(headers, body, self.ports.clock.now()).map_err(|refused| refused.response())
     }
 
     async fn webhook(&self, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
-        if let Err(turned_away) = self.let_in(headers, body).await {
-            return turned_away;
-        }
         if let Err(unsupported) = readable(headers) {
             tracing::warn!(reason = unsupported.reason(), "webhook of an unsupported media type");
             return unsupported.response();

@@ -104,7 +104,7 @@ async fn neither_bodies_nor_credentials_are_logged() {
         503
     );
     insta::assert_snapshot!(logs.lines().join("\n"), @r#"
-    WARN sentinel_ingest: webhook without valid credentials
+    WARN sentinel_ingest::refusals: requests without valid credentials were refused kind="unauthorized" count=1 total=1
     WARN sentinel_ingest: webhook that cannot be read status=400 bytes=22 limit=6291456 path="alerts"
     WARN sentinel_ingest: webhook that cannot be read status=400 bytes=28 limit=6291456 path="alerts[0].labels"
     WARN sentinel_ingest: webhook put off error=the store did not answer: time-out
