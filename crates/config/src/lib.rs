@@ -14,8 +14,9 @@ pub use diagnostic::{Diagnostic, Place, Problems, Severity};
 pub use read::{CardPlaces, PolicyPlaces};
 pub use schema::json_schema;
 pub use settings::{
-    Api, Caller, Dispatcher, Hmac, HostedAt, Ingest, Level, Mode, Network, OAuth, OpenAi, Price, Reach,
-    RequireApproval, Server, Settings, SinkKind, SinkSettings, Watcher, WatcherKind,
+    Api, ApiAccess, ApiToken, Caller, Dispatcher, Hmac, HostedAt, Ingest, Level, Listener, Mode, Network,
+    OAuth, OpenAi, Price, Reach, RequireApproval, Server, Settings, SinkKind, SinkSettings, Watcher,
+    WatcherKind,
 };
 pub use source::{Source, built_in, locate, locate_deployed};
 
@@ -62,6 +63,7 @@ impl Reading {
         match section {
             "ingest" => matches!(self, Self::Everything | Self::Ingest),
             "openai" | "mcp-servers" | "sinks" | "tools" => matches!(self, Self::Everything | Self::Worker),
+            "api" | "server" => self == Self::Everything,
             "watchers" => matches!(self, Self::Everything | Self::Watcher),
             _ => true,
         }

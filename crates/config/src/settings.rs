@@ -21,6 +21,10 @@ pub struct Settings {
     pub log_level: Level,
     /// Who may post webhooks.
     pub ingest: Ingest,
+    /// Who may look at incidents and stop them, over `up`'s API.
+    pub api: ApiAccess,
+    /// `server`: how `up` listens, and how it ends.
+    pub listener: Listener,
     /// The model.
     pub openai: OpenAi,
     /// How many at once, how often.
@@ -135,6 +139,44 @@ impl Ingest {
     pub const fn has_credentials(&self) -> bool {
         !(self.bearer.is_empty() && self.basic.is_empty() && self.header.is_empty() && self.hmac.is_empty())
     }
+}
+
+/// `api`: who may use `up`'s API besides its own command line.
+#[derive(Clone, Default, Debug)]
+pub struct ApiAccess {
+    /// Whoever may look.
+    pub read: Vec<ApiToken>,
+    /// Whoever may look, and stop investigations.
+    pub operate: Vec<ApiToken>,
+}
+
+impl ApiAccess {
+    /// Whether anybody is named.
+    pub const fn is_configured(&self) -> bool {
+        !(self.read.is_empty() && self.operate.is_empty())
+    }
+}
+
+/// A bearer token of the API.
+#[derive(Clone, Debug)]
+pub struct ApiToken {
+    /// Whose it is, for the record; where nobody says, its place in the file: `api.operate[0]`.
+    pub name: String,
+    /// The token. Never empty, and none of the webhook's.
+    pub token: SecretString,
+}
+
+/// How `up` listens, and how it ends.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Connections at once, 16 to 100,000; `None`: as many as the process may well have.
+    pub max_connections: Option<usize>,
+    /// The longest that an end may take that was asked for, at least 1 s; then it is cut off.
+    pub drain: Duration,
+    /// Host names by which it is asked. On a loopback address its own names need not be said.
+    pub hosts: Vec<String>,
+    /// The origins of web pages that may ask it, as browsers write them.
+    pub origins: Vec<String>,
 }
 
 /// Which of OpenAI's interfaces is spoken.

@@ -125,7 +125,7 @@ impl Ingest {
     pub async fn take(&self, admitted: Admitted, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
         let response = match self.signed(&admitted, headers, body) {
             Ok(()) => self.webhook(headers, body).await,
-            Err(turned_away) => turned_away,
+            Err(refused) => refused.response(),
         };
         self.counted(response)
     }
@@ -167,9 +167,9 @@ impl Ingest {
         }
     }
 
-    fn signed(&self, admitted: &Admitted, headers: &HeaderMap, body: &[u8]) -> Result<(), Response<Bytes>> {
+    fn signed(&self, admitted: &Admitted, headers: &HeaderMap, body: &[u8]) -> Result<(), Unauthorized> {
         let Admitted::Unsigned(auth) = admitted else { return Ok(()) };
-        auth.check_signed(headers, body, self.ports.clock.now()).map_err(|refused| refused.response())
+        auth.check_signed(headers, body, self.ports.clock.now())
     }
 
     async fn webhook(&self, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {

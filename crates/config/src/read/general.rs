@@ -81,7 +81,12 @@ pub(super) struct Defaults {
 }
 
 /// A section, or an empty one where the file has none.
-fn section<'n>(r: &mut Reader<'_>, field: Option<Field<'n>>, path: &str, keys: Keys) -> Section<'n> {
+pub(super) fn section<'n>(
+    r: &mut Reader<'_>,
+    field: Option<Field<'n>>,
+    path: &str,
+    keys: Keys,
+) -> Section<'n> {
     field.map_or_else(|| Section::absent(path), |f| r.section(&f, keys))
 }
 
@@ -316,7 +321,7 @@ pub(super) fn network(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Network {
     }
 }
 
-fn hosts(r: &mut Reader<'_>, s: &Section<'_>, key: &str) -> Vec<String> {
+pub(super) fn hosts(r: &mut Reader<'_>, s: &Section<'_>, key: &str) -> Vec<String> {
     let items = r.items(s, key);
     items
         .iter()

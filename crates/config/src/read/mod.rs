@@ -1,6 +1,7 @@
 //! One reader for each part of the file.
 
 mod cards;
+mod doors;
 mod general;
 mod hosting;
 mod lock;
@@ -24,6 +25,8 @@ const TOP: Keys = &[
     ("debug", &[]),
     ("log-level", &[]),
     ("ingest", &[]),
+    ("api", &[]),
+    ("server", &[]),
     ("openai", &["openai-settings"]),
     ("dispatcher", &[]),
     ("defaults", &[]),
@@ -44,6 +47,9 @@ pub(crate) const SECTIONS: &[(&str, Keys)] = &[
     ("basic", general::BASIC),
     ("header", general::HEADER),
     ("hmac", general::HMAC),
+    ("api", doors::API),
+    ("api-token", doors::API_TOKEN),
+    ("listener", doors::LISTENER),
     ("openai", general::OPENAI),
     ("price", general::PRICE),
     ("dispatcher", general::DISPATCHER),
@@ -101,6 +107,8 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
     let debug = r.flag(&top, "debug", false);
     let log_level = part("log-level").and_then(|f| r.choice(&f, LEVELS));
     let ingest = general::ingest(r, part("ingest"));
+    let api = doors::api(r, part("api"), &ingest);
+    let listener = doors::listener(r, part("server"));
     let network = general::network(r, part("network"));
     let openai = general::openai(r, part("openai"), &network);
     let dispatcher = general::dispatcher(r, part("dispatcher"));
@@ -128,6 +136,8 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
         debug,
         log_level: log_level.unwrap_or(if debug { Level::Debug } else { Level::Info }),
         ingest,
+        api,
+        listener,
         openai,
         dispatcher,
         budget: budget.limits,
