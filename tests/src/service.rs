@@ -1,5 +1,7 @@
 //! A running `sentinel up`.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,17 +26,22 @@ pub struct Sentinel {
     /// The process.
     pub child: Child,
     client: Client,
+    /// The token that it wrote into its data folder for its own command line.
+    token: String,
 }
 
 impl Sentinel {
     /// Starts an `up --json` and waits until it says where it listens.
     pub async fn start(command: Command) -> Self {
+        let data = command.get_current_dir().unwrap_or(Path::new(".")).join(".sentinel");
         let mut child = Child::start("sentinel up", command);
         let line = child.wait_for_line(r#"{"listening":"#).await;
         let said: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?} is not JSON: {e}"));
         let url = said["listening"].as_str().expect("an address").to_owned();
         assert!(url.starts_with("http://127.0.0.1:"), "{url}");
-        Self { url, child, client: client() }
+        // Where it keeps its data elsewhere, nobody asks for the token.
+        let token = fs::read_to_string(data.join("api-token")).unwrap_or_default();
+        Self { url, child, client: client(), token }
     }
 
     /// Where webhooks go.
@@ -64,10 +71,17 @@ impl Sentinel {
 
     /// `GET` of a path of the API, as JSON.
     pub async fn get(&self, path: &str) -> Value {
+        let text = self.text(path).await;
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path} is not JSON: {e}\n{text}"))
+    }
+
+    /// `GET` of a path of the API, as text.
+    pub async fn text(&self, path: &str) -> String {
         let url = format!("{}{path}", self.url);
-        let response = self.client.get(&url).send().await.expect("an answer of the API");
+        let request = self.client.get(&url).bearer_auth(&self.token);
+        let response = request.send().await.expect("an answer of the API");
         assert!(response.status().is_success(), "{url}: {}", response.status());
-        response.json().await.expect("an answer in JSON")
+        response.text().await.expect("an answer in text")
     }
 
     /// All incidents, the newest first.

@@ -173,7 +173,7 @@ pub struct StoreFlags {
     /// A table on AWS, in the region and with the credentials of the environment
     #[arg(long, value_name = "NAME")]
     pub table: Option<String>,
-    /// Which configuration: its credentials, where `up` asks for them.
+    /// Which configuration: who is told of an abort, where no `up` runs.
     #[command(flatten)]
     pub config: ConfigFlag,
     /// JSON on stdout

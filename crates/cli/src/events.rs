@@ -43,7 +43,7 @@ pub(crate) async fn stream(State(service): State<Service>, Path(id): Path<String
         return problem(StatusCode::NOT_FOUND, "this service tells no events");
     };
     let Ok(place) = Arc::clone(&service.readers.places).try_acquire_owned() else {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "too many are reading events already");
+        return service.full("too many are reading events already");
     };
     // Before the store is read, so that no step falls in between.
     let live = events.subscribe();

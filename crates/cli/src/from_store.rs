@@ -56,7 +56,7 @@ pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit>
         config: args.config.clone(),
         json: args.json,
     };
-    let Some(place) = Place::of(&flags, env).await? else { return Ok(Exit::Usage) };
+    let place = Place::of(&flags).await?;
     let id = place.whole_id(given).await?;
     let Some(record) = place.record(&id).await? else { bail!("there is no incident {id}") };
     let card = record.incident.card.clone();

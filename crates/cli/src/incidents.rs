@@ -1,6 +1,8 @@
 //! `sentinel incidents`: through the running `up` where one holds the data folder, else from its store.
 
+use std::fs;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use sentinel_local::{Backend, LocalError, LocalQueue};
 use serde::de::DeserializeOwned;
 
 use crate::Exit;
+use crate::access::TOKEN_FILE;
 use crate::api::{self, Detail, Record, Summary};
 use crate::args::{Incidents, IncidentsCommand, StoreFlags};
 use crate::environment::Environment;
@@ -29,7 +32,7 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
     let mut out = anstream::stdout();
     match args.command {
         IncidentsCommand::List(args) => {
-            let Some(place) = Place::of(&args.store, env).await? else { return Ok(Exit::Usage) };
+            let place = Place::of(&args.store).await?;
             let incidents = place.list(usize::from(args.limit)).await?;
             if args.store.json {
                 writeln!(out, "{}", serde_json::to_string_pretty(&incidents)?)?;
@@ -40,7 +43,7 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
             }
         }
         IncidentsCommand::Show(args) => {
-            let Some(place) = Place::of(&args.store, env).await? else { return Ok(Exit::Usage) };
+            let place = Place::of(&args.store).await?;
             let id = place.whole_id(&args.id).await?;
             let Some(detail) = place.detail(&id).await? else { bail!("there is no incident {id}") };
             if args.store.json {
@@ -50,7 +53,7 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
             }
         }
         IncidentsCommand::Abort(args) => {
-            let Some(place) = Place::of(&args.store, env).await? else { return Ok(Exit::Usage) };
+            let place = Place::of(&args.store).await?;
             let id = place.whole_id(&args.id).await?;
             place.abort(&id, args.who, &args.store, env).await?;
             if args.store.json {
@@ -72,22 +75,18 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// `None`: the configuration, which holds the credentials of a service that asks for them, is wrong; that has
-    /// been told.
-    pub(crate) async fn of(flags: &StoreFlags, env: &Environment) -> anyhow::Result<Option<Self>> {
+    pub(crate) async fn of(flags: &StoreFlags) -> anyhow::Result<Self> {
         if let Some(table) = &flags.table {
             let client = Aws::of_environment(CallLimits::default()).await.dynamo();
-            return Ok(Some(Self::Store(Arc::new(DynamoStore::new(client, table.clone())))));
+            return Ok(Self::Store(Arc::new(DynamoStore::new(client, table.clone()))));
         }
         if !flags.data_dir.is_dir() {
             bail!("there is no data folder {}: `sentinel up` makes one", flags.data_dir.display());
         }
         match Backend::open(&flags.data_dir).await {
-            Ok(backend) => Ok(Some(Self::Store(backend.store()))),
+            Ok(backend) => Ok(Self::Store(backend.store())),
             Err(LocalError::Held { url: Some(url), .. }) => {
-                let Ok(loaded) = setup::load(flags.config.config.as_deref(), env)? else { return Ok(None) };
-                let token = loaded.settings.ingest.bearer.first().cloned();
-                Ok(Some(Self::Service(Service::new(url, token)?)))
+                Ok(Self::Service(Service::new(url, flags.data_dir.join(TOKEN_FILE))?))
             }
             Err(error) => Err(error.into()),
         }
@@ -169,28 +168,35 @@ impl Place {
     }
 }
 
-/// A running `up`, over its API.
+/// A running `up`, over its API, with the token that it wrote into its data folder for this.
 pub(crate) struct Service {
     url: String,
-    token: Option<SecretString>,
+    token_file: PathBuf,
+    token: SecretString,
     http: reqwest::Client,
 }
 
 impl Service {
-    fn new(url: String, token: Option<SecretString>) -> anyhow::Result<Self> {
+    fn new(url: String, token_file: PathBuf) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
-        Ok(Self { url, token, http })
+        let token = fs::read_to_string(&token_file).with_context(|| {
+            let file = token_file.display();
+            format!("the token for the running `sentinel up` at {url} cannot be read: {file}, which it writes at its start")
+        })?;
+        Ok(Self { url, token_file, token: token.into(), http })
     }
 
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
-        let request = match &self.token {
-            Some(token) => request.bearer_auth(token.expose_secret()),
-            None => request,
-        };
-        request
-            .send()
-            .await
-            .with_context(|| format!("the running `sentinel up` at {} does not answer", self.url))
+        let response = request.bearer_auth(self.token.expose_secret()).send().await;
+        let response =
+            response.with_context(|| format!("the running `sentinel up` at {} does not answer", self.url))?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let (url, file) = (&self.url, self.token_file.display());
+            bail!(
+                "the running `sentinel up` at {url} does not take the token in {file}: was the file changed since its start?"
+            );
+        }
+        Ok(response)
     }
 
     async fn list(&self, limit: usize) -> anyhow::Result<Vec<Summary>> {

@@ -3,12 +3,17 @@
 //! `main` collects the environment and hands it here; everything below works on arguments, so that nothing reads a
 //! clock, a variable or the terminal behind a caller's back.
 
+mod access;
 pub mod api;
 pub mod args;
+mod bodies;
+mod connections;
+mod ending;
 pub mod environment;
 mod eval;
 mod events;
 mod from_store;
+mod health;
 mod incidents;
 mod preview;
 mod progress;

@@ -22,8 +22,8 @@ fn main() -> ExitCode {
 fn start(cli: Cli) -> anyhow::Result<Exit> {
     let environment = Environment::of_process()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let exit = runtime.block_on(run(cli, environment))?;
-    // A call that ignores its cancellation must not hold up the exit.
+    let exit = runtime.block_on(run(cli, environment));
+    // A call that ignores its cancellation must not hold up the exit, least of all after a failure.
     runtime.shutdown_background();
-    Ok(exit)
+    exit
 }

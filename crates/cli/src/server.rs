@@ -1,33 +1,44 @@
-//! `up`'s HTTP server: the webhook through the same handler as on Lambda, and the incidents' API.
+//! `up`'s routes: the webhook through the same handler as on Lambda, the incidents' API, and what says how the service is.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use axum::Json;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
-use http::{HeaderMap, StatusCode, header};
+use axum::{Extension, Json, Router};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use hyper::body::{Frame, SizeHint};
 use sentinel_alertmanager::MAX_BODY_BYTES;
 use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::Aborted;
 use sentinel_core::ports::{Ports, StoreError};
-use sentinel_ingest::{Door, Ingest};
+use sentinel_ingest::{Admission, Admitted, Ingest, Refusal};
 use sentinel_worker::Worker;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
+use crate::access::{ApiDoor, Caller, Names, Right};
+use crate::bodies::{Bodies, Unread, Whole, discard};
+use crate::connections::{Crowd, Place, Standing};
 use crate::events::Readers;
+use crate::health::{self, Ready};
 use crate::{api, events};
 
 /// A body that takes longer than a millisecond, in bytes.
 const LARGE_BODY: usize = 64 * 1024;
+/// The longest body of a request to the API.
+const MOST_OF_A_REQUEST: usize = 16 << 10;
+/// The longest that a caller may be named, in characters.
+const MOST_OF_A_NAME: usize = 200;
+/// Seconds after which whoever found everything full may come again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// What the routes need.
 #[derive(Clone)]
@@ -36,81 +47,162 @@ pub(crate) struct Service {
     pub(crate) worker: Arc<Worker>,
     /// Who reads events.
     pub(crate) readers: Readers,
-    /// Who may use `/api`; `None`: the listener is on loopback, where whoever reaches it may.
-    pub(crate) api_door: Option<Door>,
+    /// Who may use the API.
+    pub(crate) door: ApiDoor,
+    /// By which names, and by which web pages, anything is asked.
+    pub(crate) names: Names,
+    pub(crate) bodies: Bodies,
+    pub(crate) crowd: Crowd,
+    pub(crate) ready: Ready,
 }
 
 impl Service {
-    fn ports(&self) -> &Ports {
+    pub(crate) fn ports(&self) -> &Ports {
         &self.worker.ports
+    }
+
+    fn refused(&self, why: Refusal) {
+        self.ingest.refusals().count(why, self.ports().clock.now());
+    }
+
+    /// A refusal, counted.
+    fn turned_away(&self, status: StatusCode, message: &str) -> Response {
+        if let Some(why) = Refusal::of(status) {
+            self.refused(why);
+        }
+        problem(status, message)
+    }
+
+    /// The answer to somebody whose body was not read.
+    fn unread(&self, why: Unread) -> Response {
+        match why {
+            Unread::Broken => problem(StatusCode::BAD_REQUEST, "the body ended before it was whole"),
+            Unread::TimedOut => {
+                self.turned_away(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")
+            }
+            Unread::Full => self.full("too much is being read at once; send the same again"),
+        }
+    }
+
+    pub(crate) fn full(&self, message: &str) -> Response {
+        self.refused(Refusal::Full);
+        let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, message);
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        response
     }
 }
 
 /// The routes.
 pub(crate) fn router(service: Service) -> Router {
-    let api = Router::new()
+    let guarded = |right| middleware::from_fn_with_state((service.clone(), right), guard);
+    let read = Router::new()
         .route("/api/incidents", get(list))
         .route("/api/incidents/{id}", get(show))
-        .route("/api/incidents/{id}/abort", post(abort))
         .route("/api/incidents/{id}/record", get(record))
         .route("/api/incidents/{id}/events", get(events::stream))
-        .layer(middleware::from_fn_with_state(service.clone(), guard));
-    Router::new().merge(api).fallback(webhook).with_state(service)
+        .route("/metrics", get(health::metrics))
+        .layer(guarded(Right::Read));
+    let operate =
+        Router::new().route("/api/incidents/{id}/abort", post(abort)).layer(guarded(Right::Operate));
+    Router::new()
+        .merge(read)
+        .merge(operate)
+        .route("/readyz", get(health::ready))
+        .route("/version", get(health::version))
+        .fallback(webhook)
+        .layer(middleware::from_fn_with_state(service.clone(), named))
+        .with_state(service)
 }
 
-/// Everything that is not the API is the ingest handler's, the 404 included.
+/// Whatever is asked is asked by a name of this server, and not by a web page.
+async fn named(State(service): State<Service>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if let Some(why) = service.names.refuse(&parts) {
+        discard(&parts, body).await;
+        return service.turned_away(StatusCode::FORBIDDEN, why);
+    }
+    next.run(Request::from_parts(parts, body)).await
+}
+
+/// Whoever uses the API shows a token for it, where tokens are asked for.
+async fn guard(
+    State((service, right)): State<(Service, Right)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match service.door.check(request.headers(), right) {
+        Ok(caller) => {
+            let standing = request.extensions().get::<Arc<Place>>().map(Place::busy);
+            request.extensions_mut().insert(caller);
+            next.run(request).await.map(|body| Body::new(Held { body, _standing: standing }))
+        }
+        Err(denied) => {
+            let (parts, body) = request.into_parts();
+            discard(&parts, body).await;
+            let mut response = service.turned_away(denied.status(), denied.message());
+            if denied.status() == StatusCode::UNAUTHORIZED {
+                let scheme = HeaderValue::from_static(r#"Bearer realm="sentinel""#);
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            }
+            response
+        }
+    }
+}
+
+/// An answer whose connection is not closed for another before it is whole.
+struct Held {
+    body: Body,
+    _standing: Option<Standing>,
+}
+
+impl hyper::body::Body for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Everything that is no other route's is the ingest handler's, the 404 included.
 async fn webhook(State(service): State<Service>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let Some(body) = read(body).await else {
-        return problem(StatusCode::BAD_REQUEST, "the body ended before it was whole");
+    let admitted = match service.ingest.admit(&parts).await {
+        Admission::Webhook(admitted) => admitted,
+        Admission::Answered(response) => {
+            discard(&parts, body).await;
+            return response.map(Body::from);
+        }
     };
-    let is_large = body.len() > LARGE_BODY;
-    let handled = service.ingest.handle(http::Request::from_parts(parts, body));
+    let place = parts.extensions.get::<Arc<Place>>();
+    // Whoever showed credentials is not closed for another; a stranger may be, as long as it is not known what it sends.
+    let standing = place.map(match admitted {
+        Admitted::Known => Place::busy,
+        Admitted::Anonymous | Admitted::Unsigned(_) => Place::reading,
+    });
+    let whole = match service.bodies.read(body, MAX_BODY_BYTES + 1).await {
+        Ok(whole) => whole,
+        Err(why) => return service.unread(why),
+    };
+    drop(standing);
+    let _standing = place.map(Place::busy);
+    let is_large = whole.bytes.len() > LARGE_BODY;
+    let handled = service.ingest.take(admitted, &parts.headers, &whole.bytes);
     // Parsing and matching would keep others waiting; whoever sends that much waits on a thread of their own.
     let response =
         if is_large { block_in_place(|| Handle::current().block_on(handled)) } else { handled.await };
     response.map(Body::from)
-}
-
-/// Reads a body up to one byte more than is taken. The rest is read and dropped, so that the sender gets its answer
-/// instead of a broken pipe. `None`: the connection broke.
-async fn read(body: Body) -> Option<Bytes> {
-    let mut whole = BytesMut::new();
-    let mut stream = body.into_data_stream();
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.ok()?;
-        let room = (MAX_BODY_BYTES + 1).saturating_sub(whole.len());
-        whole.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
-    }
-    Some(whole.freeze())
-}
-
-/// On loopback whoever reaches the API may use it, but not a web page in the operator's browser: no request with an
-/// `Origin`, none for a host that merely resolves to loopback.
-async fn guard(State(service): State<Service>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    if let Some(door) = &service.api_door {
-        let Ok(auth) = door
-            .now()
-            .await
-            .inspect_err(|error| tracing::error!(%error, "nobody can say who may use the API"))
-        else {
-            return problem(StatusCode::SERVICE_UNAVAILABLE, "credentials cannot be checked now");
-        };
-        if auth.check(headers).is_err() {
-            return problem(StatusCode::UNAUTHORIZED, "the API takes the webhook's credentials");
-        }
-    } else if headers.contains_key(header::ORIGIN) || !names_loopback(headers) {
-        return problem(StatusCode::FORBIDDEN, "the API is for programs on this machine, not for web pages");
-    }
-    next.run(request).await
-}
-
-fn names_loopback(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST).and_then(|h| h.to_str().ok()) else { return false };
-    let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
-    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[derive(Deserialize)]
@@ -152,12 +244,40 @@ pub(crate) struct AbortRequest {
     pub(crate) who: String,
 }
 
+impl AbortRequest {
+    /// Reads it; else what is wrong.
+    fn read(whole: &Whole) -> Result<Self, (StatusCode, String)> {
+        if whole.bytes.len() > MOST_OF_A_REQUEST {
+            let message = format!("a request to the API has {MOST_OF_A_REQUEST} bytes at most");
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
+        let request: Self = serde_json::from_slice(&whole.bytes)
+            .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is no {{\"who\": …}}: {error}")))?;
+        if request.who.chars().count() > MOST_OF_A_NAME {
+            let message = format!("`who` has {MOST_OF_A_NAME} characters at most");
+            return Err((StatusCode::BAD_REQUEST, message));
+        }
+        Ok(request)
+    }
+}
+
 async fn abort(
     State(service): State<Service>,
     Path(id): Path<String>,
-    Json(request): Json<AbortRequest>,
+    Extension(Caller(token)): Extension<Caller>,
+    body: Body,
 ) -> Response {
-    match service.worker.abort(&IncidentId::new(id), request.who).await {
+    let whole = match service.bodies.read(body, MOST_OF_A_REQUEST + 1).await {
+        Ok(whole) => whole,
+        Err(why) => return service.unread(why),
+    };
+    let AbortRequest { who } = match AbortRequest::read(&whole) {
+        Ok(request) => request,
+        Err((status, message)) => return service.turned_away(status, &message),
+    };
+    // Whose token it is has been checked; who is named in the body has only been said.
+    let who = token.map_or(who.clone(), |token| format!("{token} ({who})"));
+    match service.worker.abort(&IncidentId::new(id), who).await {
         Ok(Aborted::Aborted) => Json(json!({"outcome": "aborted"})).into_response(),
         Ok(Aborted::AlreadyEnded(state)) => {
             (StatusCode::CONFLICT, Json(json!({"error": format!("it had ended before: {state}")})))
@@ -178,24 +298,4 @@ pub(crate) fn store_problem(error: &StoreError) -> Response {
 
 pub(crate) fn problem(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"error": message}))).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn host(value: &str) -> HeaderMap {
-        [(header::HOST, value.parse().unwrap())].into_iter().collect()
-    }
-
-    #[test]
-    fn only_names_of_this_machine_reach_the_open_api() {
-        for good in ["127.0.0.1:8765", "localhost:1", "[::1]:8765", "127.0.0.1"] {
-            assert!(names_loopback(&host(good)), "{good}");
-        }
-        for bad in ["evil.example:8765", "localhost.evil.example", "10.0.0.1:1"] {
-            assert!(!names_loopback(&host(bad)), "{bad}");
-        }
-        assert!(!names_loopback(&HeaderMap::new()));
-    }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use secrecy::{ExposeSecret, SecretString};
 use sentinel_aws::{MachineClock, Secrets, fresh_ids};
 use sentinel_config::{Reading, load_for};
 use sentinel_core::UnixMs;
@@ -14,7 +16,7 @@ use sentinel_core::incident::Job;
 use sentinel_core::lifecycle::Rules;
 use sentinel_core::ports::{Clock, Ports};
 use sentinel_ingest::{Authenticator, Credentials, Door, Ingest, Rotating};
-use sentinel_local::{Backend, Handled, LocalQueue, Receiver};
+use sentinel_local::{Backend, Handled, LocalQueue, Receiver, write_private};
 use sentinel_worker::Worker;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -22,9 +24,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Exit;
+use crate::access::{ApiDoor, Names, TOKEN_FILE, new_token};
 use crate::args::Up;
+use crate::bodies::{BYTES, Bodies};
+use crate::connections::{Connections, Crowd, usual_limit};
+use crate::ending::Ending;
 use crate::environment::Environment;
 use crate::events::Readers;
+use crate::health::Ready;
 use crate::server::{Service, router};
 use crate::setup::ToRun;
 use crate::{progress, setup, watch};
@@ -42,7 +49,7 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     let loaded = &to_run.loaded;
     let settings = &loaded.settings;
     let clock: Arc<dyn Clock> = Arc::new(MachineClock::default());
-    let Some((door, api_door)) = doors(&to_run, args.listen, env, &clock)? else { return Ok(Exit::Usage) };
+    let Some(door) = door(&to_run, args.listen, env, &clock)? else { return Ok(Exit::Usage) };
     let playbooks = match sentinel_worker::compile(loaded) {
         Ok(playbooks) => playbooks,
         Err(problems) => return setup::tell(&problems),
@@ -50,6 +57,7 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     setup::logs(loaded, args.json, env)?;
 
     let backend = Backend::open(&args.data_dir).await?;
+    let own_token = own_token(&args.data_dir)?;
     let (queue, receiver) = LocalQueue::new(Arc::clone(&clock));
     let ports = Ports { store: backend.store(), queue: Arc::new(queue.clone()), clock, fresh: fresh_ids() };
     let (events, printer) = progress::start(args.json, env.stderr_is_terminal);
@@ -65,10 +73,15 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     let rules = Arc::new(rules_by_card(&worker));
     let restarted = sentinel_sweeper::restart(&ports, |card| rule(&rules, card)).await?;
     tracing::info!(%url, resumed = restarted.sent, "listening");
+    let ending = Ending::default();
+    ending.watch(settings.listener.drain, last_words(&queue)).context("signals cannot be watched")?;
     announce(&url, args.json)?;
 
-    let stop = CancellationToken::new();
-    let sweeper = tokio::spawn(sweep(ports.clone(), Arc::clone(&rules), stop.clone()));
+    let stop = ending.asked.clone();
+    let loopback = args.listen.ip().is_loopback();
+    let crowd = Crowd::new(settings.listener.max_connections.unwrap_or_else(usual_limit));
+    let ingest = Arc::new(Ingest::new(ports.clone(), settings.cards.clone().into(), door));
+    let sweeper = tokio::spawn(sweep(ports.clone(), Arc::clone(&rules), Arc::clone(&ingest), stop.clone()));
     let investigations = Investigations::start()?;
     let workers = investigations.spawn(work(
         receiver,
@@ -79,30 +92,45 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     let mut tasks = watch::start(settings, &ports, &stop);
     tasks.extend([sweeper, workers]);
     let service = Service {
-        ingest: Arc::new(Ingest::new(ports, settings.cards.clone().into(), door)),
+        ingest: Arc::clone(&ingest),
         worker,
         readers: Readers::new(stop.clone()),
-        api_door,
+        door: ApiDoor::new(settings, loopback, &own_token),
+        names: Names::new(&settings.listener, loopback),
+        bodies: Bodies::new(BYTES, crowd.clone()),
+        crowd: crowd.clone(),
+        ready: Ready::default(),
     };
-    let closing = stop.clone();
-    let served = tokio::spawn(async move {
-        axum::serve(listener, router(service)).with_graceful_shutdown(closing.cancelled_owned()).await
-    });
+    let connections = Connections {
+        router: router(service),
+        crowd,
+        refusals: ingest.refusals().clone(),
+        clock: Arc::clone(&ports.clock),
+        stop,
+    };
+    tasks.push(tokio::spawn(connections.serve(listener)));
 
-    wait_for_stop().await?;
-    stop.cancel();
-    let exit = drain(&queue, tasks, served).await?;
+    ending.asked.cancelled().await;
+    let exit = drain(&queue, tasks, &ending).await?;
     printer.finish().await;
     Ok(exit)
 }
 
-/// Who may post webhooks and who may use the API. `None`: nobody said who, and that has been told.
-fn doors(
+/// Writes a token for this process's own command line into its data folder.
+fn own_token(data_dir: &Path) -> anyhow::Result<SecretString> {
+    let (token, file) = (new_token().context("no random numbers can be had")?, data_dir.join(TOKEN_FILE));
+    write_private(&file, token.expose_secret().as_bytes())
+        .with_context(|| format!("{} cannot be written", file.display()))?;
+    Ok(token)
+}
+
+/// Who may post webhooks. `None`: nobody said who, and that has been told.
+fn door(
     to_run: &ToRun,
     listen: SocketAddr,
     env: &Environment,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Option<(Door, Option<Door>)>> {
+) -> anyhow::Result<Option<Door>> {
     let ingest = &to_run.loaded.settings.ingest;
     let loopback = listen.ip().is_loopback();
     if !loopback && !ingest.has_credentials() && !ingest.allow_anonymous {
@@ -113,13 +141,11 @@ fn doors(
         )?;
         return Ok(None);
     }
-    let door = match rotating(to_run, loopback, env, clock)? {
+    Ok(Some(match rotating(to_run, loopback, env, clock)? {
         Some(rotating) => Door::Rotating(Arc::new(rotating)),
         None if loopback => Authenticator::new(Credentials::from(ingest)).or_loopback().into(),
         None => Authenticator::new(Credentials::from(ingest)).into(),
-    };
-    let api = (!loopback).then(|| door.clone());
-    Ok(Some((door, api)))
+    }))
 }
 
 /// Credentials that come from the secret store, if any do: they are followed while this runs.
@@ -206,32 +232,45 @@ async fn work(receiver: Receiver, worker: Arc<Worker>, concurrency: usize, stop:
     receiver.run(handler, concurrency, stop).await;
 }
 
-async fn sweep(ports: Ports, rules: Arc<BTreeMap<String, Rules>>, stop: CancellationToken) {
+async fn sweep(
+    ports: Ports,
+    rules: Arc<BTreeMap<String, Rules>>,
+    ingest: Arc<Ingest>,
+    stop: CancellationToken,
+) {
     let mut tick = tokio::time::interval(SWEEP_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         if let Err(error) = sentinel_sweeper::sweep(&ports, |card| rule(&rules, card), SWEEP_PAGE).await {
             tracing::error!(%error, "sweep failed; the next one is in a minute");
         }
+        ingest.refusals().tell(ports.clock.now());
     }
 }
 
-/// Waits for Ctrl-C or a polite kill.
-async fn wait_for_stop() -> anyhow::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        ended = tokio::signal::ctrl_c() => ended?,
-        _ = terminate.recv() => {}
+/// What is said where the end could not be waited for.
+fn last_words(queue: &LocalQueue) -> impl Fn() + Send + 'static {
+    let queue = queue.clone();
+    move || {
+        let _ = writeln!(
+            std::io::stderr(),
+            "error: something does not let go, so the process ends as if it were killed{}",
+            cut_off(&queue)
+        );
     }
-    Ok(())
 }
 
-/// Lets what runs end; a second Ctrl-C does not wait for it.
-async fn drain(
-    queue: &LocalQueue,
-    tasks: Vec<JoinHandle<()>>,
-    served: JoinHandle<std::io::Result<()>>,
-) -> anyhow::Result<Exit> {
+/// What of the investigations is cut off, as the end of a sentence.
+fn cut_off(queue: &LocalQueue) -> String {
+    match queue.stats().running {
+        0 => "; no investigation was running".to_owned(),
+        1 => "; one investigation is cut off, and the next `up` goes on with it".to_owned(),
+        running => format!("; {running} investigations are cut off, and the next `up` goes on with them"),
+    }
+}
+
+/// Lets what runs end, until it is over.
+async fn drain(queue: &LocalQueue, tasks: Vec<JoinHandle<()>>, ending: &Ending) -> anyhow::Result<Exit> {
     let running = queue.stats().running;
     if running > 0 {
         let what =
@@ -245,20 +284,13 @@ async fn drain(
         for task in tasks {
             task.await.context("a part of the service has panicked")?;
         }
-        // An idle keep-alive connection must not hold up the end.
-        match tokio::time::timeout(Duration::from_secs(5), served).await {
-            Ok(served) => served.context("the server has panicked")?.context("the server has failed"),
-            Err(_) => Ok(()),
-        }
+        anyhow::Ok(())
     };
     tokio::select! {
         ended = finished => {
             ended?;
             Ok(Exit::Done)
         }
-        again = wait_for_stop() => {
-            again?;
-            bail!("stopped with investigations running; the next `up` goes on with them");
-        }
+        () = ending.over.cancelled() => bail!("stopped before everything had ended{}", cut_off(queue)),
     }
 }
