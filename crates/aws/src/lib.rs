@@ -22,6 +22,7 @@ mod secrets;
 mod sqs;
 mod store;
 mod table;
+mod tag_key;
 #[cfg(test)]
 mod test_support;
 mod transport;

@@ -17,7 +17,7 @@ use sentinel_core::intake::{Receipt, intake};
 use sentinel_core::notification::Message;
 use sentinel_core::ports::{Clock, Ports};
 use sentinel_investigation::EventSender;
-use sentinel_local::{Backend, LocalQueue, Receiver};
+use sentinel_local::{Backend, LocalQueue, Receiver, tag_keys};
 use sentinel_worker::{Handled, Mind, Playbooks, Replacement, Worker};
 
 use crate::api::{self, Detail};
@@ -66,11 +66,12 @@ impl Stage {
         let (queue, receiver) = LocalQueue::new(Arc::clone(&shared));
         let ports =
             Ports { store: backend.store(), queue: Arc::new(queue), clock: shared, fresh: fresh_ids() };
+        let keys = folder.map_or_else(sentinel_local::passing_tag_keys, |folder| Some(tag_keys(folder)));
         Ok(Self {
             clock,
             receiver,
             concurrency: settings.dispatcher.worker_concurrency,
-            default: sentinel_worker::assemble(settings, playbooks, ports, events)?,
+            default: sentinel_worker::assemble(settings, playbooks, ports, events)?.with_tag_keys(keys),
             recorded: BTreeMap::new(),
             incidents: Vec::new(),
         })
@@ -105,7 +106,8 @@ impl Stage {
             if let Some(run) = run {
                 self.recorded
                     .entry(incident.id.clone())
-                    .or_insert_with(|| self.default.clone().replaced(run));
+                    // What was recorded quotes placeholders as they were written then, and without tags.
+                    .or_insert_with(|| self.default.clone().replaced(run).with_tag_keys(None));
             }
         }
         Ok(receipt)

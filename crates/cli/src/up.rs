@@ -61,7 +61,8 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     let (queue, receiver) = LocalQueue::new(Arc::clone(&clock));
     let ports = Ports { store: backend.store(), queue: Arc::new(queue.clone()), clock, fresh: fresh_ids() };
     let (events, printer) = progress::start(args.json, env.stderr_is_terminal);
-    let worker = Arc::new(sentinel_worker::assemble(settings, playbooks, ports.clone(), Some(events))?);
+    let worker = sentinel_worker::assemble(settings, playbooks, ports.clone(), Some(events))?;
+    let worker = Arc::new(worker.with_tag_keys(Some(sentinel_local::tag_keys(&args.data_dir))));
 
     let listener =
         TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;

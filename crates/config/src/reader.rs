@@ -9,6 +9,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+use sentinel_core::redact::stands_for_no_secret;
+
 use crate::Reading;
 use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::expand::{Expanded, Values, expand, secret_ids};
@@ -312,6 +314,13 @@ impl<'a> Reader<'a> {
         if text.trim().is_empty() {
             self.error(field, "is empty", "give it a value, or remove the key");
             return None;
+        }
+        if stands_for_no_secret(&text) {
+            self.warn(
+                field,
+                "is a word that ordinary text is full of, so that it is not taken out of texts",
+                "nothing to do where the service needs no key; else give it a secret that is one",
+            );
         }
         let secret = SecretString::from(text);
         self.secrets.push(secret.clone());

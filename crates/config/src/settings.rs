@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use sentinel_core::budget::Limits;
 use sentinel_core::card::Card;
 use sentinel_core::incident::Event;
+use sentinel_core::redact::{Pattern, Redactor};
 use url::Url;
 
 use crate::diagnostic::{Diagnostic, Problems};
@@ -41,6 +42,8 @@ pub struct Settings {
     pub watchers: Vec<Watcher>,
     /// Exceptions from the address policy.
     pub network: Network,
+    /// What the redactor takes out beside what it knows.
+    pub redact: Vec<Pattern>,
     /// How long transcripts are kept.
     pub audit_retention: Duration,
     /// What refers to a secret that was not given to [`crate::load_for`]: as errors, with their places.
@@ -64,6 +67,12 @@ impl Settings {
     /// the environment or is named like a credential.
     pub fn secrets(&self) -> Vec<SecretString> {
         self.secrets.clone()
+    }
+
+    /// The redactor that knows every secret of the configuration, and its patterns.
+    pub fn redactor(&self) -> Redactor {
+        let secrets = self.secrets.iter().map(|secret| secret.expose_secret().to_owned());
+        Redactor::new(secrets).with_patterns(self.redact.clone())
     }
 
     /// The server of this name.

@@ -9,6 +9,8 @@
 //! [`ports`], and time is an argument.
 
 pub mod alert;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod any_input;
 pub mod budget;
 pub mod canonical;
 pub mod card;

@@ -9,8 +9,10 @@ mod backend;
 mod folder;
 mod private;
 mod queue;
+mod tag_key;
 
 pub use backend::Backend;
 pub use folder::LocalError;
 pub use private::write_private;
 pub use queue::{Handled, LocalQueue, Receiver, Stats};
+pub use tag_key::{passing_tag_keys, tag_keys};

@@ -5,10 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use lambda_http::{lambda_runtime, service_fn};
-use secrecy::ExposeSecret;
 use sentinel_aws::{Aws, CallLimits, Deployment, MachineClock, Secrets, environment};
 use sentinel_config::{Reading, load_for, locate_deployed};
-use sentinel_core::redact::Redactor;
 use sentinel_ingest::{Ingest, lambda};
 use sentinel_telemetry::{LogSettings, Metrics};
 
@@ -26,12 +24,12 @@ async fn main() -> anyhow::Result<()> {
     let deployment = Deployment::of(&variable)?;
 
     let settings = &loaded.settings;
-    let redactor = Redactor::new(settings.secrets().iter().map(|s| s.expose_secret().to_owned()));
+    let aws = Aws::of_function(&variable, &folder, CallLimits::AWS)?;
+    let redactor = settings.redactor().with_tag_keys(aws.tag_keys(&variable));
     let level = settings.log_level.as_str().parse()?;
     let logs = LogSettings { level, json: true, ..LogSettings::default() };
     sentinel_telemetry::init(&logs, Arc::new(move |line| redactor.redact(line)))?;
 
-    let aws = Aws::of_function(&variable, &folder, CallLimits::AWS)?;
     let clock = Arc::new(MachineClock::default());
     let secrets = || Secrets::new(aws.secrets(), clock.clone(), loaded.secret_ids.clone());
     let ports = deployment.ports(&aws, clock.clone());

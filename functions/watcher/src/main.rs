@@ -5,10 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use lambda_runtime::{LambdaEvent, service_fn};
-use secrecy::ExposeSecret;
 use sentinel_aws::{Aws, CallLimits, Deployment, MachineClock, Secrets, environment};
 use sentinel_config::{Reading, load_for, locate_deployed};
-use sentinel_core::redact::Redactor;
 use sentinel_telemetry::{LogSettings, Metrics};
 use sentinel_watcher::lambda;
 
@@ -30,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
     let secrets = Secrets::new(aws.secrets(), clock.clone(), secret_ids);
     let settings = load_for(Reading::Watcher, &source, &variable, &*secrets.values().await?)?.settings;
 
-    let redactor = Redactor::new(settings.secrets().iter().map(|s| s.expose_secret().to_owned()));
+    let redactor = settings.redactor();
     let level = settings.log_level.as_str().parse()?;
     let logs = LogSettings { level, json: true, ..LogSettings::default() };
     sentinel_telemetry::init(&logs, Arc::new(move |line| redactor.redact(line)))?;

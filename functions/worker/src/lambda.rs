@@ -14,6 +14,7 @@ use sentinel_config::{Loaded, Problems, Reading, Settings, Source, load_for};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::Job;
 use sentinel_core::ports::Ports;
+use sentinel_core::redact::TagKeys;
 use sentinel_telemetry::Metrics;
 use thiserror::Error;
 use tracing::Instrument;
@@ -32,6 +33,7 @@ pub struct Live {
     ports: Ports,
     secrets: Secrets,
     metrics: Metrics,
+    keys: Option<Arc<TagKeys>>,
     built: Mutex<(Arc<SecretTexts>, Building)>,
 }
 
@@ -67,7 +69,8 @@ impl LiveError {
 
 impl Live {
     /// Reads the secrets and begins to build the first worker, whose end [`Self::worker`] waits for. `first` is the
-    /// configuration as it was read without them. It also gives the settings that the worker is built from.
+    /// configuration as it was read without them, `keys` what tells secrets apart in placeholders. It also gives the
+    /// settings that the worker is built from.
     ///
     /// # Errors
     /// [`LiveError`], but for those of the cards.
@@ -78,12 +81,13 @@ impl Live {
         ports: Ports,
         secrets: Secrets,
         metrics: Metrics,
+        keys: Option<Arc<TagKeys>>,
     ) -> Result<(Self, Arc<Settings>), LiveError> {
         let values = secrets.values().await?;
         let loaded = if first.secret_ids.is_empty() { first } else { load(&source, &env, &values)? };
         let settings = Arc::new(loaded.settings.clone());
-        let built = Mutex::new((values, build(loaded, &ports, &metrics)));
-        Ok((Self { source, env, ports, secrets, metrics, built }, settings))
+        let built = Mutex::new((values, build(loaded, &ports, &metrics, keys.as_ref())));
+        Ok((Self { source, env, ports, secrets, metrics, keys, built }, settings))
     }
 
     /// The worker for one invocation, with secrets that are at most five minutes old.
@@ -119,7 +123,7 @@ impl Live {
             return Ok(None);
         }
         let loaded = load(&self.source, &self.env, &values)?;
-        let worker = build(loaded, &self.ports, &self.metrics).await?;
+        let worker = build(loaded, &self.ports, &self.metrics, self.keys.as_ref()).await?;
         Ok(Some((values, worker)))
     }
 }
@@ -133,11 +137,11 @@ fn load(source: &Source, env: &BTreeMap<String, String>, values: &SecretTexts) -
 
 /// Compiles the cards on a thread of their own: that takes longer than all the rest of a start, and Lambda can be asked
 /// for the first event meanwhile.
-fn build(loaded: Loaded, ports: &Ports, metrics: &Metrics) -> Building {
-    let (ports, metrics) = (ports.clone(), metrics.clone());
+fn build(loaded: Loaded, ports: &Ports, metrics: &Metrics, keys: Option<&Arc<TagKeys>>) -> Building {
+    let (ports, metrics, keys) = (ports.clone(), metrics.clone(), keys.cloned());
     let built = tokio::task::spawn_blocking(move || {
         let worker = assemble(&loaded.settings, compile(&loaded)?, ports, None)?;
-        Ok(Arc::new(Worker { metrics, ..worker }))
+        Ok(Arc::new(Worker { metrics, ..worker.with_tag_keys(keys) }))
     });
     built.map(|ended| ended.unwrap_or_else(|e| Err(LiveError::Panic(e.to_string())))).boxed().shared()
 }

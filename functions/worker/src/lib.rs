@@ -27,7 +27,7 @@ use sentinel_core::drive::{DriveError, Driven, Start, drive};
 use sentinel_core::incident::{Child, ChildName, DeliveryKey, Fence, Head, IncidentId, Job};
 use sentinel_core::lifecycle::{Abort, Aborted, Claim, Claimed, Commit, Ended, Fail, Rules, Yield, Yielded};
 use sentinel_core::ports::{Appended, Ports, Sink, StoreError};
-use sentinel_core::redact::Redactor;
+use sentinel_core::redact::{Redactor, TagKeys};
 use sentinel_core::report::{Report, Verdict};
 use sentinel_investigation::ports::{Model, ToolBox};
 use sentinel_investigation::{EventSender, InvestigateError, Outcome, Price, Progress, Run};
@@ -84,6 +84,15 @@ pub struct Worker {
     pub running: Running,
     /// Where measurements go; [`assemble`] leaves them off.
     pub metrics: Metrics,
+}
+
+impl Worker {
+    /// The same, with the key of placeholders' tags; `None`: they have none.
+    #[must_use]
+    pub fn with_tag_keys(self, keys: Option<Arc<TagKeys>>) -> Self {
+        let redactor = (*self.redactor).clone().with_tag_keys(keys);
+        Self { redactor: Arc::new(redactor), ..self }
+    }
 }
 
 /// What became of a job.

@@ -31,7 +31,9 @@ async fn main() -> anyhow::Result<()> {
     let clock = Arc::new(MachineClock::default());
     let secrets = Secrets::new(aws.secrets(), clock.clone(), first.secret_ids.clone());
     let ports = deployment.ports(&aws, clock);
-    let (live, settings) = Live::start(first, source, env, ports, secrets, Metrics::to(io::stdout)).await?;
+    let keys = aws.tag_keys(&variable);
+    let (live, settings) =
+        Live::start(first, source, env, ports, secrets, Metrics::to(io::stdout), keys).await?;
 
     let redactor = redactor(&settings);
     let level = settings.log_level.as_str().parse()?;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use sentinel_config::{
     Api, Caller, Diagnostic, HostedAt, Level, Loaded, Problems, Server, Settings, SinkKind,
 };
@@ -92,7 +91,7 @@ pub fn compile(loaded: &Loaded) -> Result<Arc<Playbooks>, Problems> {
 
 /// The redactor that knows every secret of the configuration.
 pub fn redactor(settings: &Settings) -> Redactor {
-    Redactor::new(settings.secrets().iter().map(|s| s.expose_secret().to_owned()))
+    settings.redactor()
 }
 
 /// Builds a worker that handles incidents by `playbooks`, which [`compile`] made of the same cards.

@@ -7,6 +7,7 @@ mod hosting;
 mod lock;
 mod policy;
 mod reach;
+mod redact;
 mod resources;
 mod servers;
 mod sinks;
@@ -36,6 +37,7 @@ const TOP: Keys = &[
     ("incident-cards", &[]),
     ("mcp-servers", &["hosted-mcp-servers"]),
     ("network", &[]),
+    ("redact", &[]),
     ("sinks", &["sink-list", "sink-configs"]),
     ("watchers", &["prometheus-watchers"]),
 ];
@@ -68,6 +70,7 @@ pub(crate) const SECTIONS: &[(&str, Keys)] = &[
     ("approval", servers::APPROVAL),
     ("names", servers::NAMES),
     ("network", general::NETWORK),
+    ("pattern", redact::PATTERN),
     ("sink", sinks::SINK),
     ("watcher", sinks::WATCHER),
 ];
@@ -118,6 +121,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
     let resources = resources::resources(r, &top);
     let servers = servers::servers(r, &top, &openai, &network);
     let sinks = sinks::sinks(r, &top, &network);
+    let redact = redact::patterns(r, &top);
     let watchers = sinks::watchers(r, &top, &resources, &network);
     let context = cards::Context {
         resources: &resources,
@@ -146,6 +150,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
         sinks,
         watchers,
         network,
+        redact,
         audit_retention: defaults.audit_retention,
         unread_secrets: std::mem::take(&mut r.unread),
         secrets: std::mem::take(&mut r.secrets),

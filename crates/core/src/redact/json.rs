@@ -22,6 +22,42 @@ enum Node<'t> {
 /// New texts of strings, by their numbers.
 type Edits = Vec<(usize, String)>;
 
+/// The most places of a line at which a document is looked for.
+const MOST_TRIES: usize = 8;
+
+/// Where objects and lists of JSON stand in text: on one line each, but for the first, which may go over many.
+pub(super) fn documents(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let (mut at, mut tries, mut line_end) = (0, 0, 0);
+    let mut first = true;
+    while let Some(next) = text.get(at..).and_then(|rest| rest.find(['{', '['])) {
+        let start = at + next;
+        at = start + 1;
+        if start >= line_end {
+            tries = 0;
+            line_end =
+                text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |end| start + end);
+        }
+        let inside = text.get(at..).unwrap_or_default().trim_start();
+        if !inside.starts_with(['"', '{', '[']) {
+            continue;
+        }
+        tries += 1;
+        if tries > MOST_TRIES {
+            at = line_end;
+            continue;
+        }
+        let end = if std::mem::take(&mut first) { text.len() } else { line_end };
+        let mut documents = serde_json::Deserializer::from_str(text.get(start..end).unwrap_or_default())
+            .into_iter::<IgnoredAny>();
+        if let Some(Ok(_)) = documents.next() {
+            at = start + documents.byte_offset();
+            found.push(start..at);
+        }
+    }
+    found
+}
+
 /// A document without its secrets.
 pub(super) enum Cleaned {
     /// It holds none.

@@ -49,8 +49,21 @@ enum Literal {
 }
 
 /// What stands in names of secrets.
-const NAMES: [&str; 13] = [
-    "pass", "pwd", "pw=", "pw:", "secret", "token", "cred", "key", "auth", "cookie", "session", "jwt", "sig=",
+const NAMES: [&str; 14] = [
+    "pass",
+    "pwd",
+    "pw=",
+    "pw:",
+    "secret",
+    "token",
+    "cred",
+    "key",
+    "auth",
+    "cookie",
+    "session",
+    "jwt",
+    "sig=",
+    "signature",
 ];
 
 struct Table {

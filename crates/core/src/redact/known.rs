@@ -8,7 +8,7 @@ use regex::{Regex, RegexBuilder};
 use thiserror::Error;
 
 use super::encoded;
-use super::values::is_placeholder;
+use super::values::stands_for_no_secret;
 
 /// A configured value shorter than this is not searched for: it would stand in ordinary text by chance.
 const SHORTEST_VALUE: usize = 6;
@@ -20,7 +20,7 @@ const LONGEST_LINE: usize = 16 * 1024;
 /// Whether text is searched for this value: not where it is short, or a word that stands for no secret (`ollama`,
 /// `not-needed`), which ordinary text is full of.
 pub fn is_searched_for(value: &str) -> bool {
-    value.len() >= SHORTEST_VALUE && !is_placeholder(value)
+    value.len() >= SHORTEST_VALUE && !stands_for_no_secret(value)
 }
 
 /// What the configuration knows of secrets.

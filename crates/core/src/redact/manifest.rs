@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use super::values::{Form, Sense, is_placeholder, is_secret, sense};
+use super::values::{Form, Sense, is_secret, sense, stands_for_no_secret};
 
 /// The kind of what a Secret holds.
 pub(super) const SECRET: &str = "k8s-secret";
 
 /// Whether what stands in a Secret is more than a mark for something.
 pub(super) fn holds_secret(value: &str) -> bool {
-    !is_placeholder(value)
+    !stands_for_no_secret(value)
         && !value.contains("[redacted: ")
         && !value.starts_with('<')
         && !value.contains("{{")
@@ -59,7 +59,10 @@ pub(super) fn find(text: &str) -> Vec<(Range<usize>, &'static str)> {
             continue;
         }
         let mut indent = line.len() - body.len();
-        let mut body = body;
+        // A manifest may begin behind words of whoever wrote it to the log.
+        let marks = ["kind: Secret", "stringData:", "data:"];
+        let behind = |mark: &&str| body.strip_suffix(*mark).is_some_and(|words| words.ends_with(": "));
+        let mut body = marks.into_iter().find(behind).unwrap_or(body);
         let data = open
             .iter()
             .any(|m| m.indent < indent && matches!(m.reading, Key::Data | Key::StringData | Key::Value));

@@ -37,6 +37,7 @@ use view::View;
 
 pub use known::{Pattern, PatternError, is_searched_for};
 pub use tag::{TagKey, TagKeys};
+pub use values::stands_for_no_secret;
 
 /// What finds secrets in text and takes them out. Cheap to clone.
 #[derive(Clone, Default)]
@@ -82,10 +83,10 @@ impl Redactor {
         Self { known: Arc::new(known), ..self }
     }
 
-    /// The same rules, with the key that the tags of [`Self::for_incident`] are made with.
+    /// The same rules, with the key that the tags of [`Self::for_incident`] are made with; `None`: there are no tags.
     #[must_use]
-    pub fn with_tag_keys(self, keys: Arc<TagKeys>) -> Self {
-        Self { keys: Some(keys), ..self }
+    pub fn with_tag_keys(self, keys: Option<Arc<TagKeys>>) -> Self {
+        Self { keys, ..self }
     }
 
     /// The same rules for the texts of one incident: placeholders get a tag that is the same for one secret and, within
@@ -151,34 +152,36 @@ impl Redactor {
                 Cleaned::New(new) => Some(new),
             };
         }
-        if !text.trim_end().contains('\n') || !text.lines().any(is_document) {
-            return self.clean_plain(text);
-        }
-        // Lines that are documents are read as such, what stands between them is text.
+        self.clean_mixed(text, depth)
+    }
+
+    /// The same for text among which documents stand: each of them is read as such, what stands between them as text.
+    fn clean_mixed(&self, text: &str, depth: usize) -> Option<String> {
         let mut out = String::new();
-        let (mut changed, mut plain, mut at) = (false, 0, 0);
-        let flush = |out: &mut String, stretch: &str| {
-            let new = self.clean_plain(stretch);
-            out.push_str(new.as_deref().unwrap_or(stretch));
-            new.is_some()
-        };
-        for line in text.split_inclusive('\n') {
-            if is_document(line)
-                && let Some(cleaned) = json::clean_text(self, line, depth)
-            {
-                changed |= flush(&mut out, text.get(plain..at).unwrap_or_default());
-                match cleaned {
-                    Cleaned::Same => out.push_str(line),
-                    Cleaned::New(new) => {
-                        changed = true;
-                        out.push_str(&new);
-                    }
+        let (mut changed, mut plain) = (false, 0);
+        for document in json::documents(text) {
+            let Some(cleaned) =
+                text.get(document.clone()).and_then(|text| json::clean_text(self, text, depth))
+            else {
+                continue;
+            };
+            let before = text.get(plain..document.start)?;
+            let new = self.clean_plain(before);
+            changed |= new.is_some();
+            out.push_str(new.as_deref().unwrap_or(before));
+            match cleaned {
+                Cleaned::Same => out.push_str(text.get(document.clone())?),
+                Cleaned::New(new) => {
+                    changed = true;
+                    out.push_str(&new);
                 }
-                plain = at + line.len();
             }
-            at += line.len();
+            plain = document.end;
         }
-        changed |= flush(&mut out, text.get(plain..).unwrap_or_default());
+        let rest = text.get(plain..)?;
+        let new = self.clean_plain(rest);
+        changed |= new.is_some();
+        out.push_str(new.as_deref().unwrap_or(rest));
         changed.then_some(out)
     }
 

@@ -104,7 +104,7 @@ impl<'t> Pairs<'t> {
 
     /// Reads the value of `name`, and keeps it where it is a secret.
     fn value(&mut self, name: &Range<usize>, sense: Sense) {
-        if self.before(name.start) == b'<' && self.element(name, sense) {
+        if self.opens_element(name.start) && self.element(name, sense) {
             return;
         }
         if let Some(start) = self.apart(name) {
@@ -241,6 +241,20 @@ impl<'t> Pairs<'t> {
         let text = text.split(char::is_whitespace).next().unwrap_or_default();
         self.last = start..start + text.trim_end_matches(['.', ',', ';']).len();
         self.last.clone()
+    }
+
+    /// Whether the name at `at` is an element's: `<password`, `<ns:password`.
+    fn opens_element(&self, at: usize) -> bool {
+        let before = self.bytes.get(at.saturating_sub(LONGEST_NAME)..at).unwrap_or_default();
+        let before = match before.strip_suffix(b":") {
+            Some(space) => space
+                .trim_ascii_end()
+                .rsplitn(2, |b| !b.is_ascii_alphanumeric())
+                .last()
+                .map(|rest| (rest, space)),
+            None => return before.ends_with(b"<"),
+        };
+        before.is_some_and(|(rest, space)| space.get(rest.len()) == Some(&b'<'))
     }
 
     /// `<password>x</password>`

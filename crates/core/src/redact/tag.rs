@@ -100,7 +100,7 @@ mod tests {
     fn one_secret_has_one_tag_in_an_incident_and_another_elsewhere() {
         let key = TagKey::from_hex(&format!(" {}\n", "0a".repeat(32))).unwrap();
         let r = Redactor::new(["swordfish".to_owned(), "sardine-tin".to_owned()])
-            .with_tag_keys(std::sync::Arc::new(key.into()));
+            .with_tag_keys(Some(std::sync::Arc::new(key.into())));
         let here = r.for_incident(&IncidentId::new("here"));
         let there = r.for_incident(&IncidentId::new("there"));
         let once = here.redact("swordfish").into_owned();

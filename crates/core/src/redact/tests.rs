@@ -156,7 +156,8 @@ fn names_in_json_are_redacted_and_two_stay_two() {
 
 #[test]
 fn one_secret_has_one_tag_however_it_is_encoded() {
-    let r = Redactor::new(["swordfish-1234".to_owned()]).with_tag_keys(Arc::new(TagKey::new([7; 32]).into()));
+    let r = Redactor::new(["swordfish-1234".to_owned()])
+        .with_tag_keys(Some(Arc::new(TagKey::new([7; 32]).into())));
     let r = r.for_incident(&IncidentId::new("i"));
     let plain = r.redact("swordfish-1234").into_owned();
     for other in
@@ -225,7 +226,7 @@ proptest! {
         tail in "[:= @]{0,2}[\"']?[a-zA-Z0-9/+=@&,;-]{0,40}[\"' }]?",
         more in "[ -~\n]{0,40}",
     ) {
-        let r = Redactor::new(["swordfish".to_owned()]).with_tag_keys(Arc::new(TagKey::new([1; 32]).into()));
+        let r = Redactor::new(["swordfish".to_owned()]).with_tag_keys(Some(Arc::new(TagKey::new([1; 32]).into())));
         let r = r.for_incident(&IncidentId::new("i"));
         let once = r.redact(&format!("{text}{name}{tail}{more}")).into_owned();
         prop_assert_eq!(r.redact(&once).into_owned(), once.clone());

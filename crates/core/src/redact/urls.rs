@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::values::{is_opaque, is_placeholder};
+use super::values::{is_opaque, stands_for_no_secret};
 
 /// The longest address that is read.
 const LONGEST: usize = 4096;
@@ -47,7 +47,7 @@ fn stands(password: &str) -> bool {
         || password.contains("****");
     !password.is_empty()
         && !reference
-        && !is_placeholder(password)
+        && !stands_for_no_secret(password)
         && password != "x-oauth-basic"
         && !password.eq_ignore_ascii_case("password")
 }

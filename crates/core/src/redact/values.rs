@@ -267,7 +267,7 @@ const PLAIN: [&str; 74] = [
 ];
 
 /// A word that stands for no secret, as services that need no key are given one: `ollama`, `not-needed`.
-pub(super) fn is_placeholder(value: &str) -> bool {
+pub fn stands_for_no_secret(value: &str) -> bool {
     let value = value.trim();
     PLAIN.iter().any(|word| value.eq_ignore_ascii_case(word)) || is_one_character(value)
 }
@@ -361,7 +361,7 @@ pub(super) fn is_secret(sense: Sense, form: Form, value: &str, more: bool) -> bo
     // A long one is judged by its beginning.
     let whole = value.trim();
     let value = whole.get(..512).unwrap_or(whole);
-    if is_placeholder(value) || is_reference(value) {
+    if stands_for_no_secret(value) || is_reference(value) {
         return false;
     }
     let words = value.bytes().all(|b| b.is_ascii_alphabetic() || b"-'.:".contains(&b));

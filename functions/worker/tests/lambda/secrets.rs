@@ -19,7 +19,7 @@ async fn live(b: &Bench, clock: &Arc<ManualClock>) -> Result<Live, LiveError> {
     let secrets = Secrets::new(client(&b.aws.url()).secrets(), clock.clone(), [SECRET.to_owned()].into());
     let first = load_for(Reading::Worker, &b.source(), &|_| None, &BTreeMap::new()).unwrap();
     let (ports, metrics) = (b.ports.clone(), Metrics::off());
-    let started = Live::start(first, b.source(), BTreeMap::new(), ports, secrets, metrics).await;
+    let started = Live::start(first, b.source(), BTreeMap::new(), ports, secrets, metrics, None).await;
     started.map(|(live, _)| live)
 }
 
