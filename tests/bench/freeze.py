@@ -100,6 +100,11 @@ class Quiet(BaseHTTPRequestHandler):
         self.wfile.write(sent)
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, *_):
+        """Whoever asked was killed."""
+
+
 def servers(tools, gives, turns):
     class Mcp(Quiet):
         def do_GET(self):
@@ -141,7 +146,7 @@ def servers(tools, gives, turns):
                 "incomplete_details": None, "instructions": None, "model": "m", "output": items, "tools": [], "usage": usage,
                 "parallel_tool_calls": True, "temperature": 1.0, "top_p": 1.0, "tool_choice": "auto"})
 
-    started = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for handler in (Mcp, Model)]
+    started = [Server(("127.0.0.1", 0), handler) for handler in (Mcp, Model)]
     for server in started:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     return started
