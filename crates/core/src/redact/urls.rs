@@ -12,14 +12,18 @@ pub(super) fn find(text: &str, at: usize) -> Option<(Range<usize>, &'static str)
     let start = at + 3;
     let bytes = text.as_bytes();
     let rest = bytes.get(start..)?;
-    let ends = |b: &u8| *b <= b' ' || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>' | b'\\' | 0x7f);
-    let end = start + rest.iter().take(LONGEST).position(ends).unwrap_or(rest.len().min(LONGEST));
+    // An address in the same word is read by itself, so that none is read twice.
+    let ends = |at: usize, b: u8| {
+        b <= b' '
+            || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>' | b'\\' | 0x7f)
+            || rest.get(at..).is_some_and(|rest| rest.starts_with(b"://"))
+    };
+    let length = rest.iter().take(LONGEST).enumerate().position(|(at, b)| ends(at, *b));
+    let end = start + length.unwrap_or(rest.len().min(LONGEST));
     let address = text.get(start..end)?;
     if address.contains("[redacted: ") {
         return None;
     }
-    // A second address in the same word is read by itself.
-    let address = address.split("://").next()?;
     let authority = address.split(['/', '?', '#']).next()?;
     let info = match authority.rfind('@') {
         Some(end) => authority.get(..end)?,
