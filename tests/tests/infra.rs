@@ -64,7 +64,8 @@ fn grants(role: &Value) -> Vec<Value> {
                 Some((condition, statement)) => (Some(condition), statement),
                 None => (None, statement),
             };
-            let statement = statement.as_object().unwrap();
+            let mut statement = statement.as_object().unwrap().clone();
+            let narrowed = statement.remove("Condition");
             let keys: Vec<_> = statement.keys().map(String::as_str).collect();
             assert_eq!(keys, ["Action", "Effect", "Resource"], "nothing that turns a statement around");
             assert_eq!(statement["Effect"], "Allow");
@@ -73,6 +74,12 @@ fn grants(role: &Value) -> Vec<Value> {
             let mut grant = json!({"Action": actions, "Resource": resource(&statement["Resource"])});
             if let Some(condition) = condition {
                 grant["If"] = condition.clone();
+            }
+            if let Some(narrowed) = narrowed {
+                let keys = &narrowed["ForAllValues:StringLike"]["dynamodb:LeadingKeys"];
+                let whole = json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": keys}});
+                assert_eq!(narrowed, whole, "no condition but this one");
+                grant["LeadingKeys"] = keys.clone();
             }
             grants.push(grant);
         }
@@ -117,6 +124,103 @@ fn every_role_may_do_what_the_list_says_and_nothing_else() {
         let role = format!("{}Role", name.strip_suffix("Function").unwrap());
         assert_eq!(function["Role"], json!({"Fn::GetAtt": [role, "Arn"]}), "{name}");
         assert!(function.get("Policies").is_none(), "{name}: SAM would write a policy of its own");
+    }
+}
+
+/// Whether a role's own policy lets it do this with the items of a partition, as IAM decides: an explicit Deny refuses,
+/// else an Allow is needed, and a statement counts where its action, its resource and its condition match.
+fn may(role: &str, action: &str, partition: &str) -> bool {
+    let template = template();
+    let role = &template["Resources"][role]["Properties"];
+    let policies = role["Policies"].as_array().unwrap().iter();
+    let statements = policies.flat_map(|policy| policy["PolicyDocument"]["Statement"].as_array().unwrap());
+    // Everything that is granted under a condition of the template's is granted.
+    let statements = statements.map(|s| under_condition(s).map_or(s, |(_, statement)| statement));
+    let request = BTreeMap::from([("dynamodb:LeadingKeys", vec![partition])]);
+    let table = json!({"Fn::GetAtt": ["Table", "Arn"]});
+    let matching: Vec<_> = statements
+        .filter(|s| strings(&s["Action"]).unwrap().iter().any(|pattern| is_like(pattern, action)))
+        .filter(|s| s["Resource"] == table)
+        .filter(|s| s.get("Condition").is_none_or(|condition| holds(condition, &request)))
+        .map(|s| s["Effect"].as_str().unwrap())
+        .collect();
+    matching.contains(&"Allow") && !matching.contains(&"Deny")
+}
+
+/// Whether a condition block holds: all of its operators, all of their keys.
+fn holds(condition: &Value, request: &BTreeMap<&str, Vec<&str>>) -> bool {
+    condition.as_object().unwrap().iter().all(|(operator, keys)| {
+        keys.as_object().unwrap().iter().all(|(key, patterns)| {
+            let patterns = strings(patterns).unwrap();
+            let values = request.get(key.as_str()).cloned().unwrap_or_default();
+            let matches = |value: &&str| patterns.iter().any(|pattern| is_like(pattern, value));
+            match operator.as_str() {
+                // Also true where the request has no such key: then it is no request for items.
+                "ForAllValues:StringLike" => values.iter().all(matches),
+                "ForAnyValue:StringLike" => values.iter().any(matches),
+                other => panic!("an operator that is not evaluated here: {other}"),
+            }
+        })
+    })
+}
+
+/// `*` stands for any text, `?` for one character.
+fn is_like(pattern: &str, text: &str) -> bool {
+    match pattern.chars().next() {
+        None => text.is_empty(),
+        Some('*') => {
+            let rest = &pattern[1..];
+            (0..=text.len()).filter(|at| text.is_char_boundary(*at)).any(|at| is_like(rest, &text[at..]))
+        }
+        Some(wanted) => text.chars().next().is_some_and(|c| {
+            (wanted == '?' || wanted == c) && is_like(&pattern[wanted.len_utf8()..], &text[c.len_utf8()..])
+        }),
+    }
+}
+
+#[test]
+fn ingest_can_neither_read_nor_forge_the_record_of_an_investigation_and_the_worker_can() {
+    let id = "ab".repeat(32);
+    let (incident, record) = (format!("INC#{id}"), format!("REC#{id}"));
+    for role in ["IngestRole", "WatcherRole"] {
+        for action in [
+            "GetItem",
+            "BatchGetItem",
+            "Query",
+            "PutItem",
+            "UpdateItem",
+            "DeleteItem",
+            "BatchWriteItem",
+            "Scan",
+        ] {
+            let action = format!("dynamodb:{action}");
+            assert!(!may(role, &action, &record), "{role} may {action} a record");
+            assert!(!may(role, &action, "REC#"), "{role} may {action} the record's beginning");
+        }
+        for action in ["dynamodb:GetItem", "dynamodb:PutItem"] {
+            assert!(may(role, action, &incident), "{role} may not {action} an incident");
+            assert!(!may(role, action, "BUDGET#2026-01-01#ALL"), "{role} may {action} a budget");
+        }
+    }
+    assert!(!may("IngestRole", "dynamodb:Query", &incident));
+    for action in ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"] {
+        assert!(may("WorkerRole", action, &incident) && may("WorkerRole", action, &record), "{action}");
+    }
+    assert!(may("SweeperRole", "dynamodb:PutItem", &record), "it moves the record's entries out of a head");
+}
+
+#[test]
+fn the_evaluator_takes_patterns_as_iam_does() {
+    for (pattern, text, is) in [
+        ("INC#*", "INC#ab", true),
+        ("INC#*", "INC#", true),
+        ("INC#*", "REC#INC#ab", false),
+        ("*", "", true),
+        ("a?c", "abc", true),
+        ("a?c", "ac", false),
+        ("*#*", "REC#x", true),
+    ] {
+        assert_eq!(is_like(pattern, text), is, "{pattern} {text}");
     }
 }
 

@@ -2,10 +2,9 @@
 //! whatever they find.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use sentinel_core::incident::Gen;
 use serde_json::Value;
 
-use crate::item::{Item, children_from_items, head_from_item, head_to_item};
+use crate::item::{Item, Partition, children_from_items, head_from_item, head_to_item};
 
 /// Items of the table are records, or refused by name; a head that was read comes back the same.
 ///
@@ -23,7 +22,7 @@ pub fn items(body: &[u8]) {
             Err(refused) => assert!(!refused.is_retryable() && !refused.to_string().is_empty()),
         }
     }
-    if let Err(refused) = children_from_items(Gen(5), items) {
+    if let Err(refused) = children_from_items(Partition::Record, items) {
         assert!(!refused.is_retryable() && !refused.to_string().is_empty());
     }
 }
@@ -51,7 +50,7 @@ fn value(typed: &Value) -> Option<AttributeValue> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use sentinel_core::incident::{Child, ChildName};
+    use sentinel_core::incident::{Child, ChildName, Gen};
     use sentinel_testkit::inputs::near;
     use serde_json::json;
 

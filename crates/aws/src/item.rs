@@ -1,17 +1,24 @@
 //! How records are stored: the whole definition of the format.
 //!
-//! One table. All items of an incident share the partition key `INC#<id>`; the sort key says what an item is:
+//! One table. The items of an incident are in two partitions, so that intake's role can be kept from the record of
+//! investigations: what intake writes is in `INC#<id>`, everything else in `REC#<id>`. The sort key says what an item is:
 //!
-//! | sort key | item |
-//! |---|---|
-//! | `HEAD` | the [`Head`], its serde fields as attributes, and what the indexes need |
-//! | `GEN#<gen>#SNAP#<digest>` | a notification |
-//! | `GEN#<gen>#TURN#<n>` | a model response |
-//! | `GEN#<gen>#OUT#<n>` | a tool output |
-//! | `GEN#<gen>#REPORT` | the report |
-//! | `GEN#<gen>#PART#<hash>#<n>` | a part of a body that is too large for one item |
+//! | partition | sort key | item |
+//! |---|---|---|
+//! | `INC#<id>` | `HEAD` | the [`Head`], its serde fields as attributes, and what the indexes need |
+//! | `INC#<id>` | `GEN#<gen>#SNAP#<digest>` | a notification |
+//! | `REC#<id>` | `GEN#<gen>#TURN#<n>` | a model response |
+//! | `REC#<id>` | `GEN#<gen>#OUT#<n>` | a tool output |
+//! | `REC#<id>` | `GEN#<gen>#REPORT` | the report |
+//! | either | `GEN#<gen>#AUD#<n>` | entries of the record's chain up to the `n`-th, by whoever moved them out of the head |
+//! | `REC#<id>` | `GEN#<gen>#LIST#<hash>` | the list of children that one entry seals |
+//! | its child's | `GEN#<gen>#PART#<hash>#<n>` | a part of a body that is too large for one item |
+//! | `REC#` | `SINCE` | when this table was first written so, in milliseconds (`at`) |
 //!
-//! `<gen>` has 16 digits and `<n>` 6, padded with zeros, so that all of a generation is one range. A child holds its
+//! Earlier Sentinels wrote everything into `INC#<id>`. What is there of an investigation is read where its generation is
+//! from before `SINCE`, and ignored otherwise: nobody who may only write there can put a turn or a report in.
+//!
+//! `<gen>` has 16 digits and `<n>` 6 (12 of an entry), padded with zeros, so that all of a generation is one range. A child holds its
 //! text as `body`; one over [`PART_BYTES`] holds the text's SHA-256 as `hash` and the number of its `parts` instead.
 //! Parts are named by that hash and written before the child: until the child is there nobody looks for them, and
 //! writing them again changes nothing, whoever does it.
@@ -61,10 +68,13 @@ pub(crate) mod attr {
     pub(crate) const BODY: &str = "body";
     pub(crate) const HASH: &str = "hash";
     pub(crate) const PARTS: &str = "parts";
+    pub(crate) const AT: &str = "at";
 }
 
 /// The head's sort key.
 pub(crate) const HEAD: &str = "HEAD";
+/// How the partition keys of records begin.
+const RECORD: &str = "REC#";
 
 pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
@@ -79,19 +89,22 @@ pub(crate) fn partition(id: &IncidentId) -> AttributeValue {
     text(format!("INC#{id}"))
 }
 
-/// The sort key's beginning of all children of a generation.
-pub(crate) fn generation_prefix(generation: Gen) -> String {
-    format!("GEN#{:016}#", generation.0)
+/// The partition key of what intake neither reads nor writes.
+pub(crate) fn record_partition(id: &IncidentId) -> AttributeValue {
+    text(format!("{RECORD}{id}"))
 }
 
-fn child_key(generation: Gen, name: &ChildName) -> String {
-    let prefix = generation_prefix(generation);
-    match name {
-        ChildName::Snapshot(digest) => format!("{prefix}SNAP#{digest}"),
-        ChildName::Turn(n) => format!("{prefix}TURN#{n:06}"),
-        ChildName::Output(n) => format!("{prefix}OUT#{n:06}"),
-        ChildName::Report => format!("{prefix}REPORT"),
-    }
+/// The key of the item that says since when there are two partitions.
+pub(crate) fn since_key() -> Item {
+    Item::from([(attr::PK.into(), text(RECORD)), (attr::SK.into(), text("SINCE"))])
+}
+
+/// The sort key's beginning of all children.
+pub(crate) const CHILDREN: &str = "GEN#";
+
+/// The sort key's beginning of all children of a generation.
+pub(crate) fn generation_prefix(generation: Gen) -> String {
+    format!("{CHILDREN}{:016}#", generation.0)
 }
 
 /// The hash keys of all partitions of an index.
@@ -154,8 +167,9 @@ pub(crate) struct ChildItems {
 
 /// A child as items.
 pub(crate) fn child_to_items(id: &IncidentId, child: &Child) -> ChildItems {
-    let key = |sk: String| Item::from([(attr::PK.into(), partition(id)), (attr::SK.into(), text(sk))]);
-    let mut named = key(child_key(child.generation, &child.name));
+    let partition = if child.name.is_intakes() { partition(id) } else { record_partition(id) };
+    let key = |sk: String| Item::from([(attr::PK.into(), partition.clone()), (attr::SK.into(), text(sk))]);
+    let mut named = key(format!("{}{}", generation_prefix(child.generation), child.name));
     if child.body.len() <= PART_BYTES {
         named.insert(attr::BODY.into(), text(&*child.body));
         return ChildItems { parts: Vec::new(), named };
@@ -184,56 +198,88 @@ pub(crate) fn has_body(named: &Item, body: &str) -> bool {
     }
 }
 
-/// The children of one generation from its items, in the order of their names.
-pub(crate) fn children_from_items(generation: Gen, items: Vec<Item>) -> Result<Vec<Child>, StoreError> {
-    let prefix = generation_prefix(generation);
-    let mut parts: HashMap<String, BTreeMap<String, String>> = HashMap::new();
+/// Which partition items are from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Partition {
+    /// The incident's. What is there of an investigation counts in generations before this one only; `None`: in all.
+    Incident {
+        /// The first generation of which it does not.
+        since: Option<Gen>,
+    },
+    /// The record's.
+    Record,
+}
+
+/// The children among the items of one partition, in no order.
+pub(crate) fn children_from_items(from: Partition, items: Vec<Item>) -> Result<Vec<Child>, StoreError> {
+    let mut parts: HashMap<(Gen, String), BTreeMap<String, String>> = HashMap::new();
     let mut named = Vec::new();
     for item in items {
         let name = item_name(&item);
         let unreadable = |reason: &str| StoreError::Unreadable { item: name.clone(), reason: reason.into() };
-        let key = item.get(attr::SK).and_then(|v| v.as_s().ok()).and_then(|sk| sk.strip_prefix(&prefix));
-        let key = key.ok_or_else(|| unreadable("its key is of another generation"))?;
+        let key = item.get(attr::SK).and_then(|v| v.as_s().ok()).and_then(|sk| parse_key(sk));
+        let (generation, key) = key.ok_or_else(|| unreadable("its key is not a child's"))?;
         if let Some(part) = key.strip_prefix("PART#") {
             let (hash, n) = part.split_once('#').ok_or_else(|| unreadable("its key has no part number"))?;
             let (hash, n) = (hash.to_owned(), n.to_owned());
             let body = body(item).ok_or_else(|| unreadable("it has no body"))?;
-            parts.entry(hash).or_default().insert(n, body);
+            parts.entry((generation, hash)).or_default().insert(n, body);
         } else {
-            let child =
-                parse_name(key).ok_or_else(|| unreadable("it is of a kind that is not known here"))?;
-            named.push((child, name, item));
+            let by_intake = from != Partition::Record;
+            let child = ChildName::parse(key, by_intake)
+                .ok_or_else(|| unreadable("it is of a kind that is not known here"))?;
+            let counts = match from {
+                Partition::Record => true,
+                Partition::Incident { since } => {
+                    child.is_intakes() || since.is_none_or(|since| generation < since)
+                }
+            };
+            if counts {
+                named.push((generation, child, name, item));
+            } else {
+                tracing::error!(item = name, "it stands where only intake writes, and is ignored");
+            }
         }
     }
-    let mut children = named
+    named
         .into_iter()
-        .map(|(child, name, item)| {
+        .map(|(generation, child, name, item)| {
             let body = match item.get(attr::HASH).and_then(|v| v.as_s().ok()) {
                 None => body(item).ok_or("it has no body"),
-                Some(hash) => gather(&parts, hash),
+                Some(hash) => gather(&parts, &(generation, hash.clone())),
             };
             let body = body.map_err(|reason| StoreError::Unreadable { item: name, reason: reason.into() })?;
             Ok(Child { generation, name: child, body })
         })
-        .collect::<Result<Vec<_>, StoreError>>()?;
-    children.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(children)
+        .collect()
 }
 
-fn parse_name(key: &str) -> Option<ChildName> {
-    match key.split_once('#') {
-        Some(("SNAP", digest)) => Some(ChildName::Snapshot(digest.into())),
-        Some(("TURN", n)) => n.parse().ok().map(ChildName::Turn),
-        Some(("OUT", n)) => n.parse().ok().map(ChildName::Output),
-        None if key == "REPORT" => Some(ChildName::Report),
-        _ => None,
-    }
+/// The children of both partitions, in the order of generations and names. Of two of one name, which a run has that
+/// went on under a newer Sentinel, the older one stays, as it would have before.
+pub(crate) fn in_order(mut children: Vec<Child>) -> Vec<Child> {
+    children.sort_by(|a, b| (a.generation, &a.name).cmp(&(b.generation, &b.name)));
+    children.dedup_by(|a, b| (a.generation, &a.name) == (b.generation, &b.name));
+    children
 }
 
-fn gather(parts: &HashMap<String, BTreeMap<String, String>>, stored: &str) -> Result<String, &'static str> {
+/// `GEN#<gen>#<name>`.
+fn parse_key(key: &str) -> Option<(Gen, &str)> {
+    let (generation, name) = key.strip_prefix(CHILDREN)?.split_once('#')?;
+    Some((Gen(generation.parse().ok()?), name))
+}
+
+/// Since when there are two partitions, from the item that says so.
+pub(crate) fn since_from_item(item: &Item) -> Option<Gen> {
+    item.get(attr::AT).and_then(|v| v.as_n().ok()).and_then(|n| n.parse().ok()).map(Gen)
+}
+
+fn gather(
+    parts: &HashMap<(Gen, String), BTreeMap<String, String>>,
+    stored: &(Gen, String),
+) -> Result<String, &'static str> {
     let parts = parts.get(stored).ok_or("its parts are missing")?;
     let whole: String = parts.values().map(String::as_str).collect();
-    if hash(&whole) == stored { Ok(whole) } else { Err("its parts do not add up to what was written") }
+    if hash(&whole) == stored.1 { Ok(whole) } else { Err("its parts do not add up to what was written") }
 }
 
 fn body(mut item: Item) -> Option<String> {
@@ -283,6 +329,29 @@ mod tests {
         items.parts.into_iter().chain([items.named]).collect()
     }
 
+    fn items_of(items: &[Item], from: Partition) -> Vec<Item> {
+        let key = if from == Partition::Record { record_partition(&id()) } else { partition(&id()) };
+        items.iter().filter(|item| item.get(attr::PK) == Some(&key)).cloned().collect()
+    }
+
+    #[test]
+    fn a_turn_where_only_intake_writes_counts_in_generations_before_the_record_and_no_later() {
+        let child =
+            |generation| Child { generation: Gen(generation), name: ChildName::Turn(1), body: "{}".into() };
+        let items = |child: &Child| {
+            let mut items = stored(child);
+            for item in &mut items {
+                item.insert(attr::PK.into(), partition(&id()));
+            }
+            items
+        };
+        let read =
+            |child: &Child, since| children_from_items(Partition::Incident { since }, items(child)).unwrap();
+        assert_eq!(read(&child(4), Some(Gen(5))), [child(4)]);
+        assert_eq!(read(&child(5), Some(Gen(5))), []);
+        assert_eq!(read(&child(5), None), [child(5)], "nothing was written in the new form yet");
+    }
+
     #[test]
     fn children_of_a_generation_come_back_in_the_order_of_their_names() {
         let generation = Gen(1_700_000_000_000);
@@ -295,8 +364,10 @@ mod tests {
             ChildName::Report,
         ];
         let children = names.map(|name| Child { generation, name, body: "{}".into() });
-        let items = children.iter().rev().flat_map(stored).collect();
-        assert_eq!(children_from_items(generation, items).unwrap(), children);
+        let items: Vec<Item> = children.iter().rev().flat_map(stored).collect();
+        let read = |from| in_order(children_from_items(from, items_of(&items, from)).unwrap());
+        let both = [read(Partition::Incident { since: Some(Gen(0)) }), read(Partition::Record)].concat();
+        assert_eq!(both, children);
     }
 
     #[test]
@@ -306,7 +377,7 @@ mod tests {
         let winner = child("w".repeat(PART_BYTES + 1));
         let mut items = stored(&winner);
         items.extend(child_to_items(&id(), &child("l".repeat(3 * PART_BYTES))).parts);
-        assert_eq!(children_from_items(generation, items).unwrap(), [winner]);
+        assert_eq!(children_from_items(Partition::Record, items).unwrap(), [winner]);
     }
 
     #[test]
@@ -315,7 +386,7 @@ mod tests {
         let child = Child { generation, name: ChildName::Report, body: "x".repeat(PART_BYTES + 1) };
         let mut items = stored(&child);
         items.remove(0);
-        let error = children_from_items(generation, items).unwrap_err().to_string();
+        let error = children_from_items(Partition::Record, items).unwrap_err().to_string();
         assert!(error.contains("GEN#0000000000000005#REPORT"), "{error}");
         assert!(error.contains("do not add up"), "{error}");
     }

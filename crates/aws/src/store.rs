@@ -1,6 +1,7 @@
 //! The port's methods, as `DynamoDB` calls.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,10 +15,11 @@ use sentinel_core::UnixMs;
 use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::incident::{Child, Gen, Head, IncidentId};
 use sentinel_core::lifecycle::due_at;
-use sentinel_core::ports::{Appended, Created, IncidentStore, StoreError, Swapped};
+use sentinel_core::ports::{Appended, Clock as _, Created, IncidentStore, StoreError, Swapped};
 
+use crate::MachineClock;
 use crate::error::store_error;
-use crate::item::{self, Item, attr, number, partition, text};
+use crate::item::{self, Item, Partition, attr, number, partition, record_partition, text};
 
 /// The most items that one `BatchGetItem` takes.
 const BATCH: usize = 100;
@@ -30,12 +32,14 @@ const BATCH_PAUSE: Duration = Duration::from_millis(50);
 pub struct DynamoStore {
     client: Client,
     table: String,
+    /// Since when records have partitions of their own, once that is known.
+    since: Arc<OnceLock<Gen>>,
 }
 
 impl DynamoStore {
     /// A store in `table`, which [`crate::create_table`] or the deployment's template has made.
     pub fn new(client: Client, table: impl Into<String>) -> Self {
-        Self { client, table: table.into() }
+        Self { client, table: table.into(), since: Arc::default() }
     }
 
     pub(crate) const fn client(&self) -> &Client {
@@ -78,6 +82,89 @@ impl DynamoStore {
             Some(item) => item::head_from_item(item).map(Some),
             None => self.load(id).await,
         }
+    }
+
+    /// Since when records have partitions of their own in this table; `None`: not yet.
+    async fn since(&self) -> Result<Option<Gen>, StoreError> {
+        if let Some(since) = self.since.get() {
+            return Ok(Some(*since));
+        }
+        let got = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(item::since_key()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|e| store_error(self.action("reading", "the record's beginning"), &e))?;
+        Ok(got.item.as_ref().and_then(item::since_from_item).map(|since| *self.since.get_or_init(|| since)))
+    }
+
+    /// Says that records have partitions of their own from now on, unless that is said.
+    async fn begin_record(&self) -> Result<(), StoreError> {
+        if self.since.get().is_some() {
+            return Ok(());
+        }
+        let now = Gen(MachineClock::default().now().get());
+        let mut item = item::since_key();
+        item.insert(attr::AT.into(), number(now.0));
+        let put =
+            self.client.put_item().set_item(Some(item)).condition_expression("attribute_not_exists(sk)");
+        let of = IncidentId::new("the record's beginning");
+        match self.put("writing", &of, put).await? {
+            Put::Stored => {
+                self.since.get_or_init(|| now);
+            }
+            Put::Found(found) => match found.as_ref().and_then(item::since_from_item) {
+                Some(since) => {
+                    self.since.get_or_init(|| since);
+                }
+                None => {
+                    self.since().await?;
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// The items of one partition whose sort keys begin so.
+    async fn items(
+        &self,
+        id: &IncidentId,
+        pk: AttributeValue,
+        prefix: &str,
+    ) -> Result<Vec<Item>, StoreError> {
+        let mut items = Vec::new();
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":pk", pk)
+            .expression_attribute_values(":prefix", text(prefix))
+            .into_paginator()
+            .items()
+            .send();
+        while let Some(item) = pages.next().await {
+            items.push(
+                item.map_err(|e| store_error(self.action("reading the children of", id.as_str()), &e))?,
+            );
+        }
+        Ok(items)
+    }
+
+    /// The children of both partitions whose keys begin so.
+    async fn both(&self, id: &IncidentId, prefix: &str) -> Result<Vec<Child>, StoreError> {
+        let (since, incident, record) = futures::try_join!(
+            self.since(),
+            self.items(id, partition(id), prefix),
+            self.items(id, record_partition(id), prefix)
+        )?;
+        let mut children = item::children_from_items(Partition::Incident { since }, incident)?;
+        children.extend(item::children_from_items(Partition::Record, record)?);
+        Ok(item::in_order(children))
     }
 
     /// The table keys of the first `limit` entries of one partition of an index, with their sort values.
@@ -255,6 +342,9 @@ impl IncidentStore for DynamoStore {
     }
 
     async fn append(&self, id: &IncidentId, child: &Child) -> Result<Appended, StoreError> {
+        if !child.name.is_intakes() {
+            self.begin_record().await?;
+        }
         let items = item::child_to_items(id, child);
         for part in items.parts {
             self.client
@@ -285,24 +375,18 @@ impl IncidentStore for DynamoStore {
     }
 
     async fn children(&self, id: &IncidentId, generation: Gen) -> Result<Vec<Child>, StoreError> {
-        let mut items = Vec::new();
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .consistent_read(true)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":pk", partition(id))
-            .expression_attribute_values(":prefix", text(item::generation_prefix(generation)))
-            .into_paginator()
-            .items()
-            .send();
-        while let Some(item) = pages.next().await {
-            items.push(
-                item.map_err(|e| store_error(self.action("reading the children of", id.as_str()), &e))?,
-            );
-        }
-        item::children_from_items(generation, items)
+        self.both(id, &item::generation_prefix(generation)).await
+    }
+
+    async fn received(&self, id: &IncidentId, generation: Gen) -> Result<Vec<Child>, StoreError> {
+        let items = self.items(id, partition(id), &item::generation_prefix(generation)).await?;
+        let mut children = item::children_from_items(Partition::Incident { since: None }, items)?;
+        children.retain(|child| child.name.is_intakes());
+        Ok(item::in_order(children))
+    }
+
+    async fn all_children(&self, id: &IncidentId) -> Result<Vec<Child>, StoreError> {
+        self.both(id, item::CHILDREN).await
     }
 
     async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {

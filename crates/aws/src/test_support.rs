@@ -37,6 +37,7 @@ pub(crate) fn usual_head() -> Head {
         reason: None,
         openings: None,
         ttl: None,
+        chain: Vec::new(),
         began: Some(now),
         ..largest_head()
     }
@@ -93,5 +94,6 @@ pub(crate) fn largest_head() -> Head {
         reason: Some("r".repeat(200)),
         openings: None,
         ttl: Some(now),
+        chain: Vec::new(),
     }
 }

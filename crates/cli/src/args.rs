@@ -34,6 +34,8 @@ pub enum Command {
     Incidents(Incidents),
     /// Look at the tools of MCP servers.
     Tools(Tools),
+    /// Hold the record of incidents against its hash chain.
+    Audit(Audit),
 }
 
 /// Which configuration.
@@ -210,6 +212,56 @@ pub struct Abort {
     /// Who stops it, for the record
     #[arg(long, default_value = "the command line")]
     pub who: String,
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreFlags,
+}
+
+/// Arguments of `audit`.
+#[derive(Args, Debug)]
+pub struct Audit {
+    /// What to do with the record.
+    #[command(subcommand)]
+    pub command: AuditCommand,
+}
+
+/// What to do with the record.
+#[derive(Subcommand, Debug)]
+pub enum AuditCommand {
+    /// Name whatever was changed, deleted, put in or put elsewhere. Ends with 1 where something was
+    Verify(AuditVerify),
+    /// Write one incident's whole record into a file that `audit verify --file` verifies, offline
+    Export(AuditExport),
+}
+
+/// Arguments of `audit verify`.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["id", "all", "file"]))]
+pub struct AuditVerify {
+    /// An incident's id, or the beginning of it
+    pub id: Option<String>,
+    /// All incidents, the oldest first
+    #[arg(long)]
+    pub all: bool,
+    /// A file that `audit export` wrote
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// With --all: those that were opened, or opened again, since then. It says how to go on when it is interrupted
+    #[arg(long, value_name = "TIME", requires = "all")]
+    pub since: Option<String>,
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreFlags,
+}
+
+/// Arguments of `audit export`.
+#[derive(Args, Debug)]
+pub struct AuditExport {
+    /// Its id, or the beginning of it
+    pub id: String,
+    /// The file to write
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
     /// Which store.
     #[command(flatten)]
     pub store: StoreFlags,

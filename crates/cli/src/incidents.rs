@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use sentinel_aws::{Aws, CallLimits, DynamoStore, MachineClock, fresh_ids};
+use sentinel_core::chain::{IncidentRecord, read_export};
 use sentinel_core::drive::{Start, drive};
 use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::{Abort, Aborted, Rules};
@@ -23,7 +24,7 @@ use crate::api::{self, Detail, Record, Summary};
 use crate::args::{Incidents, IncidentsCommand, StoreFlags};
 use crate::environment::Environment;
 use crate::server::AbortRequest;
-use crate::{render, setup};
+use crate::{audit, render, setup};
 
 /// Incidents among which the beginning of an id is looked for.
 const SEARCHED: usize = 1000;
@@ -110,6 +111,44 @@ impl Place {
         match self {
             Self::Service(service) => service.get(&format!("api/incidents/{id}/record")).await,
             Self::Store(store) => Ok(api::record(store.as_ref(), id).await?),
+        }
+    }
+
+    /// Everything that is stored of an incident; `None`: nothing.
+    pub(crate) async fn whole_record(&self, id: &IncidentId) -> anyhow::Result<Option<IncidentRecord>> {
+        match self {
+            Self::Service(service) => {
+                let Some(text) = service.text(&format!("api/incidents/{id}/audit")).await? else {
+                    return Ok(None);
+                };
+                let (record, found) = read_export(&text);
+                if let Some(finding) = found.first() {
+                    bail!("the running `sentinel up` gave a record that cannot be read: {finding}");
+                }
+                Ok(Some(record))
+            }
+            Self::Store(store) => Ok(audit::whole_record(store.as_ref(), id).await?),
+        }
+    }
+
+    /// All incidents and storm notices of a store; of a running `up` its newest incidents, as many as it lists.
+    pub(crate) async fn every(&self) -> anyhow::Result<audit::Listed> {
+        match self {
+            Self::Service(service) => {
+                let listed = service.list(SEARCHED).await?;
+                if listed.len() >= SEARCHED {
+                    let mut err = anstream::stderr();
+                    writeln!(
+                        err,
+                        "a running `sentinel up` lists its newest {SEARCHED} incidents; stop it to look at all"
+                    )?;
+                }
+                Ok(listed.into_iter().map(|summary| (summary.generation, summary.id)).collect())
+            }
+            Self::Store(store) => {
+                let heads = store.recent(usize::MAX).await?;
+                Ok(heads.into_iter().map(|head| (head.generation, head.id)).collect())
+            }
         }
     }
 
@@ -211,6 +250,15 @@ impl Service {
             return Ok(None);
         }
         Ok(Some(accepted(response).await?.json().await?))
+    }
+
+    /// A body as text; `None`: there is no such incident.
+    async fn text(&self, path: &str) -> anyhow::Result<Option<String>> {
+        let response = self.send(self.http.get(format!("{}/{path}", self.url))).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(accepted(response).await?.text().await?))
     }
 
     async fn abort(&self, id: &IncidentId, who: String) -> anyhow::Result<()> {

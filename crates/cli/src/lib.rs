@@ -6,6 +6,7 @@
 mod access;
 pub mod api;
 pub mod args;
+mod audit;
 mod bodies;
 mod connections;
 mod ending;
@@ -68,5 +69,6 @@ pub async fn run(cli: Cli, env: Environment) -> anyhow::Result<Exit> {
         Command::Schema => validate::schema(),
         Command::Incidents(args) => incidents::run(args, &env).await,
         Command::Tools(args) => tools::run(args, &env).await,
+        Command::Audit(args) => audit::run(args).await,
     }
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use hyper::body::{Frame, SizeHint};
 use sentinel_alertmanager::MAX_BODY_BYTES;
+use sentinel_core::chain::write_export;
 use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::Aborted;
 use sentinel_core::ports::{Ports, StoreError};
@@ -99,6 +100,7 @@ pub(crate) fn router(service: Service) -> Router {
         .route("/api/incidents", get(list))
         .route("/api/incidents/{id}", get(show))
         .route("/api/incidents/{id}/record", get(record))
+        .route("/api/incidents/{id}/audit", get(audit))
         .route("/api/incidents/{id}/events", get(events::stream))
         .route("/metrics", get(health::metrics))
         .layer(guarded(Right::Read));
@@ -232,6 +234,17 @@ async fn show(State(service): State<Service>, Path(id): Path<String>) -> Respons
 async fn record(State(service): State<Service>, Path(id): Path<String>) -> Response {
     match api::record(service.ports().store.as_ref(), &IncidentId::new(id)).await {
         Ok(Some(record)) => Json(record).into_response(),
+        Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such incident"),
+        Err(error) => store_problem(&error),
+    }
+}
+
+async fn audit(State(service): State<Service>, Path(id): Path<String>) -> Response {
+    match crate::audit::whole_record(service.ports().store.as_ref(), &IncidentId::new(id)).await {
+        Ok(Some(record)) => match write_export(&record) {
+            Ok(text) => ([(header::CONTENT_TYPE, "application/jsonl")], text).into_response(),
+            Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the record cannot be written as JSON"),
+        },
         Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such incident"),
         Err(error) => store_problem(&error),
     }

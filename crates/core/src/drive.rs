@@ -3,16 +3,19 @@
 //! * children are appended **before** the swap that refers to them; only for a head that is just being created is
 //!   the snapshot written beside the send, because nothing reads it before the job arrives;
 //! * jobs are sent **after** the write, and a failed send is an error: nobody answers 200 for it;
-//! * a swap that found another version decides again on what it found.
+//! * a swap that found another version decides again on what it found;
+//! * each head that is written has its entry of the record's chain in it ([`crate::chain`]), and what no longer fits into
+//!   the head is stored as a child before.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::chain::{self, Change, Entry, Happened, Sealed};
 use crate::incident::{Child, ChildName, Head, IncidentId, Job};
 use crate::lifecycle::{Decision, Input, Rules, decide};
 use crate::notification::Notification;
-use crate::ports::{Created, Ports, QueueError, StoreError, Swapped};
+use crate::ports::{Appended, Created, Ports, QueueError, StoreError, Swapped};
 
 /// A swap that lost this many races in a row gives up.
 const MOST_RACES: usize = 24;
@@ -73,75 +76,187 @@ pub async fn drive<I: Input>(
     start: Start,
     snapshot: Option<&Notification>,
 ) -> Result<Driven<I::Outcome>, DriveError> {
-    let mut found = match start {
-        Start::Absent => None,
-        Start::Load => ports.store.load(id).await?,
-        Start::Known(head) => Some(*head),
-    };
-    for _ in 0..MOST_RACES {
-        let now = ports.clock.now();
-        let Decision { next, append, send, outcome } = decide(found.as_ref(), input, rules, now);
-        let snapshot = snapshot.filter(|_| append);
+    Drive { ports, id, input, rules, snapshot, sealed: &[] }.run(start).await
+}
 
-        let Some(mut next) = next else {
-            if let Some(head) = &found {
-                let (stored, sent) =
-                    futures::join!(store_snapshot(ports, head, snapshot), resend(ports, head, send));
-                stored?;
-                sent?;
-            }
-            return Ok(Driven { outcome, head: found });
+/// Runs one input of a worker, which has stored children since the entry before: the entry of this change seals them.
+///
+/// # Errors
+/// As [`drive`].
+pub async fn drive_sealing<I: Input>(
+    ports: &Ports,
+    id: &IncidentId,
+    input: &I,
+    rules: &Rules,
+    start: Start,
+    sealed: &[Sealed],
+) -> Result<Driven<I::Outcome>, DriveError> {
+    Drive { ports, id, input, rules, snapshot: None, sealed }.run(start).await
+}
+
+struct Drive<'a, I> {
+    ports: &'a Ports,
+    id: &'a IncidentId,
+    input: &'a I,
+    rules: &'a Rules,
+    snapshot: Option<&'a Notification>,
+    sealed: &'a [Sealed],
+}
+
+impl<I: Input> Drive<'_, I> {
+    async fn run(&self, start: Start) -> Result<Driven<I::Outcome>, DriveError> {
+        let ports = self.ports;
+        let mut found = match start {
+            Start::Absent => None,
+            Start::Load => ports.store.load(self.id).await?,
+            Start::Known(head) => Some(*head),
         };
-        next.version = next.version.saturating_add(1);
-        next.writer = (ports.fresh)();
+        let body = self.snapshot.map(|snapshot| self.encoded(snapshot)).transpose()?;
+        for _ in 0..MOST_RACES {
+            let now = ports.clock.now();
+            let Decision { next, append, send, outcome } =
+                decide(found.as_ref(), self.input, self.rules, now);
+            let body = body.as_deref().filter(|_| append);
+            let Some(mut next) = next else {
+                let Some(head) = found else { return Ok(Driven { outcome, head: None }) };
+                let (stored, sent) =
+                    futures::join!(self.append_snapshot(snapshot_of(&head, body)), self.resend(&head, send));
+                let late = stored?.filter(|stored| is_late(&head, stored));
+                sent?;
+                let head = match late {
+                    Some(late) => self.seal_late(head, late).await?,
+                    None => head,
+                };
+                return Ok(Driven { outcome, head: Some(head) });
+            };
+            self.sign(&mut next);
+            let snapshot = snapshot_of(&next, body);
+            let mut change = Change {
+                at: now,
+                happened: self.input.happened(&outcome),
+                children: self.sealed,
+                announced: None,
+            };
+            match &mut found {
+                None => {
+                    // Of what is not there yet nobody has stored children.
+                    change.children = &[];
+                    change.announced = snapshot.as_ref().map(Sealed::of);
+                    let _ = chain::advance(None, &mut next, change);
+                    match ports.store.create(&next).await? {
+                        Created::New => {
+                            told(&next);
+                            let (stored, sent) =
+                                futures::join!(self.append_snapshot(snapshot), self.resend(&next, send));
+                            stored?;
+                            sent?;
+                            return Ok(Driven { outcome, head: Some(next) });
+                        }
+                        Created::Exists(head) => found = Some(*head),
+                    }
+                }
+                Some(head) => {
+                    let mut sealed = self.sealed.to_vec();
+                    let (stored, moved) =
+                        futures::join!(self.append_snapshot(snapshot), self.append_moved(head));
+                    moved?;
+                    sealed.extend(stored?);
+                    change.children = &sealed;
+                    if let Some(list) = chain::advance(Some(head), &mut next, change) {
+                        let _ = ports.store.append(self.id, &list).await?;
+                    }
+                    match ports.store.swap(&next).await? {
+                        Swapped::Stored => {
+                            told(&next);
+                            self.resend(&next, send).await?;
+                            return Ok(Driven { outcome, head: Some(next) });
+                        }
+                        Swapped::Stale(head) => found = head.map(|h| *h),
+                    }
+                }
+            }
+        }
+        Err(StoreError::Contended(self.id.clone()).into())
+    }
 
-        if found.is_none() {
-            match ports.store.create(&next).await? {
-                Created::New => {
-                    let (stored, sent) =
-                        futures::join!(store_snapshot(ports, &next, snapshot), resend(ports, &next, send));
-                    stored?;
-                    sent?;
-                    return Ok(Driven { outcome, head: Some(next) });
-                }
-                Created::Exists(head) => found = Some(*head),
+    fn sign(&self, next: &mut Head) {
+        next.version = next.version.saturating_add(1);
+        next.writer = (self.ports.fresh)();
+    }
+
+    /// Stores a snapshot. `None`: nothing was to be stored, or another body stands under its name.
+    async fn append_snapshot(&self, snapshot: Option<Child>) -> Result<Option<Sealed>, StoreError> {
+        let Some(snapshot) = snapshot else { return Ok(None) };
+        // Another body under the same digest is the same members told with other annotations: the first one stays.
+        let appended = self.ports.store.append(self.id, &snapshot).await?;
+        Ok((appended == Appended::Written).then(|| Sealed::of(&snapshot)))
+    }
+
+    /// Stores the entries of a head that is full of them, before it is changed.
+    async fn append_moved(&self, head: &Head) -> Result<(), StoreError> {
+        if let Some(entries) = chain::moved(head, self.snapshot.is_some()) {
+            let _ = self.ports.store.append(self.id, &entries).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts a snapshot on record whose first writer was lost before storing it, and which differs from what that one
+    /// announced. Where the head has changed meanwhile it is left to whoever investigates.
+    async fn seal_late(&self, head: Head, late: Sealed) -> Result<Head, StoreError> {
+        let mut next = head.clone();
+        self.sign(&mut next);
+        let change = Change {
+            at: self.ports.clock.now(),
+            happened: Happened::Stored,
+            children: &[late],
+            announced: None,
+        };
+        self.append_moved(&head).await?;
+        let _ = chain::advance(Some(&head), &mut next, change);
+        Ok(match self.ports.store.swap(&next).await? {
+            Swapped::Stored => {
+                told(&next);
+                next
             }
-        } else {
-            store_snapshot(ports, &next, snapshot).await?;
-            match ports.store.swap(&next).await? {
-                Swapped::Stored => {
-                    resend(ports, &next, send).await?;
-                    return Ok(Driven { outcome, head: Some(next) });
-                }
-                Swapped::Stale(head) => found = head.map(|h| *h),
+            Swapped::Stale(_) => head,
+        })
+    }
+
+    fn encoded(&self, notification: &Notification) -> Result<String, StoreError> {
+        serde_json::to_string(notification).map_err(|e| StoreError::Refused {
+            action: format!("a snapshot of incident {}", self.id),
+            reason: e.to_string(),
+        })
+    }
+
+    async fn resend(&self, head: &Head, delay: Option<Duration>) -> Result<(), QueueError> {
+        match delay {
+            Some(delay) => {
+                let job = Job { incident: head.id.clone(), generation: head.generation };
+                self.ports.queue.send(&job, delay).await
             }
+            None => Ok(()),
         }
     }
-    Err(StoreError::Contended(id.clone()).into())
 }
 
-async fn store_snapshot(
-    ports: &Ports,
-    head: &Head,
-    notification: Option<&Notification>,
-) -> Result<(), StoreError> {
-    let Some(notification) = notification else { return Ok(()) };
-    let body = serde_json::to_string(notification).map_err(|e| StoreError::Refused {
-        action: format!("a snapshot of incident {}", head.id),
-        reason: e.to_string(),
-    })?;
+/// The notification's child under the head's generation and digest.
+fn snapshot_of(head: &Head, body: Option<&str>) -> Option<Child> {
     let name = ChildName::Snapshot(head.digest.clone());
-    let child = Child { generation: head.generation, name, body };
-    // Another body under the same digest is the same members told with other annotations: the first one stays.
-    let _ = ports.store.append(&head.id, &child).await?;
-    Ok(())
+    body.map(|body| Child { generation: head.generation, name, body: body.to_owned() })
 }
 
-async fn resend(ports: &Ports, head: &Head, delay: Option<Duration>) -> Result<(), QueueError> {
-    match delay {
-        Some(delay) => {
-            ports.queue.send(&Job { incident: head.id.clone(), generation: head.generation }, delay).await
-        }
-        None => Ok(()),
+/// Whether the head's entries announce another body under this child's name: its writer was lost before storing it.
+fn is_late(head: &Head, stored: &Sealed) -> bool {
+    let entries = head.chain.iter().filter_map(|text| Entry::read(text).ok());
+    let known = entries.flat_map(|entry| entry.announced.into_iter().chain(entry.children));
+    let mut of_its_name = known.filter(|known| known.name == stored.name);
+    of_its_name.next_back().is_some_and(|known| known.sha256 != stored.sha256)
+}
+
+/// The chain has a new end: said where the store's own keeper cannot unsay it.
+fn told(head: &Head) {
+    if let Some((n, hash)) = chain::anchor(head) {
+        tracing::info!(incident = %head.id, gen = %head.generation, n, hash, "record advanced");
     }
 }

@@ -213,7 +213,8 @@ impl Delivery {
 
 /// The lifecycle record of one dedupe key. At most 4 KB; everything large is a [`Child`].
 ///
-/// Field names are the stored names. `version` and `writer` belong to [`crate::drive`], everything else to
+/// Field names are the stored names. The record's chain holds digests of this as JSON, so a field that is added later is
+/// left out of it where it has its default. `version` and `writer` belong to [`crate::drive`], everything else to
 /// [`crate::lifecycle`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Head {
@@ -290,6 +291,10 @@ pub struct Head {
     /// When the store may collect it: only ever set on a terminal, settled head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<UnixMs>,
+    /// The newest entries of the record's chain, the oldest first, as text: see [`crate::chain`]. Belongs to
+    /// [`crate::drive`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<String>,
 }
 
 /// Generations that were opened within one hour.
@@ -318,7 +323,7 @@ impl Openings {
 
 impl Head {
     /// The record's current shape. An older one is read forward; a newer one is refused by the store.
-    pub const SCHEMA: u32 = 1;
+    pub const SCHEMA: u32 = 2;
 
     /// Whether every delivery is sent or given up.
     pub fn is_settled(&self) -> bool {
@@ -397,6 +402,53 @@ pub enum ChildName {
     Output(u32),
     /// The checked report.
     Report,
+    /// Entries of the record's chain, up to this number.
+    Entries(u64),
+    /// The same, stored by intake, which cannot write into the record.
+    IntakeEntries(u64),
+    /// A list of children that one entry of the chain seals, by its digest.
+    List(String),
+}
+
+impl ChildName {
+    /// Whether intake writes it. Everything else is the record of an investigation, which intake can neither read nor
+    /// write.
+    pub const fn is_intakes(&self) -> bool {
+        matches!(self, Self::Snapshot(_) | Self::IntakeEntries(_))
+    }
+
+    /// Whether the chain seals it: it is no part of the chain itself.
+    pub const fn is_sealed(&self) -> bool {
+        matches!(self, Self::Snapshot(_) | Self::Turn(_) | Self::Output(_) | Self::Report)
+    }
+
+    /// The child of this name; `by_intake` as [`ChildName::is_intakes`] says.
+    pub fn parse(name: &str, by_intake: bool) -> Option<Self> {
+        match name.split_once('#') {
+            Some(("SNAP", digest)) => Some(Self::Snapshot(digest.into())),
+            Some(("TURN", n)) => n.parse().ok().map(Self::Turn),
+            Some(("OUT", n)) => n.parse().ok().map(Self::Output),
+            Some(("AUD", n)) if by_intake => n.parse().ok().map(Self::IntakeEntries),
+            Some(("AUD", n)) => n.parse().ok().map(Self::Entries),
+            Some(("LIST", digest)) => Some(Self::List(digest.into())),
+            None if name == "REPORT" => Some(Self::Report),
+            _ => None,
+        }
+    }
+}
+
+/// The name as it is stored.
+impl fmt::Display for ChildName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snapshot(digest) => write!(f, "SNAP#{digest}"),
+            Self::Turn(n) => write!(f, "TURN#{n:06}"),
+            Self::Output(n) => write!(f, "OUT#{n:06}"),
+            Self::Report => f.write_str("REPORT"),
+            Self::Entries(n) | Self::IntakeEntries(n) => write!(f, "AUD#{n:012}"),
+            Self::List(digest) => write!(f, "LIST#{digest}"),
+        }
+    }
 }
 
 /// A large part of an incident: written once, never changed.

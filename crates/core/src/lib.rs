@@ -2,7 +2,8 @@
 //!
 //! One alert's way through this crate: [`alert`] and [`notification`] are what a webhook says, [`card`] how it is
 //! to be handled, [`key`] which incident it belongs to, [`incident`] that incident's record, [`lifecycle`] every
-//! rule about it as one pure function, [`drive`] the thin shell that runs the rule against a store and a queue,
+//! rule about it as one pure function, [`drive`] the thin shell that runs the rule against a store and a queue and
+//! [`chain`] the record that it leaves,
 //! [`intake`] a whole webhook through that shell, [`report`] what comes out at the end.
 //!
 //! There is no I/O here, no async runtime, no AWS type and no wall clock: the outside world is the four traits in
@@ -14,6 +15,7 @@ pub mod any_input;
 pub mod budget;
 pub mod canonical;
 pub mod card;
+pub mod chain;
 pub mod drive;
 pub mod incident;
 pub mod intake;

@@ -71,6 +71,17 @@ pub trait IncidentStore: Send + Sync + fmt::Debug {
     /// Reads all children of one generation, consistently, in the order of their names.
     async fn children(&self, id: &IncidentId, generation: Gen) -> Result<Vec<Child>, StoreError>;
 
+    /// Reads what intake stored of one generation, consistently, in the order of the names. The part of
+    /// [`Self::children`] that does not need the right to read investigations.
+    async fn received(&self, id: &IncidentId, generation: Gen) -> Result<Vec<Child>, StoreError> {
+        let mut children = self.children(id, generation).await?;
+        children.retain(|child| child.name.is_intakes());
+        Ok(children)
+    }
+
+    /// Reads the children of all generations, consistently, in the order of generations and names.
+    async fn all_children(&self, id: &IncidentId) -> Result<Vec<Child>, StoreError>;
+
     /// Heads whose [`crate::lifecycle::due_at`] is not after `now`, the longest overdue first, at most `limit`.
     async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError>;
 

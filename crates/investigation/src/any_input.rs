@@ -28,6 +28,7 @@ fn held() -> EvidenceRecord {
         ms: 1,
         bytes: 60,
         sha256: String::new(),
+        redactions: 0,
         left_out: 0,
         head: 0,
         text: "secret \"api-db\" not found, 12.5 of 99 pods\nsecond line".to_owned(),

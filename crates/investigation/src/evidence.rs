@@ -15,6 +15,8 @@ pub(crate) const MOST_ENCODED: usize = 336 * 1024;
 /// What a token of a tool's output is taken for, in characters. Logs, tables and JSON have 2.8 to 3.2 by the tokenizer
 /// of the gpt-4o and gpt-4.1 models (`o200k_base`); prose has four.
 pub(crate) const CHARS_PER_TOKEN: usize = 3;
+/// How a redactor's placeholders begin.
+const PLACEHOLDER: &str = "[redacted";
 
 /// How a call ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -65,6 +67,9 @@ pub struct EvidenceRecord {
     pub bytes: u64,
     /// SHA-256 of the whole redacted output, in hexadecimal digits.
     pub sha256: String,
+    /// How many secrets were taken out of it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub redactions: u64,
     /// Bytes of it that are not kept. They are missing after the first `head` bytes of the text.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
@@ -87,6 +92,9 @@ pub struct Kept {
     pub bytes: u64,
     /// SHA-256 of the whole redacted text, in hexadecimal digits.
     pub sha256: String,
+    /// How many secrets were taken out of it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub redactions: u64,
     /// Bytes that are not kept, after the first `head` bytes of the text.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
@@ -111,6 +119,10 @@ impl Kept {
         Self {
             bytes: received.len() as u64,
             sha256: sha256(&text),
+            redactions: text
+                .matches(PLACEHOLDER)
+                .count()
+                .saturating_sub(received.matches(PLACEHOLDER).count()) as u64,
             left_out: kept.left_out as u64,
             head: if kept.left_out == 0 { 0 } else { kept.head.len() as u64 },
             text: format!("{}{}", kept.head, kept.tail),
@@ -139,7 +151,7 @@ pub(crate) fn id_of(number: u32) -> String {
 impl EvidenceRecord {
     /// Takes secrets out of the arguments; the output is kept as it is.
     pub(crate) fn new(ended: Ended<'_>, redactor: &Redactor) -> Self {
-        let Kept { bytes, sha256, left_out, head, text } = ended.kept;
+        let Kept { bytes, sha256, redactions, left_out, head, text } = ended.kept;
         Self {
             id: id_of(ended.number),
             tool: ended.tool,
@@ -151,6 +163,7 @@ impl EvidenceRecord {
             ms: ended.ms,
             bytes,
             sha256,
+            redactions,
             left_out,
             head,
             text,

@@ -2,11 +2,13 @@
 //! begun again goes on where the last one ended.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Held, Limits, Scope, UsedUp};
 use sentinel_core::card::ToolId;
+use sentinel_core::chain::{Sealed, unsealed};
 use sentinel_core::incident::{Fence, Head, IncidentId};
 use sentinel_core::lifecycle::Rules;
 use sentinel_core::ports::{Ports, StoreError};
@@ -89,6 +91,8 @@ pub enum Outcome {
         report: Box<Report>,
         /// The head.
         head: Head,
+        /// What the run stored that no entry of the record's chain seals yet.
+        unsealed: Vec<Sealed>,
     },
     /// Go on later.
     Yield {
@@ -98,6 +102,8 @@ pub enum Outcome {
         reason: String,
         /// The head.
         head: Head,
+        /// As of a report.
+        unsealed: Vec<Sealed>,
     },
     /// It cannot succeed.
     Fail {
@@ -105,6 +111,8 @@ pub enum Outcome {
         reason: String,
         /// The head.
         head: Head,
+        /// As of a report.
+        unsealed: Vec<Sealed>,
     },
     /// Somebody else holds the incident: publish nothing.
     LeaseLost,
@@ -120,17 +128,20 @@ pub async fn investigate(run: Run<'_>) -> Result<Outcome, InvestigateError> {
     if matches!(ended, Ok(_) | Err(Stop::Fail(_))) {
         session.settle_investigation(false).await;
     }
+    let unsealed = session.take_unsealed();
     let stop = match ended {
-        Ok(report) => return Ok(Outcome::Report { report: Box::new(report), head: session.run.head }),
+        Ok(report) => {
+            return Ok(Outcome::Report { report: Box::new(report), head: session.run.head, unsealed });
+        }
         Err(stop) => stop,
     };
     let head = session.run.head;
     match stop {
-        Stop::Yield { not_before, reason } => Ok(Outcome::Yield { not_before, reason, head }),
-        Stop::Fail(reason) => Ok(Outcome::Fail { reason, head }),
+        Stop::Yield { not_before, reason } => Ok(Outcome::Yield { not_before, reason, head, unsealed }),
+        Stop::Fail(reason) => Ok(Outcome::Fail { reason, head, unsealed }),
         // `go` makes a report of it.
-        Stop::UsedUp(limit) => Ok(Outcome::Fail { reason: limit.to_string(), head }),
-        Stop::NoRoom(short) => Ok(Outcome::Fail { reason: short.to_string(), head }),
+        Stop::UsedUp(limit) => Ok(Outcome::Fail { reason: limit.to_string(), head, unsealed }),
+        Stop::NoRoom(short) => Ok(Outcome::Fail { reason: short.to_string(), head, unsealed }),
         Stop::LeaseLost => Ok(Outcome::LeaseLost),
         Stop::Error(e) => Err(*e),
     }
@@ -176,6 +187,8 @@ struct Session<'a> {
     /// A call may be billed that was not answered.
     billed: bool,
     readings: Readings,
+    /// What is stored and no entry of the record's chain seals yet: the next grant does.
+    unsealed: Mutex<Vec<Sealed>>,
 }
 
 impl<'a> Session<'a> {
@@ -192,7 +205,16 @@ impl<'a> Session<'a> {
             investigation: None,
             billed: false,
             readings: Readings::default(),
+            unsealed: Mutex::default(),
         }
+    }
+
+    fn take_unsealed(&self) -> Vec<Sealed> {
+        std::mem::take(&mut *self.unsealed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add_unsealed(&self, children: impl IntoIterator<Item = Sealed>) {
+        self.unsealed.lock().unwrap_or_else(PoisonError::into_inner).extend(children);
     }
 
     fn now(&self) -> UnixMs {
@@ -298,6 +320,9 @@ impl<'a> Session<'a> {
                 children => children?,
             };
             self.stored = aside(|| Stored::read(&children)).await;
+            self.take_unsealed();
+            let left_behind = aside(|| unsealed(&self.run.head, &children)).await;
+            self.add_unsealed(left_behind);
             if let Some(child) = self.stored.unreadable.first() {
                 return Err(unreadable(child));
             }

@@ -87,6 +87,9 @@ pub struct TurnRecord {
     /// The hosted servers that were out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<Without>,
+    /// SHA-256 of what the model was asked, as canonical JSON, in hexadecimal digits. Empty in records that do not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub request_sha256: String,
     /// The answer, raw, but for the outputs of its hosted calls.
     pub response: TurnResponse,
     /// Those outputs, by the calls' ids.
@@ -126,6 +129,8 @@ impl Stored {
                 ChildName::Turn(n) => parse(child).map(|t: TurnRecord| drop(turns.insert(*n, t))),
                 ChildName::Output(n) => parse(child).map(|e| drop(stored.outputs.insert(*n, e))),
                 ChildName::Report => parse(child).map(|r| stored.report = Some(r)),
+                // The record's chain: `sentinel_core::chain` reads it.
+                ChildName::Entries(_) | ChildName::IntakeEntries(_) | ChildName::List(_) => Ok(()),
             };
             match read {
                 Ok(()) => {}

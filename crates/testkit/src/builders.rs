@@ -157,6 +157,7 @@ pub fn head(id: &str) -> Head {
         reason: None,
         openings: None,
         ttl: None,
+        chain: Vec::new(),
     }
 }
 

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::card::ToolId;
-use sentinel_core::incident::{Child, Gen, Head, IncidentId, Job};
+use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job};
 use sentinel_core::ports::{
     Appended, Created, IncidentStore, JobQueue, QueueError, Sink, SinkError, StoreError, Swapped, Telling,
 };
@@ -272,6 +272,9 @@ fn no_answer(kind: Kind) -> ToolError {
     ToolError::RespondToModel(kind.to_string())
 }
 
+/// What storing entries of the record that leave a head is called.
+pub const MOVED: &str = "append entries";
+
 /// A port as one process reaches it.
 #[derive(Debug)]
 pub struct Through<P: ?Sized> {
@@ -301,14 +304,21 @@ impl IncidentStore for Through<dyn IncidentStore> {
 
     async fn append(&self, id: &IncidentId, child: &Child) -> Result<Appended, StoreError> {
         let (port, id, child) = (Arc::clone(&self.port), id.clone(), child.clone());
+        let moved = matches!(child.name, ChildName::Entries(_) | ChildName::IntakeEntries(_));
         let effect = async move { port.append(&id, &child).await };
-        self.process.call("append", true, effect, unavailable).await
+        self.process.call(if moved { MOVED } else { "append" }, true, effect, unavailable).await
     }
 
     async fn children(&self, id: &IncidentId, generation: Gen) -> Result<Vec<Child>, StoreError> {
         let (port, id) = (Arc::clone(&self.port), id.clone());
         let effect = async move { port.children(&id, generation).await };
         self.process.call("children", false, effect, unavailable).await
+    }
+
+    async fn all_children(&self, id: &IncidentId) -> Result<Vec<Child>, StoreError> {
+        let (port, id) = (Arc::clone(&self.port), id.clone());
+        let effect = async move { port.all_children(&id).await };
+        self.process.call("all_children", false, effect, unavailable).await
     }
 
     async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {

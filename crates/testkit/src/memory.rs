@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{self, Entered};
+use sentinel_core::chain::IncidentRecord;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId};
 use sentinel_core::lifecycle::due_at;
 use sentinel_core::ports::{Appended, Created, IncidentStore, StoreError, Swapped};
@@ -38,6 +39,18 @@ struct Items {
     children: BTreeMap<(IncidentId, Gen), BTreeMap<ChildName, String>>,
     /// Generations of which a child cannot be put together any more.
     damaged: BTreeSet<(IncidentId, Gen)>,
+}
+
+impl Items {
+    fn children_of(&self, id: &IncidentId) -> Vec<Child> {
+        let of = self.children.iter().filter(|((of, _), _)| of == id);
+        let child = |generation: Gen, (name, body): (&ChildName, &String)| Child {
+            generation,
+            name: name.clone(),
+            body: body.clone(),
+        };
+        of.flat_map(|((_, generation), children)| children.iter().map(|c| child(*generation, c))).collect()
+    }
 }
 
 impl fmt::Debug for MemoryStore {
@@ -79,6 +92,12 @@ impl MemoryStore {
     /// The body of a child.
     pub fn body(&self, id: &IncidentId, generation: Gen, name: &ChildName) -> Option<String> {
         self.items().children.get(&(id.clone(), generation))?.get(name).cloned()
+    }
+
+    /// Everything that is stored of an incident, without a call that could fail.
+    pub fn record(&self, id: &IncidentId) -> IncidentRecord {
+        let items = self.items();
+        IncidentRecord::new(id.clone(), items.heads.get(id).cloned(), items.children_of(id))
     }
 
     /// When the first head has to be looked at, if any has.
@@ -191,6 +210,10 @@ impl IncidentStore for MemoryStore {
         Ok(children
             .map(|(name, body)| Child { generation, name: name.clone(), body: body.clone() })
             .collect())
+    }
+
+    async fn all_children(&self, id: &IncidentId) -> Result<Vec<Child>, StoreError> {
+        Ok(self.items().children_of(id))
     }
 
     async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {

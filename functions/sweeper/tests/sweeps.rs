@@ -63,6 +63,10 @@ impl IncidentStore for FakeStore {
         unreachable!("a sweep reads no children")
     }
 
+    async fn all_children(&self, _: &IncidentId) -> Result<Vec<Child>, StoreError> {
+        unreachable!("a sweep reads no children")
+    }
+
     async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
         if self.down {
             return Err(StoreError::Unavailable("time-out".into()));

@@ -40,7 +40,7 @@ async fn of_incident(
     head: &Head,
     name: &str,
 ) -> Result<Vec<Alert>, StoreError> {
-    let children = store.children(&head.id, head.generation).await?;
+    let children = store.received(&head.id, head.generation).await?;
     let snapshots = children.iter().filter(|child| matches!(child.name, ChildName::Snapshot(_)));
     let read = snapshots.filter_map(|child| match serde_json::from_str::<Notification>(&child.body) {
         Ok(notification) => Some(notification),

@@ -23,7 +23,8 @@ use futures::FutureExt as _;
 use futures::future::Abortable;
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Limits, Scope};
-use sentinel_core::drive::{DriveError, Driven, Start, drive};
+use sentinel_core::chain::{self, Sealed};
+use sentinel_core::drive::{DriveError, Driven, Start, drive, drive_sealing};
 use sentinel_core::incident::{Child, ChildName, DeliveryKey, Fence, Head, IncidentId, Job};
 use sentinel_core::lifecycle::{Abort, Aborted, Claim, Claimed, Commit, Ended, Fail, Rules, Yield, Yielded};
 use sentinel_core::ports::{Appended, Ports, Sink, StoreError};
@@ -173,7 +174,7 @@ impl Worker {
             }
             Claimed::Investigate(fence) => {
                 metrics::claimed(self, &head, now);
-                self.begin(head, fence, &rules, deadline, now).await
+                Box::pin(self.begin(head, fence, &rules, deadline, now)).await
             }
         }
     }
@@ -207,7 +208,7 @@ impl Worker {
     ) -> Result<Handled, WorkError> {
         let due = head.due_deliveries(claimed);
         if due.is_empty() {
-            return self.investigate(head, fence, rules, deadline, claimed).await;
+            return Box::pin(self.investigate(head, fence, rules, deadline, claimed)).await;
         }
         let id = head.id.clone();
         let investigation = Box::pin(self.investigate(head.clone(), fence, rules, deadline, claimed));
@@ -274,7 +275,8 @@ impl Worker {
     ) -> Result<Handled, WorkError> {
         let Some(playbook) = self.playbooks.get(&head.card) else {
             let reason = format!("the incident card {:?} is no longer configured", head.card);
-            return self.fail(head, fence, reason, rules).await;
+            let unsealed = self.unsealed(&head).await?;
+            return self.fail(head, fence, reason, rules, unsealed).await;
         };
         let (model, no_model_reason) = match &self.mind {
             Mind::Model(model) => (Some(model.as_ref()), None),
@@ -318,23 +320,27 @@ impl Worker {
                         head.attempts,
                         words(panic.as_ref())
                     );
-                    return self.fail(head, fence, reason, rules).await;
+                    let unsealed = self.unsealed(&head).await?;
+                    return self.fail(head, fence, reason, rules, unsealed).await;
                 }
             },
         };
         match outcome {
-            Outcome::Report { report, head } => self.commit(*report, head, fence, rules).await,
-            Outcome::Fail { reason, head } => self.fail(head, fence, reason, rules).await,
+            Outcome::Report { report, head, unsealed } => {
+                self.commit(*report, head, fence, rules, unsealed).await
+            }
+            Outcome::Fail { reason, head, unsealed } => self.fail(head, fence, reason, rules, unsealed).await,
             Outcome::LeaseLost => {
                 tracing::info!(card, "the lease was lost; nothing is published");
                 Ok(Handled::LeaseLost)
             }
-            Outcome::Yield { not_before, reason, head } => {
+            Outcome::Yield { not_before, reason, head, unsealed } => {
                 tracing::info!(%not_before, reason, "investigation put off");
                 let id = head.id.clone();
                 let input = Yield { fence, not_before, reason };
+                let start = Start::Known(Box::new(head));
                 let Driven { outcome, head } =
-                    drive(&self.ports, &id, &input, rules, Start::Known(Box::new(head)), None).await?;
+                    drive_sealing(&self.ports, &id, &input, rules, start, &unsealed).await?;
                 match (outcome, head) {
                     (Yielded::Yielded, _) => Ok(Handled::PutOff),
                     (Yielded::Failed, Some(head)) => {
@@ -349,6 +355,14 @@ impl Worker {
         }
     }
 
+    /// What is stored of an incident that no entry of its record's chain seals yet. What cannot be read is not sealed.
+    async fn unsealed(&self, head: &Head) -> Result<Vec<Sealed>, StoreError> {
+        match self.ports.store.children(&head.id, head.generation).await {
+            Err(StoreError::Unreadable { .. }) => Ok(Vec::new()),
+            children => Ok(chain::unsealed(head, &children?)),
+        }
+    }
+
     /// Stores the report, then says so: a commit never points at nothing.
     async fn commit(
         &self,
@@ -356,6 +370,7 @@ impl Worker {
         head: Head,
         fence: Fence,
         rules: &Rules,
+        mut unsealed: Vec<Sealed>,
     ) -> Result<Handled, WorkError> {
         let body = serde_json::to_string(&report).map_err(|e| StoreError::Refused {
             action: format!("the report of incident {}", head.id),
@@ -363,18 +378,23 @@ impl Worker {
         })?;
         let child = Child { generation: fence.generation, name: ChildName::Report, body };
         let report = match self.ports.store.append(&head.id, &child).await? {
-            Appended::Written => report,
+            Appended::Written => {
+                unsealed.push(Sealed::of(&child));
+                report
+            }
             // An earlier attempt stored its report and crashed before the commit: that one stands.
             Appended::Other => {
                 let children = self.ports.store.children(&head.id, fence.generation).await?;
+                unsealed = chain::unsealed(&head, &children);
                 stored_report(&children)?.unwrap_or(report)
             }
         };
         let verdict = report.verdict;
         let id = head.id.clone();
         let input = Commit { fence, verdict };
+        let start = Start::Known(Box::new(head));
         let Driven { outcome, head } =
-            drive(&self.ports, &id, &input, rules, Start::Known(Box::new(head)), None).await?;
+            drive_sealing(&self.ports, &id, &input, rules, start, &unsealed).await?;
         if matches!(outcome, Ended::Ended(_)) {
             metrics::concluded(self, &report.usage);
         }
@@ -387,13 +407,15 @@ impl Worker {
         fence: Fence,
         reason: String,
         rules: &Rules,
+        unsealed: Vec<Sealed>,
     ) -> Result<Handled, WorkError> {
         let reason = self.redactor.redact(&reason).into_owned();
         tracing::error!(card = head.card, reason, "investigation failed");
         let id = head.id.clone();
         let input = Fail { fence, reason };
+        let start = Start::Known(Box::new(head));
         let Driven { outcome, head } =
-            drive(&self.ports, &id, &input, rules, Start::Known(Box::new(head)), None).await?;
+            drive_sealing(&self.ports, &id, &input, rules, start, &unsealed).await?;
         self.ended(outcome, head, rules, Handled::Failed).await
     }
 

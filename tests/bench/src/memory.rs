@@ -99,6 +99,10 @@ impl IncidentStore for Store {
         Ok(children)
     }
 
+    async fn all_children(&self, id: &IncidentId) -> Result<Vec<Child>, StoreError> {
+        Ok(self.lock().get(id).map(|(_, children)| children.clone()).unwrap_or_default())
+    }
+
     async fn due(&self, _: UnixMs, _: usize) -> Result<Vec<Head>, StoreError> {
         Ok(Vec::new())
     }

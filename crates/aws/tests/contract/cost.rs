@@ -93,3 +93,35 @@ async fn a_duplicate_of_an_incident_that_has_started_costs_one_conditional_write
     })
     .await;
 }
+
+/// What a webhook on an incident that is there costs before the record is counted: the write that finds the head (a
+/// resolve reads it), the snapshot where there is one, and the swap.
+#[tokio::test]
+async fn changes_of_an_incident_cost_no_round_trip_for_the_record_and_one_write_after_some() {
+    with_table(async |t| {
+        let (store, asked) = counted(t).await;
+        let clock = Arc::new(ManualClock::default());
+        let queue = Arc::new(Sent::default());
+        let ports =
+            Ports { store: Arc::new(store), queue: queue.clone(), clock: clock.clone(), fresh: fresh_ids() };
+        let cards = [card("pods").build()];
+        let mut pods = Vec::new();
+        let mut more = 0;
+        for n in 0..9 {
+            pods.push(alert("PodDown").label("pod", &format!("pod-{n}")).build());
+            asked.lock().unwrap().clear();
+            let receipt = intake(&ports, &cards, message(pods.clone())).await.unwrap();
+            let calls = asked.lock().unwrap().clone();
+            assert!(calls.iter().all(|call| call == "putitem"), "{calls:?}");
+            if n == 0 {
+                assert_eq!((receipt.accepted, calls.len()), (1, 2));
+                continue;
+            }
+            assert_eq!(receipt.joined, n + 1, "{receipt:?}");
+            more += calls.len() - 3;
+        }
+        println!("eight joins in a row, without a worker between them: {more} writes for the record");
+        assert!(more <= 4, "at most every other change");
+    })
+    .await;
+}

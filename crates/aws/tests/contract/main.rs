@@ -160,6 +160,72 @@ async fn children_are_those_of_one_generation_in_the_order_of_their_names() {
 }
 
 #[tokio::test]
+async fn intake_reads_what_it_stored_and_nothing_of_an_investigation() {
+    with_every_store(async |store| {
+        let mine = [
+            child(1_000, ChildName::Snapshot("d".into()), "s"),
+            child(1_000, ChildName::IntakeEntries(2), "[]"),
+        ];
+        let others = [
+            child(1_000, ChildName::Turn(1), "t"),
+            child(1_000, ChildName::Report, "r"),
+            child(1_000, ChildName::Entries(2), "[]"),
+            child(1_000, ChildName::List("l".into()), "[]"),
+            child(2_000, ChildName::Output(1), "o"),
+        ];
+        for child in mine.iter().chain(&others) {
+            assert_eq!(store.append(&id(1), child).await.unwrap(), Appended::Written);
+        }
+        assert_eq!(store.received(&id(1), Gen(1_000)).await.unwrap(), mine);
+        let mut all: Vec<_> = mine.iter().chain(&others).cloned().collect();
+        all.sort_by(|a, b| (a.generation, &a.name).cmp(&(b.generation, &b.name)));
+        assert_eq!(store.all_children(&id(1)).await.unwrap(), all);
+    })
+    .await;
+}
+
+/// Puts an item into the table as one may who can write into incidents' partitions.
+async fn put_child(t: &support::Bench, pk: String, sk: &str, body: &str) {
+    let text = |s: &str| aws_sdk_dynamodb::types::AttributeValue::S(s.into());
+    let put = t.client.put_item().table_name(&t.table).item("pk", text(&pk)).item("sk", text(sk));
+    put.item("body", text(body)).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_investigation_is_in_a_partition_of_its_own_and_what_intake_could_put_beside_it_does_not_count() {
+    with_table(async |t| {
+        let late = i64::MAX / 1_000;
+        let sk = |generation: i64, name: &str| format!("GEN#{generation:016}#{name}");
+        // As an earlier Sentinel stored them.
+        put_child(t, format!("INC#{}", id(1)), &sk(1_000, "TURN#000001"), "old").await;
+        put_child(t, format!("INC#{}", id(1)), &sk(1_000, "REPORT"), "old").await;
+        let names = async |generation| {
+            let children = t.store.children(&id(1), Gen(generation)).await.unwrap();
+            children.into_iter().map(|child| (child.name.to_string(), child.body)).collect::<Vec<_>>()
+        };
+        let old = [("TURN#000001", "old"), ("REPORT", "old")].map(|(n, b)| (n.to_owned(), b.to_owned()));
+        assert_eq!(names(1_000).await, old);
+        // The first write in the new form: what is older stays as it was read.
+        let turn = child(1_000, ChildName::Turn(2), "new");
+        assert_eq!(t.store.append(&id(1), &turn).await.unwrap(), Appended::Written);
+        assert_eq!(names(1_000).await.len(), 3);
+        // Whoever may write into `INC#…` alone puts a turn and a report into an incident of now.
+        put_child(t, format!("INC#{}", id(1)), &sk(late, "TURN#000001"), "forged").await;
+        put_child(t, format!("INC#{}", id(1)), &sk(late, "REPORT"), "forged").await;
+        assert_eq!(names(late).await, []);
+        let again = DynamoStore::new(t.client.clone(), &*t.table);
+        assert_eq!(again.children(&id(1), Gen(late)).await.unwrap(), [], "nor for another process");
+        let stored = async |pk: &str| {
+            let query = t.client.query().table_name(&t.table).key_condition_expression("pk = :pk");
+            let pk = aws_sdk_dynamodb::types::AttributeValue::S(format!("{pk}{}", id(1)));
+            query.expression_attribute_values(":pk", pk).send().await.unwrap().count
+        };
+        assert_eq!((stored("INC#").await, stored("REC#").await), (4, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn children_of_several_megabytes_are_read_over_all_pages() {
     with_every_store(async |store| {
         let outputs: Vec<_> =

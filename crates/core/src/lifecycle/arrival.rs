@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{Decision, Input, Rules, arm, arm_resolved, is_over_unpaid, suppress};
 use crate::UnixMs;
 use crate::alert::Labels;
+use crate::chain::Happened;
 use crate::incident::{Event, Gen, Head, IncidentId, MemberId, Members, Openings, State};
 use crate::key::hex;
 
@@ -166,6 +167,16 @@ impl Input for Arrival {
             (None, false) => Decision::keep(Taken::Duplicate),
             (Some(head), true) => wake_for_deliveries(head, notify(head, self, rules, now), now),
             (Some(head), false) => wake_for_deliveries(head, resolve(head, self, rules, now), now),
+        }
+    }
+
+    fn happened(&self, outcome: &Taken) -> Happened {
+        match outcome {
+            Taken::Accepted => Happened::Received,
+            Taken::Joined => Happened::Joined,
+            Taken::Resolved => Happened::Resolved,
+            Taken::Suppressed => Happened::Suppressed,
+            Taken::Duplicate => Happened::Repeated,
         }
     }
 }
@@ -329,6 +340,7 @@ fn open(old: Option<&Head>, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision
         reason: None,
         openings: rules.generations_per_hour.map(|_| Openings::after(old.and_then(|h| h.openings), now)),
         ttl: None,
+        chain: old.map(|h| h.chain.clone()).unwrap_or_default(),
     };
     next.digest = digest(&next, a, rules);
     Decision::write(next, Taken::Accepted).and_append().and_send(rules.wait)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{DELIVERY_LEASE, Decision, Input, MOST_ERROR, MOST_REMOTE, Rules, clip};
 use crate::UnixMs;
+use crate::chain::Happened;
 use crate::incident::{Delivery, DeliveryKey, DeliveryState, Event, Gen, Head};
 
 /// The longest that a destination may ask to be left alone. An incident opens again only when everybody is told: one
@@ -97,6 +98,10 @@ impl Input for ClaimDelivery {
         let remote = d.remote.clone();
         Decision::write(with(head, &d.key, Some(claimed)), DeliveryClaimed::Tell { remote })
     }
+
+    fn happened(&self, _: &DeliveryClaimed) -> Happened {
+        Happened::Telling { what: self.key.event, sink: self.key.sink.clone() }
+    }
 }
 
 /// What came of recording how a telling went.
@@ -134,6 +139,10 @@ impl Input for Delivered {
                 Delivery { state: DeliveryState::Sent, at: now, claimer: None, ..d.clone() }
             })
         })
+    }
+
+    fn happened(&self, _: &DeliveryRecorded) -> Happened {
+        Happened::Told { what: self.key.event, sink: self.key.sink.clone() }
     }
 }
 
@@ -176,6 +185,11 @@ impl Input for Missed {
                 _ => Some(given_up(d, now)),
             }
         })
+    }
+
+    fn happened(&self, _: &DeliveryRecorded) -> Happened {
+        let DeliveryKey { event, sink } = self.key.clone();
+        Happened::Missed { what: event, sink, error: self.error.clone() }
     }
 }
 

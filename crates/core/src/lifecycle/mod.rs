@@ -25,6 +25,7 @@ pub use sweep::{Restart, Sweep, Swept};
 
 use crate::UnixMs;
 use crate::card::{Card, Subscription};
+use crate::chain::Happened;
 use crate::incident::{Delivery, DeliveryKey, DeliveryState, Event, Fence, Head, State};
 
 /// The longest a fresh claim may be silent before it grants its first call.
@@ -149,6 +150,9 @@ pub trait Input: Send + Sync {
     /// The rows of the table for this input. Called through [`decide`], which adds what holds for every input.
     #[doc(hidden)]
     fn rows(&self, head: Option<&Head>, rules: &Rules, now: UnixMs) -> Decision<Self::Outcome>;
+
+    /// What the record says of it, where it changed the head.
+    fn happened(&self, outcome: &Self::Outcome) -> Happened;
 }
 
 /// Decides what becomes of an incident (`head`, `None` where there is none) when `input` happens to it at `now`.

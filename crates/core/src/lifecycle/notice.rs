@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{Decision, Input, MOST_REASON, Rules, clip};
 use crate::UnixMs;
 use crate::alert::Labels;
+use crate::chain::Happened;
 use crate::incident::{Delivery, DeliveryKey, DeliveryState, Event, Gen, Head, IncidentId, Members, State};
 use crate::key::hex;
 
@@ -73,6 +74,10 @@ impl Input for Note {
             None => open(self, Some(head), now.plus(GATHER), now),
         }
     }
+
+    fn happened(&self, (): &()) -> Happened {
+        Happened::Noted
+    }
 }
 
 /// The next notice, to be told at `at`.
@@ -119,6 +124,7 @@ fn open(note: &Note, old: Option<&Head>, at: UnixMs, now: UnixMs) -> Decision<()
         reason: Some(clip(&note.reason, MOST_REASON)),
         openings: None,
         ttl: None,
+        chain: old.map(|h| h.chain.clone()).unwrap_or_default(),
     };
     Decision::write(next, ()).and_append().and_send(at.since(now))
 }

@@ -7,6 +7,7 @@ use super::{
     is_over_unpaid, release, suppress,
 };
 use crate::UnixMs;
+use crate::chain::Happened;
 use crate::incident::{DeliveryKey, Event, Fence, Gen, Head, State};
 use crate::report::Verdict;
 
@@ -57,6 +58,10 @@ impl Input for Claim {
             }
             State::Pending | State::Running => take(head, &self.owner, rules, now),
         }
+    }
+
+    fn happened(&self, _: &Claimed) -> Happened {
+        Happened::Claimed { owner: self.owner.clone() }
     }
 }
 
@@ -129,6 +134,10 @@ impl Input for Paid {
         let next = Head { turn: head.turn.max(self.turn), lease_until, ..head.clone() };
         Decision::write(next, PaidOutcome::Granted { until })
     }
+
+    fn happened(&self, _: &PaidOutcome) -> Happened {
+        Happened::Granted { turn: self.turn }
+    }
 }
 
 /// The run is put off: the deadline is near, or the model is out.
@@ -178,6 +187,10 @@ impl Input for Yield {
         let delay = super::arrival::until(next.not_before, now);
         Decision::write(next, Yielded::Yielded).and_send(delay)
     }
+
+    fn happened(&self, _: &Yielded) -> Happened {
+        Happened::PutOff { reason: self.reason.clone() }
+    }
 }
 
 /// The report is stored; the incident is done.
@@ -214,6 +227,10 @@ impl Input for Commit {
         let due = next.due_deliveries(now);
         Decision::write(next, Ended::Ended(due))
     }
+
+    fn happened(&self, _: &Ended) -> Happened {
+        Happened::Committed { verdict: self.verdict }
+    }
 }
 
 /// The run cannot succeed.
@@ -236,6 +253,10 @@ impl Input for Fail {
         fail(&mut next, &self.reason, rules, now);
         let due = next.due_deliveries(now);
         Decision::write(next, Ended::Ended(due))
+    }
+
+    fn happened(&self, _: &Ended) -> Happened {
+        Happened::Failed { reason: self.reason.clone() }
     }
 }
 
@@ -275,5 +296,9 @@ impl Input for Abort {
         finish(&mut next, State::Aborted, Event::Aborted, rules, now);
         // The job wakes a worker for the delivery.
         Decision::write(next, Aborted::Aborted).and_send(Duration::ZERO)
+    }
+
+    fn happened(&self, _: &Aborted) -> Happened {
+        Happened::Aborted { who: self.who.clone() }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Decision, Input, Rules, due_at};
 use crate::UnixMs;
+use crate::chain::Happened;
 use crate::incident::{DeliveryState, Head, State};
 
 /// The sweeper looks at a head.
@@ -33,6 +34,10 @@ impl Input for Sweep {
         }
         Decision::keep(Swept::Sent).and_send(Duration::ZERO)
     }
+
+    fn happened(&self, _: &Swept) -> Happened {
+        Happened::Swept
+    }
 }
 
 /// The one process that owns the store has started: whoever held a lease or a claim is gone, and so is the queue.
@@ -61,5 +66,9 @@ impl Input for Restart {
             _ => due_at(&next).map_or(Duration::ZERO, |due| due.since(now)),
         };
         Decision::write(next, Swept::Sent).and_send(delay)
+    }
+
+    fn happened(&self, _: &Swept) -> Happened {
+        Happened::Restarted
     }
 }

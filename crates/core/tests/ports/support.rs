@@ -216,6 +216,18 @@ impl IncidentStore for World {
             .collect())
     }
 
+    async fn all_children(&self, id: &IncidentId) -> Result<Vec<Child>, StoreError> {
+        let children = self.children.lock().unwrap();
+        let of_it = children.iter().filter(|((i, _, _), _)| i == id);
+        Ok(of_it
+            .map(|((_, generation, name), body)| Child {
+                generation: *generation,
+                name: name.clone(),
+                body: body.clone(),
+            })
+            .collect())
+    }
+
     async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
         let heads = self.heads();
         Ok(heads.into_iter().filter(|h| due_at(h).is_some_and(|due| due <= now)).take(limit).collect())

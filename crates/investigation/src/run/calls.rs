@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use sentinel_core::UnixMs;
-use sentinel_core::drive::{Driven, Start, drive};
+use sentinel_core::chain::Sealed;
+use sentinel_core::drive::{Driven, Start, drive_sealing};
 use sentinel_core::incident::{Child, ChildName};
 use sentinel_core::lifecycle::{Paid, PaidOutcome};
 use sentinel_core::ports::Appended;
@@ -47,14 +48,19 @@ impl Session<'_> {
         }
         let input = Paid { fence: self.run.fence, turn, timeout: timeout.min(left) };
         let start = Start::Known(Box::new(self.run.head.clone()));
-        let mut driven = drive(self.run.ports, &self.id, &input, self.run.rules, start, None).await?;
+        let sealed = self.take_unsealed();
+        let (ports, rules) = (self.run.ports, self.run.rules);
+        let mut driven = drive_sealing(ports, &self.id, &input, rules, start, &sealed).await?;
         if driven.head.as_ref().is_some_and(|head| head.version == self.run.head.version) {
             // The lease was long enough and nothing was written: so nobody was asked whether it is still ours.
-            driven = drive(self.run.ports, &self.id, &input, self.run.rules, Start::Load, None).await?;
+            driven = drive_sealing(ports, &self.id, &input, rules, Start::Load, &sealed).await?;
         }
         let Driven { outcome, head } = driven;
         match (outcome, head) {
             (PaidOutcome::Granted { until }, Some(head)) => {
+                if head.version == self.run.head.version {
+                    self.add_unsealed(sealed);
+                }
                 self.run.head = head;
                 self.worked = true;
                 Ok(until.min(self.run.deadline))
@@ -193,7 +199,10 @@ impl Session<'_> {
             serde_json::to_string(value).map_err(|source| InvestigateError::Encode { what, source })?;
         let child = Child { generation: self.run.fence.generation, name, body };
         match self.run.ports.store.append(&self.id, &child).await? {
-            Appended::Written => Ok(()),
+            Appended::Written => {
+                self.add_unsealed([Sealed::of(&child)]);
+                Ok(())
+            }
             Appended::Other => Err(Stop::LeaseLost),
         }
     }

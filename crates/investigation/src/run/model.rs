@@ -12,6 +12,7 @@ use super::bounds::Bounded;
 use super::{Session, Stop};
 use crate::aside::aside;
 use crate::conversation::{MOST_CALLS, Pending, Replayed, reminder};
+use crate::fence::sha256;
 use crate::hosted;
 use crate::ports::{Approval, Item, Model, ModelError, TurnRequest, TurnResponse};
 use crate::progress::Progress;
@@ -229,6 +230,7 @@ impl Session<'_> {
                 "a hosted call is denied"
             );
         }
+        let request_sha256 = serde_json::to_string(&request).map(|text| sha256(&text)).unwrap_or_default();
         self.tell(Progress::Asking { incident: self.id.clone(), turn, model: request.model.clone() });
         let within = until.since(at);
         let answered = tokio::time::timeout(within, asking.model.respond(&request, within)).await;
@@ -253,6 +255,7 @@ impl Session<'_> {
         let record = TurnRecord {
             turn,
             at,
+            request_sha256,
             ms: u64::try_from(self.now().since(at).as_millis()).unwrap_or(u64::MAX),
             forced,
             asked: request.model,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sentinel_core::UnixMs;
+use sentinel_core::chain;
 use sentinel_core::incident::{ChildName, DeliveryState, Event, Gen, Head, IncidentId, Openings, State};
 use sentinel_testkit::faults::Kind;
 
@@ -134,6 +135,26 @@ pub(crate) fn at_the_end(world: &World, may_fail: bool) {
     commits(world);
     twice(world);
     swallowed(world);
+    records(world);
+}
+
+/// Of cases with several faults, which are a hundred thousand, every so-manieth record is looked through.
+const RECORDS_OF_EVERY: usize = 8;
+
+/// Each incident's record fits its chain, whatever was lost on the way.
+fn records(world: &World) {
+    let faults = world.faults();
+    if faults.injected().len() > 1 && !faults.points().len().is_multiple_of(RECORDS_OF_EVERY) {
+        return;
+    }
+    for head in world.store.heads() {
+        let verified = chain::verify(&world.store.record(&head.id));
+        let breaches: Vec<_> = verified.breaches().collect();
+        world
+            .broken
+            .unless(breaches.is_empty(), || format!("a record does not verify: {breaches:?}: {head:?}"));
+        world.broken.unless(verified.n > 0, || format!("no record was kept: {head:?}"));
+    }
 }
 
 /// One commit a generation.

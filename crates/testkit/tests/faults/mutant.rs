@@ -1,6 +1,7 @@
-//! A design that is known to be wrong, to see that the suite sees it: 200 on any conflict.
+//! Designs that are known to be wrong, to see that the suite sees it: 200 on any conflict, entries of the record that are
+//! moved out of a head and not stored, parts of an investigation that are stored otherwise than they are sealed.
 //!
-//! It stands in this test program, so no build of the product can hold it: the test kit is a dependency of tests only
+//! They stand in this test program, so no build of the product can hold them: the test kit is a dependency of tests only
 //! (`tests/tests/architecture.rs`).
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Entered, Entry};
-use sentinel_core::incident::{Child, Gen, Head, IncidentId, Job};
+use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job};
 use sentinel_core::ports::{
     Appended, Created, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
 };
@@ -68,6 +69,10 @@ impl IncidentStore for OkOnConflict<dyn IncidentStore> {
         self.port.children(id, generation).await
     }
 
+    async fn all_children(&self, id: &IncidentId) -> Result<Vec<Child>, StoreError> {
+        self.port.all_children(id).await
+    }
+
     async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
         self.port.due(now, limit).await
     }
@@ -85,5 +90,81 @@ impl IncidentStore for OkOnConflict<dyn IncidentStore> {
 impl JobQueue for OkOnConflict<dyn JobQueue> {
     async fn send(&self, job: &Job, delay: Duration) -> Result<(), QueueError> {
         if self.is_over() { Ok(()) } else { self.port.send(job, delay).await }
+    }
+}
+
+/// What a store does to a child on its way: `None`, it is lost.
+type OnItsWay = fn(&Child) -> Option<Child>;
+
+/// A store that says it has stored each child, and does otherwise.
+#[derive(Debug)]
+pub(crate) struct Unfaithful {
+    port: Arc<dyn IncidentStore>,
+    way: OnItsWay,
+}
+
+impl Unfaithful {
+    /// Entries that leave a head are lost.
+    pub(crate) fn losing_entries(port: Arc<dyn IncidentStore>) -> Arc<dyn IncidentStore> {
+        let way: OnItsWay = |child| {
+            let is_entries = matches!(child.name, ChildName::Entries(_) | ChildName::IntakeEntries(_));
+            (!is_entries).then(|| child.clone())
+        };
+        Arc::new(Self { port, way })
+    }
+
+    /// A model's turns are not stored as they are sealed.
+    pub(crate) fn changing_turns(port: Arc<dyn IncidentStore>) -> Arc<dyn IncidentStore> {
+        let way: OnItsWay = |child| {
+            let body = if matches!(child.name, ChildName::Turn(_)) {
+                format!("{} ", child.body)
+            } else {
+                child.body.clone()
+            };
+            Some(Child { body, ..child.clone() })
+        };
+        Arc::new(Self { port, way })
+    }
+}
+
+#[async_trait]
+impl IncidentStore for Unfaithful {
+    async fn create(&self, head: &Head) -> Result<Created, StoreError> {
+        self.port.create(head).await
+    }
+
+    async fn load(&self, id: &IncidentId) -> Result<Option<Head>, StoreError> {
+        self.port.load(id).await
+    }
+
+    async fn swap(&self, head: &Head) -> Result<Swapped, StoreError> {
+        self.port.swap(head).await
+    }
+
+    async fn append(&self, id: &IncidentId, child: &Child) -> Result<Appended, StoreError> {
+        match (self.way)(child) {
+            Some(child) => self.port.append(id, &child).await,
+            None => Ok(Appended::Written),
+        }
+    }
+
+    async fn children(&self, id: &IncidentId, generation: Gen) -> Result<Vec<Child>, StoreError> {
+        self.port.children(id, generation).await
+    }
+
+    async fn all_children(&self, id: &IncidentId) -> Result<Vec<Child>, StoreError> {
+        self.port.all_children(id).await
+    }
+
+    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
+        self.port.due(now, limit).await
+    }
+
+    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
+        self.port.recent(limit).await
+    }
+
+    async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError> {
+        self.port.budget(entry).await
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use sentinel_testkit::faults::Kind;
+use sentinel_testkit::faults::{Kind, MOVED, Point};
 
 use crate::cases::{Played, Table, on_all_processors, play, switch};
 use crate::scenarios::{Scenario, all};
@@ -28,10 +28,16 @@ fn kinds() -> &'static [Kind] {
     }
 }
 
+/// Whether a fault of a pair is put here. Entries that leave a head are the same whoever stores them, and each head is
+/// whole without: a fault there is one at the write after it. Alone it is among the single faults.
+fn counts(point: &Point) -> bool {
+    point.writes && point.call != MOVED
+}
+
 fn after(scenario: &Scenario, first: (usize, Kind)) -> Tally {
     let left = play(scenario, vec![first], House::Lean).points;
     let mut tally = Tally::default();
-    for (n, _) in left.iter().enumerate().filter(|(n, point)| *n > first.0 && point.writes) {
+    for (n, _) in left.iter().enumerate().filter(|(n, point)| *n > first.0 && counts(point)) {
         for kind in kinds() {
             let played = play(scenario, vec![first, (n, *kind)], House::Lean);
             assert_eq!(played.injected.len(), 2, "{}: {first:?}, {n}: {kind}", scenario.name);
@@ -51,7 +57,7 @@ fn every_pair_of_faults_at_the_writes_of_every_scenario_is_survived() {
     let mut table = Table::titled(&title, &["writes", "pairs", "cases", "violations"]);
     for scenario in &all() {
         let points = play(scenario, vec![], House::Lean).points;
-        let writes = || points.iter().enumerate().filter(|(_, point)| point.writes);
+        let writes = || points.iter().enumerate().filter(|(_, point)| counts(point));
         let firsts: Vec<_> = writes().flat_map(|(n, _)| kinds().iter().map(move |kind| (n, *kind))).collect();
         let tallies = on_all_processors(&firsts, |first| after(scenario, *first));
         let cases = tallies.iter().map(|tally| tally.cases).sum::<usize>();

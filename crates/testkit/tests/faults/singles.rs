@@ -56,3 +56,15 @@ fn a_house_that_answers_200_on_any_conflict_is_caught_within_a_hundred_cases() {
     println!("\n200 on any conflict is caught by case {tried}: {caught}");
     assert!(tried <= 100, "case {tried}: {caught}");
 }
+
+/// And on two that keep a record which does not hold.
+#[test]
+fn a_house_whose_record_does_not_hold_is_caught_without_any_fault() {
+    for house in [House::LosesEntries, House::ChangesTurns] {
+        let caught = all().iter().any(|scenario| {
+            let broken = play(scenario, vec![], house).broken;
+            broken.iter().any(|what| what.contains("a record does not verify"))
+        });
+        assert!(caught, "{house:?}");
+    }
+}

@@ -74,6 +74,10 @@ pub(crate) enum House {
     Lean,
     /// A wrong design: it answers 200 on any conflict.
     OkOnConflict,
+    /// A wrong design: entries of the record that leave a head are lost.
+    LosesEntries,
+    /// A wrong design: turns are stored otherwise than they are sealed.
+    ChangesTurns,
 }
 
 /// A webhook that was answered with 200.

@@ -76,6 +76,10 @@ impl IncidentStore for FakeStore {
         unreachable!("a webhook reads no children")
     }
 
+    async fn all_children(&self, _: &IncidentId) -> Result<Vec<Child>, StoreError> {
+        unreachable!("a webhook reads no children")
+    }
+
     async fn due(&self, _: UnixMs, _: usize) -> Result<Vec<Head>, StoreError> {
         unreachable!("a webhook does not sweep")
     }

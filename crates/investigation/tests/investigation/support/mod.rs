@@ -146,7 +146,7 @@ impl World {
             events,
         };
         let outcome = investigate(run).await?;
-        if let Outcome::Yield { not_before, reason, head } = &outcome {
+        if let Outcome::Yield { not_before, reason, head, .. } = &outcome {
             let input = Yield { fence, not_before: *not_before, reason: reason.clone() };
             let start = Start::Known(Box::new(head.clone()));
             let _ = drive(&self.ports, &id(), &input, &rules, start, None).await?;

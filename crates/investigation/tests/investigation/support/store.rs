@@ -97,6 +97,10 @@ impl IncidentStore for Store {
         Ok(children)
     }
 
+    async fn all_children(&self, _: &IncidentId) -> Result<Vec<Child>, StoreError> {
+        Ok(self.children.lock().unwrap().clone())
+    }
+
     async fn due(&self, _: UnixMs, _: usize) -> Result<Vec<Head>, StoreError> {
         Ok(vec![])
     }

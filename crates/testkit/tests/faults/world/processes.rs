@@ -21,7 +21,7 @@ use tokio::time::sleep;
 
 use super::{Ended, House, World};
 use crate::base::{BASE, rules};
-use crate::mutant::OkOnConflict;
+use crate::mutant::{OkOnConflict, Unfaithful};
 use crate::parts::{Analyst, Destination, Message, Queue, Tools};
 use crate::sender::Webhook;
 
@@ -37,6 +37,11 @@ impl World {
         self.processes += 1;
         let ahead = (self.setting.skew)(name, self.processes);
         let store: Arc<dyn IncidentStore> = Arc::<MemoryStore>::clone(&self.store);
+        let store = match self.setting.house {
+            House::LosesEntries => Unfaithful::losing_entries(store),
+            House::ChangesTurns => Unfaithful::changing_turns(store),
+            House::Whole | House::Lean | House::OkOnConflict => store,
+        };
         let queue: Arc<dyn JobQueue> = Arc::<Queue>::clone(&self.queue);
         let ports = Ports {
             store: process.through(&store),
