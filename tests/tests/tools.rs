@@ -4,8 +4,8 @@ use std::fs;
 
 use sentinel_testkit::mcp::{Answer, FakeMcp};
 use sentinel_testkit::openai::{ScriptedOpenAi, function_call, function_calls};
-use sentinel_tests::Home;
 use sentinel_tests::wire::{LOOPBACK, openai, output_of, report, trouble};
+use sentinel_tests::{Home, client};
 use serde_json::json;
 
 async fn server(description: &str) -> FakeMcp {
@@ -118,4 +118,35 @@ async fn a_policy_decides_by_arguments_and_its_examples_are_held_against_it_befo
             "{told}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_rule_can_ask_which_credential_posted_the_alert() {
+    let mcp = server("Looks.").await;
+    let by = |token: &'static str| {
+        let (mcp, policy) =
+            (&mcp, "  policy: [{tool: fake.look, allow: \"alert_verified == 'bearer[0]'\"}]\n");
+        async move {
+            let model = ScriptedOpenAi::answering([
+                function_call("fake__look", &json!({"namespace": "web"}), "c1"),
+                function_call("submit_report", &report("E1", "all is well here"), "c2"),
+                function_call("submit_report", &report("E1", "all is well here"), "c3"),
+            ])
+            .await;
+            let text = config(mcp, Some(&model), policy).replace("tools: {require-lock: true}\n", "");
+            let home =
+                Home::with(&format!("ingest: {{bearer: [token-of-production, token-of-others]}}\n{text}"));
+            let up = home.up().await;
+            let before = mcp.calls().len();
+            let sent =
+                client().post(up.webhook()).bearer_auth(token).json(&trouble("one")).send().await.unwrap();
+            assert!(sent.status().is_success(), "{sent:?}");
+            model.wait_for_requests(2).await;
+            drop(up);
+            assert_eq!(home.data_files_with(token), Vec::<std::path::PathBuf>::new(), "a token was stored");
+            mcp.calls().len() - before
+        }
+    };
+    assert_eq!(by("token-of-production").await, 1);
+    assert_eq!(by("token-of-others").await, 0);
 }

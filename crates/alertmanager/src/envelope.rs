@@ -58,6 +58,8 @@ fn envelope(top: &Object<'_>, singular: bool) -> Result<Envelope, Refusal> {
         external_url: json::note(top, "externalURL"),
         reason: json::note(top, "notification_reason"),
         truncated_alerts: json::note(top, "truncatedAlerts").and_then(|n| n.parse().ok()).unwrap_or(0),
+        // Whoever carries the request knows, not the payload.
+        verified_by: None,
     })
 }
 

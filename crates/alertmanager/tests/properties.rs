@@ -108,6 +108,7 @@ prop_compose! {
         Envelope {
             source: Source::Alertmanager, receiver, group_labels, common_labels, common_annotations, group_key,
             external_url: Some("https://alertmanager.example.com".to_owned()), reason, truncated_alerts,
+            verified_by: None,
         }
     }
 }

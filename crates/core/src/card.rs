@@ -156,7 +156,7 @@ pub enum Otherwise {
 pub struct CheckRule {
     /// What it checks, for people.
     pub name: String,
-    /// A CEL expression over `alert`, `labels`, `evidence`, `tools`, `report`; true means passed.
+    /// A CEL expression over `alert`, `labels`, `evidence`, `tools`, `report`, `alert_verified`; true means passed.
     pub rule: String,
     /// What a failure does.
     pub otherwise: Otherwise,
@@ -184,7 +184,7 @@ impl From<&str> for Subscription {
 pub struct ToolRule {
     /// The tool.
     pub tool: ToolId,
-    /// A CEL expression over `args`, `alert`, `labels`, `card`; true allows the call, anything else refuses it.
+    /// A CEL expression over `args`, `alert`, `labels`, `card`, `alert_verified`; true allows the call, anything else refuses it.
     pub allow: String,
     /// Calls that it has to allow.
     pub allowed: Vec<ToolRuleExample>,
@@ -201,6 +201,8 @@ pub struct ToolRuleExample {
     pub labels: Labels,
     /// The alert's annotations.
     pub annotations: Labels,
+    /// The credential that posted the alert; `None`: none.
+    pub verified: Option<String>,
 }
 
 /// How incidents of one resource are handled.

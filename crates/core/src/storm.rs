@@ -39,6 +39,7 @@ pub async fn note(ports: &Ports, rules: &Rules, head: &Head, reason: &str) -> Re
             external_url: None,
             reason: None,
             truncated_alerts: 0,
+            verified_by: None,
         },
         alerts: Vec::new(),
     };

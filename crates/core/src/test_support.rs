@@ -39,6 +39,7 @@ pub(crate) fn envelope(group: &[(&str, &str)]) -> Envelope {
         external_url: None,
         reason: None,
         truncated_alerts: 0,
+        verified_by: None,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::problem::{CompileProblem, Part};
 use crate::rule::{Facts, Rule};
 
 /// What a rule may speak of.
-const VARIABLES: [&str; 5] = ["alert", "labels", "evidence", "tools", "report"];
+const VARIABLES: [&str; 6] = ["alert", "labels", "evidence", "tools", "report", "alert_verified"];
 
 /// Compiled rules, in the card's order.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ impl Checklist {
         Self { rules: compiled.collect() }
     }
 
-    /// Runs all rules over `facts`, an object of the five variables. A rule that errors has not passed.
+    /// Runs all rules over `facts`, an object of the six variables. A rule that errors has not passed.
     pub(crate) fn run(&self, facts: &Value) -> Vec<Check> {
         let facts = Facts::new(VARIABLES.map(|name| (name, facts.get(name).unwrap_or(&Value::Null))));
         self.rules

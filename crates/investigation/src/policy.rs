@@ -19,7 +19,7 @@ use crate::situation::Situation;
 use crate::tools::{READ_EVIDENCE, SUBMIT_REPORT, admit, judge, names};
 
 /// What a rule may speak of.
-const VARIABLES: [&str; 4] = ["args", "alert", "labels", "card"];
+const VARIABLES: [&str; 5] = ["args", "alert", "labels", "card", "alert_verified"];
 /// The most bytes of arguments that a rule is run over.
 const LARGEST_ARGUMENTS: usize = 64 * 1024;
 
@@ -82,8 +82,8 @@ impl ToolRules {
         if args.to_string().len() > LARGEST_ARGUMENTS {
             return Err(format!("its arguments are larger than {} KB", LARGEST_ARGUMENTS >> 10));
         }
-        let Circumstances { alert, labels, card } = circumstances;
-        let facts = Facts::new(VARIABLES.into_iter().zip([&args, alert, labels, card]))?;
+        let Circumstances { alert, labels, card, verified } = circumstances;
+        let facts = Facts::new(VARIABLES.into_iter().zip([&args, alert, labels, card, verified]))?;
         for (_, text, rule) in rules {
             let text = clip(&text.split_whitespace().collect::<Vec<_>>().join(" "), 200);
             match rule.holds(&facts) {
@@ -104,6 +104,7 @@ struct Circumstances {
     alert: Value,
     labels: Value,
     card: Value,
+    verified: Value,
 }
 
 fn of_card(card: &Card) -> Value {
@@ -111,8 +112,9 @@ fn of_card(card: &Card) -> Value {
 }
 
 fn of_example(card: &Card, example: &ToolRuleExample) -> Circumstances {
-    let ToolRuleExample { labels, annotations, .. } = example;
+    let ToolRuleExample { labels, annotations, verified, .. } = example;
     Circumstances {
+        verified: json!(verified.as_deref().unwrap_or("none")),
         alert: json!({"status": "firing", "labels": labels, "annotations": annotations}),
         labels: json!(labels),
         card: of_card(card),
@@ -160,6 +162,7 @@ impl<'a> Policy<'a> {
                 alert: situation.alert_json(),
                 labels: json!(situation.labels()),
                 card: of_card(card),
+                verified: json!(situation.verified),
             },
             offered: offered.collect(),
             hosted: BTreeSet::new(),

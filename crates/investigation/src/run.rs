@@ -450,6 +450,7 @@ impl<'a> Session<'a> {
             "evidence": evidence,
             "tools": policy.offered().chain(policy.hosted()).map(ToString::to_string).collect::<Vec<_>>(),
             "report": report,
+            "alert_verified": situation.verified,
         })
     }
 

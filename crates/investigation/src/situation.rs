@@ -1,6 +1,6 @@
 //! What is known of the alerts when a run begins: the latest of each label set, over all snapshots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sentinel_core::UnixMs;
 use sentinel_core::alert::{Alert, AlertStatus, Labels};
@@ -23,6 +23,8 @@ pub(crate) struct Situation {
     pub(crate) key_labels: Labels,
     /// The most that one snapshot lacks.
     pub(crate) truncated_alerts: u64,
+    /// By whose credential the alerts were posted; see [`verified`].
+    pub(crate) verified: String,
     resolved_at: Option<UnixMs>,
 }
 
@@ -50,6 +52,7 @@ impl Situation {
             envelope: latest.1.envelope.clone(),
             key_labels: latest.1.key_labels.clone(),
             truncated_alerts: snapshots.iter().map(|(_, n)| n.envelope.truncated_alerts).max().unwrap_or(0),
+            verified: verified(snapshots.iter().map(|(_, n)| n.envelope.verified_by.as_deref())),
             resolved_at: head.resolved_at,
         })
     }
@@ -161,6 +164,17 @@ pub(crate) const VARIABLES: [&str; 19] = [
     "resource_value",
     "truncated_alerts",
 ];
+
+/// The credential by which every notification of an incident was posted. One without a credential makes the whole
+/// `none`, and different ones make it `several`: a rule that asks for a credential speaks of all labels that it sees.
+fn verified<'s>(posted: impl Iterator<Item = Option<&'s str>>) -> String {
+    let named: BTreeSet<&str> = posted.map(|by| by.unwrap_or("none")).collect();
+    match (named.contains("none"), named.len(), named.first()) {
+        (false, 1, Some(one)) => (*one).to_owned(),
+        (false, 2.., _) => "several".to_owned(),
+        _ => "none".to_owned(),
+    }
+}
 
 /// When an alert last changed, by its sender's clock; a resolve counts for more than a firing of the same instant.
 fn moment(alert: &Alert) -> (Option<UnixMs>, bool) {

@@ -107,6 +107,7 @@ pub fn envelope(alerts: &[Alert]) -> Envelope {
         external_url: Some("http://alertmanager.example:9093".to_owned()),
         reason: None,
         truncated_alerts: 0,
+        verified_by: None,
     }
 }
 

@@ -59,14 +59,34 @@ pub struct Authenticator {
 }
 
 struct Known {
-    bearer: Vec<SecretString>,
+    bearer: Vec<Named<SecretString>>,
     /// `user:password`
-    basic: Vec<SecretString>,
-    header: Vec<(String, SecretString)>,
-    hmac: Vec<Hmac>,
+    basic: Vec<Named<SecretString>>,
+    header: Vec<Named<(String, SecretString)>>,
+    hmac: Vec<Named<Hmac>>,
     challenges: Vec<HeaderValue>,
     /// Something was asked for, even if it can never be shown: an empty secret closes the door, it does not open it.
     configured: bool,
+}
+
+/// A credential, and what it is called where a record says who posted an alert.
+struct Named<T> {
+    name: String,
+    credential: T,
+}
+
+/// The name under which a record says that a sender showed no credential.
+pub const NOBODY: &str = "none";
+
+/// Names credentials by their places in the configuration, those that can be shown at all.
+fn named<T>(
+    all: Vec<T>,
+    name: impl Fn(usize, &T) -> String,
+    can_be_shown: impl Fn(&T) -> bool,
+) -> Vec<Named<T>> {
+    let named =
+        all.into_iter().enumerate().map(|(n, credential)| Named { name: name(n, &credential), credential });
+    named.filter(|named| can_be_shown(&named.credential)).collect()
 }
 
 impl Authenticator {
@@ -84,14 +104,20 @@ impl Authenticator {
         }
         let said = |secret: &SecretString| !secret.expose_secret().is_empty();
         let known = Known {
-            bearer: bearer.into_iter().filter(said).collect(),
-            basic: basic
+            bearer: named(bearer, |n, _| format!("bearer[{n}]"), said),
+            basic: named(basic, |_, (user, _)| format!("basic:{user}"), |(_, password)| said(password))
                 .into_iter()
-                .filter(|(_, password)| said(password))
-                .map(|(user, password)| format!("{user}:{}", password.expose_secret()).into())
+                .map(|Named { name, credential: (user, password) }| Named {
+                    name,
+                    credential: format!("{user}:{}", password.expose_secret()).into(),
+                })
                 .collect(),
-            header: header.into_iter().filter(|(_, value)| said(value)).collect(),
-            hmac: hmac.into_iter().filter(|key| said(&key.secret)).collect(),
+            header: named(
+                header,
+                |_, (header, _)| format!("header:{}", header.to_ascii_lowercase()),
+                |(_, value)| said(value),
+            ),
+            hmac: named(hmac, |n, _| format!("hmac[{n}]"), |key| said(&key.secret)),
             challenges,
             configured,
         };
@@ -121,47 +147,77 @@ impl Authenticator {
     }
 
     /// Checks the headers of a request without a body: a signature cannot be shown. Every secret is compared, in
-    /// constant time.
+    /// constant time. Gives the name of the credential that was shown (`bearer[0]`, `basic:USER`, `header:NAME`), or
+    /// [`NOBODY`] where none is needed.
     ///
     /// # Errors
     /// [`Unauthorized`], which knows the answer.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Unauthorized> {
+    pub fn check(&self, headers: &HeaderMap) -> Result<String, Unauthorized> {
         self.unless(self.shown(headers))
     }
 
-    /// Checks a request that came `now`: its headers, and the signature of its body.
+    /// Checks a request that came `now`: its headers, and the signature of its body. Gives the credential's name as
+    /// [`Self::check`] does; a signature's is `hmac[0]`.
     ///
     /// # Errors
     /// [`Unauthorized`], which knows the answer.
-    pub fn check_signed(&self, headers: &HeaderMap, body: &[u8], now: UnixMs) -> Result<(), Unauthorized> {
-        let signed = self.known.hmac.iter().map(|key| signature::is_right(key, headers, body, now));
-        self.unless(signed.fold(self.shown(headers), |found, right| found | right))
-    }
-
-    fn unless(&self, matches: Choice) -> Result<(), Unauthorized> {
-        if self.anonymous || matches.into() {
-            return Ok(());
+    pub fn check_signed(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: UnixMs,
+    ) -> Result<String, Unauthorized> {
+        let mut shown = self.shown(headers);
+        for key in &self.known.hmac {
+            shown.compare(&key.name, signature::is_right(&key.credential, headers, body, now));
         }
-        Err(Unauthorized { known: Arc::clone(&self.known) })
+        self.unless(shown)
     }
 
-    fn shown(&self, headers: &HeaderMap) -> Choice {
-        let mut matches = Choice::from(0);
+    fn unless(&self, shown: Shown<'_>) -> Result<String, Unauthorized> {
+        match shown.0 {
+            Some(name) => Ok(name.to_owned()),
+            None if self.anonymous => Ok(NOBODY.to_owned()),
+            None => Err(Unauthorized { known: Arc::clone(&self.known) }),
+        }
+    }
+
+    fn shown(&self, headers: &HeaderMap) -> Shown<'_> {
+        let mut shown = Shown(None);
         for value in headers.get_all(AUTHORIZATION) {
             if let Some(token) = after_scheme(value.as_bytes(), b"bearer") {
-                matches |= any(&self.known.bearer, token);
+                shown.any(&self.known.bearer, token);
             } else if let Some(encoded) = after_scheme(value.as_bytes(), b"basic")
                 && let Ok(pair) = BASE64.decode(encoded)
             {
-                matches |= any(&self.known.basic, &pair);
+                shown.any(&self.known.basic, &pair);
             }
         }
-        for (name, secret) in &self.known.header {
-            for value in headers.get_all(name.as_str()) {
-                matches |= any([secret], value.as_bytes());
+        for Named { name, credential: (header, secret) } in &self.known.header {
+            for value in headers.get_all(header.as_str()) {
+                shown.compare(name, secret.expose_secret().as_bytes().ct_eq(value.as_bytes()));
             }
         }
-        matches
+        shown
+    }
+}
+
+/// The first credential that a request shows. Which one it is, the time may tell; how much of a secret is right, it does
+/// not: all of them are compared, whole.
+struct Shown<'k>(Option<&'k str>);
+
+impl<'k> Shown<'k> {
+    fn compare(&mut self, name: &'k str, right: Choice) {
+        if right.into() && self.0.is_none() {
+            self.0 = Some(name);
+        }
+    }
+
+    /// The time says how many secrets there are and which lengths they have.
+    fn any(&mut self, secrets: &'k [Named<SecretString>], shown: &[u8]) {
+        for secret in secrets {
+            self.compare(&secret.name, secret.credential.expose_secret().as_bytes().ct_eq(shown));
+        }
     }
 }
 
@@ -170,13 +226,6 @@ fn after_scheme<'v>(value: &'v [u8], scheme: &[u8]) -> Option<&'v [u8]> {
     let (name, rest) = value.trim_ascii().split_at_checked(scheme.len())?;
     let rest = rest.strip_prefix(b" ")?;
     name.eq_ignore_ascii_case(scheme).then(|| rest.trim_ascii())
-}
-
-/// Whether `shown` is one of the secrets. The time says how many there are and which lengths they have, nothing else.
-fn any<'s>(secrets: impl IntoIterator<Item = &'s SecretString>, shown: &[u8]) -> Choice {
-    secrets
-        .into_iter()
-        .fold(Choice::from(0), |found, secret| found | secret.expose_secret().as_bytes().ct_eq(shown))
 }
 
 impl fmt::Debug for Authenticator {

@@ -38,7 +38,7 @@ use sentinel_core::intake::{Receipt, intake};
 use sentinel_core::ports::Ports;
 use sentinel_telemetry::{Metric, Metrics};
 
-pub use auth::{Authenticator, Credentials, Unauthorized};
+pub use auth::{Authenticator, Credentials, NOBODY, Unauthorized};
 pub use door::{Door, DoorError, Rotating};
 pub use refusals::{Refusal, Refusals};
 
@@ -71,8 +71,8 @@ pub enum Admission {
 /// A webhook whose head was let in.
 #[derive(Debug)]
 pub enum Admitted {
-    /// Its head showed credentials: the body is no stranger's.
-    Known,
+    /// Its head showed the credential of this name: the body is no stranger's.
+    Known(String),
     /// Nobody needs credentials.
     Anonymous,
     /// Its head showed none, but its body may be signed by a key of these.
@@ -123,8 +123,8 @@ impl Ingest {
     /// A body of more than [`MAX_BODY_BYTES`] is answered with 413; the carrier may cut it after that many bytes and
     /// one, as long as it reads the rest, because a sender that is still writing would not see the answer.
     pub async fn take(&self, admitted: Admitted, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
-        let response = match self.signed(&admitted, headers, body) {
-            Ok(()) => self.webhook(headers, body).await,
+        let response = match self.verified(admitted, headers, body) {
+            Ok(verified_by) => self.webhook(verified_by, headers, body).await,
             Err(refused) => refused.response(),
         };
         self.counted(response)
@@ -160,27 +160,32 @@ impl Ingest {
             return Err(answer::no_web_pages());
         }
         match auth.check(headers) {
-            Ok(()) if auth.is_open() => Ok(Admitted::Anonymous),
-            Ok(()) => Ok(Admitted::Known),
+            Ok(_) if auth.is_open() => Ok(Admitted::Anonymous),
+            Ok(name) => Ok(Admitted::Known(name)),
             Err(_) if auth.takes_signatures() => Ok(Admitted::Unsigned(auth)),
             Err(refused) => Err(refused.response()),
         }
     }
 
-    fn signed(&self, admitted: &Admitted, headers: &HeaderMap, body: &[u8]) -> Result<(), Unauthorized> {
-        let Admitted::Unsigned(auth) = admitted else { return Ok(()) };
-        auth.check_signed(headers, body, self.ports.clock.now())
+    /// The name of the credential that the sender showed.
+    fn verified(&self, admitted: Admitted, headers: &HeaderMap, body: &[u8]) -> Result<String, Unauthorized> {
+        match admitted {
+            Admitted::Known(name) => Ok(name),
+            Admitted::Anonymous => Ok(NOBODY.to_owned()),
+            Admitted::Unsigned(auth) => auth.check_signed(headers, body, self.ports.clock.now()),
+        }
     }
 
-    async fn webhook(&self, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
+    async fn webhook(&self, verified_by: String, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
         if let Err(unsupported) = readable(headers) {
             tracing::warn!(reason = unsupported.reason(), "webhook of an unsupported media type");
             return unsupported.response();
         }
-        let message = match sentinel_alertmanager::parse(body, self.ports.clock.now()) {
+        let mut message = match sentinel_alertmanager::parse(body, self.ports.clock.now()) {
             Ok(message) => message,
             Err(error) => return refuse(&error, body.len()),
         };
+        message.envelope.verified_by = Some(verified_by);
         let unmatched = unmatched::find(&self.cards, &message.alerts);
         match intake(&self.ports, &self.cards, message).await {
             Ok(receipt) => {

@@ -131,3 +131,18 @@ fn no_secret_is_in_a_debug_output() {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
 }
+
+#[test]
+fn who_came_in_is_named_by_the_credentials_place_and_never_by_its_value() {
+    let auth = Authenticator::new(Credentials { bearer: vec!["".into(), "new-token".into()], ..all_kinds() });
+    for (name, value, want) in [
+        ("authorization", "Bearer new-token", "bearer[1]"),
+        ("authorization", "Basic YW06cGFzczp3b3Jk", "basic:am"),
+        ("X-API-KEY", "key-2", "header:x-api-key"),
+    ] {
+        assert_eq!(auth.check(&headers(&[(name, value)])).unwrap(), want);
+    }
+    let open = Authenticator::new(Credentials::default()).or_loopback();
+    let shown = headers(&[("authorization", "Bearer of-nobody")]);
+    assert_eq!(open.check(&shown).unwrap(), sentinel_ingest::NOBODY);
+}

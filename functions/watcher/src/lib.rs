@@ -214,6 +214,7 @@ impl Watcher {
             external_url: Some(self.settings.endpoint.origin().ascii_serialization()),
             reason: None,
             truncated_alerts: 0,
+            verified_by: Some("watcher".to_owned()),
         }
     }
 

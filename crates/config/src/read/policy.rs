@@ -11,7 +11,8 @@ use crate::reader::{Keys, MAP, Reader, Section, shown};
 use crate::settings::Server;
 
 pub(super) const RULE: Keys = &[("tool", &[]), ("allow", &[]), ("allowed", &[]), ("denied", &[])];
-pub(super) const EXAMPLE: Keys = &[("args", &["arguments"]), ("labels", &[]), ("annotations", &[])];
+pub(super) const EXAMPLE: Keys =
+    &[("args", &["arguments"]), ("labels", &[]), ("annotations", &[]), ("alert-verified", &[])];
 
 /// Where the parts of a rule stand that are compiled and checked later.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,7 +75,8 @@ fn examples(r: &mut Reader<'_>, rule: &Section<'_>, key: &str) -> (Vec<ToolRuleE
             };
             let of_alert = s.get("labels").map(|f| labels(r, &f)).unwrap_or_default();
             let annotations = s.get("annotations").map(|f| labels(r, &f)).unwrap_or_default();
-            (ToolRuleExample { args, labels: of_alert, annotations }, r.place(field))
+            let verified = r.optional_text(&s, "alert-verified");
+            (ToolRuleExample { args, labels: of_alert, annotations, verified }, r.place(field))
         })
         .unzip()
 }

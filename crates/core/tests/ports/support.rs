@@ -325,6 +325,7 @@ pub(crate) fn message(alerts: Vec<Alert>) -> Message {
         external_url: None,
         reason: None,
         truncated_alerts: 0,
+        verified_by: None,
     };
     Message { envelope, alerts, refused: vec![] }
 }

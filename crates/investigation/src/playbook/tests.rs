@@ -208,3 +208,24 @@ fn the_latest_of_each_label_set_counts() {
     assert_eq!(unknown_digest.alerts, merged.alerts);
     assert!(Situation::of(&[], &head("?")).is_none());
 }
+
+#[test]
+fn alerts_are_verified_where_all_of_them_were_posted_by_one_credential() {
+    let posted = |by: &[Option<&str>]| {
+        let snapshots: Vec<(String, Notification)> = by
+            .iter()
+            .enumerate()
+            .map(|(n, by)| {
+                let mut told = notification("c", [alert("X").label("pod", &n.to_string())]);
+                told.envelope.verified_by = by.map(str::to_owned);
+                (n.to_string(), told)
+            })
+            .collect();
+        Situation::of(&snapshots, &head("0")).unwrap().verified
+    };
+    assert_eq!(posted(&[Some("bearer[0]"), Some("bearer[0]")]), "bearer[0]");
+    assert_eq!(posted(&[Some("bearer[0]"), Some("basic:am")]), "several");
+    // One that nobody vouches for taints the whole; so does a record that does not say.
+    assert_eq!(posted(&[Some("bearer[0]"), Some("none")]), "none");
+    assert_eq!(posted(&[Some("bearer[0]"), None]), "none");
+}

@@ -154,7 +154,7 @@ fn each_example_that_a_rule_breaks_is_a_problem_at_its_place() {
     let example = |namespace: &str| ToolRuleExample {
         args: [("namespace".to_owned(), json!(namespace))].into_iter().collect(),
         labels: Labels::from([("namespace".to_owned(), "web".to_owned())]),
-        annotations: Labels::new(),
+        ..ToolRuleExample::default()
     };
     let mut good = rule("s.a", SAME_NAMESPACE);
     good.allowed = vec![example("web")];
