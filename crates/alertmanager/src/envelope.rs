@@ -86,6 +86,7 @@ fn bounded(mut envelope: Envelope, alerts: usize) -> Result<Envelope, Refusal> {
             group_key: None,
             external_url: None,
             reason: None,
+            verified_by: None,
         };
     }
     Ok(envelope)

@@ -280,6 +280,20 @@ pub struct Tools {
 pub enum ToolsCommand {
     /// Pin the tools that cards allow, as their servers describe them now, in tools.lock beside the configuration
     Lock(Lock),
+    /// Show, word by word, what servers say of the allowed tools that tools.lock does not; exit code 1 where anything
+    /// differs
+    Diff(Diff),
+}
+
+/// Arguments of `tools diff`.
+#[derive(Args, Debug)]
+pub struct Diff {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigFlag,
+    /// The differences as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `tools lock`.

@@ -208,9 +208,12 @@ impl Blank {
         let mut servers: BTreeMap<String, BTreeMap<String, ToolDefinition>> = BTreeMap::new();
         for (tool, lock) in cards.iter().flat_map(|card| card.tools.iter().map(|tool| (tool, &card.lock))) {
             let pinned = lock.as_ref().and_then(|lock| lock.definition(tool));
-            let (description, input_schema) = pinned.map_or_else(
-                || ("(placeholder: the server's own description and schema)", json!({"type": "object"})),
-                |(description, schema)| (description, schema.clone()),
+            let (description, input_schema, more) = pinned.map_or_else(
+                || {
+                    let description = "(placeholder: the server's own description and schema)";
+                    (description, json!({"type": "object"}), Map::new())
+                },
+                |said| (said.description, said.input_schema.clone(), said.more.clone()),
             );
             let definition = ToolDefinition {
                 tool: tool.tool.clone(),
@@ -218,6 +221,7 @@ impl Blank {
                 input_schema,
                 read_only_hint: None,
                 destructive_hint: None,
+                more,
             };
             servers.entry(tool.server.clone()).or_default().insert(tool.tool.clone(), definition);
         }

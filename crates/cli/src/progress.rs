@@ -115,6 +115,7 @@ fn line(event: &Progress, totals: &mut Totals) -> Option<String> {
         Progress::Listed { error: None, .. } | Progress::Calling { .. } | Progress::Asking { .. } => {
             return None;
         }
+        Progress::Refused { tool, reason, .. } => format!("refused {}: {reason}", inert(tool)),
         Progress::Evidence { id, tool, ok, bytes, ms, .. }
         | Progress::Called { id, tool, ok, bytes, ms, .. } => {
             let how = if *ok { "" } else { "  \x1b[31mfailed\x1b[0m" };

@@ -190,7 +190,7 @@ async fn webhook(State(service): State<Service>, request: Request) -> Response {
     let place = parts.extensions.get::<Arc<Place>>();
     // Whoever showed credentials is not closed for another; a stranger may be, as long as it is not known what it sends.
     let standing = place.map(match admitted {
-        Admitted::Known => Place::busy,
+        Admitted::Known(_) => Place::busy,
         Admitted::Anonymous | Admitted::Unsigned(_) => Place::reading,
     });
     let whole = match service.bodies.read(body, MAX_BODY_BYTES + 1).await {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -52,6 +52,8 @@ enum Change {
     Unchanged,
     Added,
     Changed,
+    /// As it was, and more of it is pinned than an older lock held.
+    PinsMore,
     /// No card allows it any more.
     Removed,
     /// Its server did not answer: what the lock held of it stays.
@@ -60,18 +62,33 @@ enum Change {
     Refused,
 }
 
+mod diff;
+
 type Listed = BTreeMap<String, Result<Vec<ToolDefinition>, String>>;
 
 pub(crate) async fn run(args: Tools, env: &Environment) -> anyhow::Result<Exit> {
     match args.command {
         ToolsCommand::Lock(args) => lock(&args, env).await,
+        ToolsCommand::Diff(args) => diff::run(&args, env).await,
     }
 }
 
-async fn lock(args: &Lock, env: &Environment) -> anyhow::Result<Exit> {
-    let to_run = match setup::load_whole(args.config.config.as_deref(), env).await? {
+/// The configuration's folder, its lock, and what the servers say now of the tools that its cards allow.
+struct Looked {
+    path: PathBuf,
+    before: ToolsLock,
+    /// The tools that cards allow.
+    allowed: BTreeSet<ToolId>,
+    /// Those of them that a card takes although they do not only read.
+    accepted: BTreeSet<ToolId>,
+    listed: Listed,
+}
+
+/// `Err`: the configuration cannot be used, and that is said.
+async fn look(config: Option<&Path>, env: &Environment) -> anyhow::Result<Result<Looked, Exit>> {
+    let to_run = match setup::load_whole(config, env).await? {
         Ok(to_run) => to_run,
-        Err(exit) => return Ok(exit),
+        Err(exit) => return Ok(Err(exit)),
     };
     let Some(folder) = &to_run.source.base_dir else {
         bail!("the built-in configuration has no folder for {FILE}: name a file with --config");
@@ -80,9 +97,19 @@ async fn lock(args: &Lock, env: &Environment) -> anyhow::Result<Exit> {
     setup::logs(&to_run.loaded, false, env)?;
     let path = folder.join(FILE);
     let before = read(&path)?;
-    let allowed: BTreeSet<&ToolId> = settings.cards.iter().flat_map(|card| &card.tools).collect();
+    let allowed: BTreeSet<ToolId> = settings.cards.iter().flat_map(|card| card.tools.clone()).collect();
+    let accepted = settings.cards.iter().flat_map(|card| card.not_read_only.keys().cloned()).collect();
     let listed = list(settings, &allowed).await?;
-    let (after, lines) = pin(&allowed, &listed, &before);
+    Ok(Ok(Looked { path, before, allowed, accepted, listed }))
+}
+
+async fn lock(args: &Lock, env: &Environment) -> anyhow::Result<Exit> {
+    let looked = match look(args.config.config.as_deref(), env).await? {
+        Ok(looked) => looked,
+        Err(exit) => return Ok(exit),
+    };
+    let (after, lines) = pin(&looked);
+    let Looked { path, before, .. } = looked;
     let differs = after != before;
     if differs && !args.check {
         write(&path, &after)?;
@@ -112,7 +139,7 @@ fn write(path: &Path, lock: &ToolsLock) -> anyhow::Result<()> {
 
 /// Asks each server for its tools, as it is asked in an investigation: those of a hosted one are what the model's service
 /// shows of them.
-async fn list(settings: &Settings, allowed: &BTreeSet<&ToolId>) -> anyhow::Result<Listed> {
+async fn list(settings: &Settings, allowed: &BTreeSet<ToolId>) -> anyhow::Result<Listed> {
     let http = sentinel_worker::http_client(settings);
     let servers = sentinel_worker::servers(settings, &http);
     let model = match sentinel_worker::mind(settings, &http)? {
@@ -174,7 +201,9 @@ async fn shown(
 }
 
 /// The new lock, and what became of each tool.
-fn pin(allowed: &BTreeSet<&ToolId>, listed: &Listed, before: &ToolsLock) -> (ToolsLock, Vec<Line>) {
+fn pin(looked: &Looked) -> (ToolsLock, Vec<Line>) {
+    let Looked { before, allowed, accepted, listed, .. } = looked;
+    let pins_less: BTreeSet<&str> = before.pinned_less().collect();
     let mut after = ToolsLock::default();
     let mut lines = Vec::new();
     for tool in allowed {
@@ -197,12 +226,18 @@ fn pin(allowed: &BTreeSet<&ToolId>, listed: &Listed, before: &ToolsLock) -> (Too
         let found: Vec<&ToolDefinition> = definitions.iter().filter(|d| d.tool == tool.tool).collect();
         lines.push(match *found {
             [] => line(Change::Refused, Some("its server does not list it".to_owned()), None),
-            [one] if one.destructive_hint == Some(true) => {
-                line(Change::Refused, Some("its server calls it destructive".to_owned()), None)
-            }
             [one] => {
-                after.pin(tool, &one.description, &one.input_schema);
-                match before.check(tool, &one.description, &one.input_schema) {
+                if let Err(unfit) = one.may_be_called(accepted.contains(tool)) {
+                    lines.push(line(Change::Refused, Some(unfit.to_string()), None));
+                    continue;
+                }
+                after.pin(tool, one.said());
+                match before.check(tool, one.said()) {
+                    Ok(()) if pins_less.contains(tool.to_string().as_str()) => line(
+                        Change::PinsMore,
+                        Some("the lock held its name, description and input schema only".to_owned()),
+                        None,
+                    ),
                     Ok(()) => line(Change::Unchanged, None, None),
                     Err(Drift::Unknown) => line(Change::Added, None, Some(&one.description)),
                     Err(drift) => line(Change::Changed, Some(drift.to_string()), Some(&one.description)),
@@ -233,6 +268,7 @@ fn tell(outcome: &Outcome, args: &Lock) -> anyhow::Result<()> {
             Change::Unchanged => "unchanged",
             Change::Added => "added",
             Change::Changed => "CHANGED",
+            Change::PinsMore => "pins more",
             Change::Removed => "removed",
             Change::Kept => "kept as it was",
             Change::Refused => "NOT PINNED",
@@ -268,21 +304,22 @@ mod tests {
             description: description.into(),
             input_schema: json!({"type": "object"}),
             read_only_hint: None,
-            destructive_hint: Some(tool == "delete"),
+            destructive_hint: (tool == "delete").then_some(true),
+            more: serde_json::Map::new(),
         }
     }
 
     #[test]
     fn each_tool_is_pinned_kept_or_refused_and_what_happened_is_told() {
-        let schema = json!({"type": "object"});
         let mut before = ToolsLock::default();
         for (tool, description) in [("same", "s"), ("other", "old"), ("gone", "g")] {
-            before.pin(&id("k8s", tool), description, &schema);
+            before.pin(&id("k8s", tool), definition(tool, description).said());
         }
-        before.pin(&id("down", "known"), "k", &schema);
-        let all = ["same", "other", "new", "twice", "delete", "missing"].map(|tool| id("k8s", tool));
+        before.pin(&id("down", "known"), definition("known", "k").said());
+        let all =
+            ["same", "other", "new", "twice", "delete", "missing", "writes"].map(|tool| id("k8s", tool));
         let down = [id("down", "known"), id("down", "unknown")];
-        let allowed: BTreeSet<&ToolId> = all.iter().chain(&down).collect();
+        let allowed: BTreeSet<ToolId> = all.into_iter().chain(down).collect();
         let listed = [
             definition("same", "s"),
             definition("other", "new words"),
@@ -290,13 +327,16 @@ mod tests {
             definition("twice", "t"),
             definition("twice", "t"),
             definition("delete", "d"),
+            ToolDefinition { read_only_hint: Some(false), ..definition("writes", "w") },
         ];
         let listed: Listed = [
             ("k8s".to_owned(), Ok(listed.to_vec())),
             ("down".to_owned(), Err("the MCP server down cannot be reached".to_owned())),
         ]
         .into();
-        let (after, lines) = pin(&allowed, &listed, &before);
+        let (path, accepted) = (PathBuf::new(), BTreeSet::new());
+        let mut looked = Looked { path, before, allowed, accepted, listed };
+        let (after, lines) = pin(&looked);
         let told: Vec<(&str, Change)> = lines.iter().map(|l| (l.tool.as_str(), l.change)).collect();
         assert_eq!(
             told,
@@ -309,10 +349,13 @@ mod tests {
                 ("k8s.other", Change::Changed),
                 ("k8s.same", Change::Unchanged),
                 ("k8s.twice", Change::Refused),
+                ("k8s.writes", Change::Refused),
                 ("k8s.gone", Change::Removed),
             ]
         );
         assert_eq!(after.names().collect::<Vec<_>>(), ["down.known", "k8s.new", "k8s.other", "k8s.same"]);
-        assert_eq!(after.check(&id("k8s", "other"), "new words", &schema), Ok(()));
+        assert_eq!(after.check(&id("k8s", "other"), definition("other", "new words").said()), Ok(()));
+        looked.accepted.insert(id("k8s", "writes"));
+        assert!(pin(&looked).0.holds(&id("k8s", "writes")), "a card takes it");
     }
 }

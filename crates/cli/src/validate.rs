@@ -166,11 +166,13 @@ pub(crate) fn run(args: &Validate, env: &Environment) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let checked = sentinel_config::load(&source, &|name| env.var(name)).and_then(|loaded| {
-        sentinel_worker::compile(&loaded).map_err(|mut problems| {
+    let checked = sentinel_config::load(&source, &|name| env.var(name)).and_then(|mut loaded| {
+        let playbooks = sentinel_worker::compile(&loaded).map_err(|mut problems| {
             problems.diagnostics.extend(loaded.warnings.iter().cloned());
             problems
         })?;
+        let warnings = sentinel_worker::warnings(&loaded, &playbooks);
+        loaded.warnings.extend(warnings);
         Ok(loaded)
     });
     if args.json { as_json(&checked) } else { as_text(&source.name.display().to_string(), &checked) }

@@ -95,7 +95,9 @@ fn a_lock_that_cannot_be_used_is_an_error_and_one_that_lacks_a_tool_is_told() {
     }
     let mut lock = sentinel_core::tools_lock::ToolsLock::default();
     let tool = sentinel_core::card::ToolId { server: "s".into(), tool: "a".into() };
-    lock.pin(&tool, "reads", &serde_json::json!({"type": "object"}));
+    let (schema, more) = (serde_json::json!({"type": "object"}), serde_json::Map::new());
+    let said = sentinel_core::tools_lock::Said { description: "reads", input_schema: &schema, more: &more };
+    lock.pin(&tool, said);
     let loaded = locked(Some(&lock.to_text())).unwrap();
     let told: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     assert!(

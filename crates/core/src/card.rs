@@ -1,6 +1,6 @@
 //! Incident cards: how incidents of one resource are handled. Plain data; `sentinel-config` reads it from YAML.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -224,6 +224,10 @@ pub struct Card {
     pub policy: Vec<ToolRule>,
     /// The definitions that they must have; `None`: whatever their servers list.
     pub lock: Option<Arc<ToolsLock>>,
+    /// There is no lock, and nobody has said that this is meant: each report says so.
+    pub lock_undecided: bool,
+    /// Tools that the card takes although their servers say that they do not only read, each with the reason.
+    pub not_read_only: BTreeMap<ToolId, String>,
     /// The sinks that are told, and what.
     pub sinks: Vec<Subscription>,
     /// The most model turns of one investigation, 1 to 20.
@@ -258,6 +262,13 @@ pub struct Card {
     pub evidence: Vec<EvidenceCall>,
     /// Rules that the report is held against.
     pub checklist: Vec<CheckRule>,
+}
+
+impl Card {
+    /// Whether the card takes a tool whose server says that it does not only read.
+    pub fn accepts_not_read_only(&self, tool: &ToolId) -> bool {
+        self.not_read_only.contains_key(tool)
+    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,21 @@
 //! The conversation, rebuilt from what is stored: a pure function of the opening, the turns and the outputs. A run
 //! that goes on after a crash is therefore the same run, and each request begins with the bytes of the one before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use sentinel_core::canonical::canonical;
 use sentinel_core::card::{Card, ToolId};
 use serde_json::{Map, Value};
 
+use crate::arguments;
 use crate::evidence::{self, CallStatus, EvidenceRecord, id_of};
 use crate::fence::{clip, fenced};
 use crate::hosted::{self, HostedOutput};
 use crate::policy::Policy;
 use crate::ports::{Approval, FunctionCall, Item};
 use crate::quotes::Searchable;
+use crate::refusal::{Refusal, RefusalReason, Refused};
 use crate::report::{self, Draft};
 use crate::tools::{READ_EVIDENCE, SUBMIT_REPORT};
 use crate::transcript::{Forced, Opening, TurnRecord};
@@ -92,6 +94,8 @@ pub(crate) struct Replayed {
     pub(crate) next: Next,
     /// What the last turn's hosted calls are to be answered, at the end of the input.
     pub(crate) pending: Vec<Pending>,
+    /// The calls that were not made and are no evidence, in the order of the turns.
+    pub(crate) refused: Vec<Refused>,
     /// What hosted servers turned out to lack, and which bound ended the run.
     pub(crate) gaps: Vec<String>,
     /// What can be shown of a report that did not pass.
@@ -181,6 +185,11 @@ struct Replay<'a> {
     /// What became of the definitions that hosted servers showed.
     judged: BTreeMap<ToolId, hosted_calls::Judged>,
     pending: Vec<Pending>,
+    refused: Vec<Refused>,
+    /// The hosted calls that asked to be made: the turn's requests by their ids, over the whole run.
+    requests: BTreeMap<String, Vec<hosted_calls::Request>>,
+    /// The requests that were approved.
+    approved: BTreeSet<String>,
     gaps: Vec<String>,
     /// The model asks for the same call over and over.
     looping: bool,
@@ -208,6 +217,9 @@ impl<'a> Replay<'a> {
             asks: BTreeMap::new(),
             judged: BTreeMap::new(),
             pending: Vec::new(),
+            refused: Vec::new(),
+            requests: BTreeMap::new(),
+            approved: BTreeSet::new(),
             gaps: Vec::new(),
             looping: false,
             repairing: false,
@@ -222,6 +234,7 @@ impl<'a> Replay<'a> {
             input: self.input,
             next,
             pending: self.pending,
+            refused: self.refused,
             gaps: self.gaps,
             rejected: self.rejected,
             checked: self.checked,
@@ -234,6 +247,10 @@ impl<'a> Replay<'a> {
         }
     }
 
+    fn refuse(&mut self, turn: u32, tool: &str, reason: RefusalReason) {
+        self.refused.push(Refused { turn, tool: clip(tool, 80), reason });
+    }
+
     /// The evidence of this id, where its number is `below` another.
     fn find(&self, id: &str, below: u32) -> Option<&'a EvidenceRecord> {
         let number: u32 = id.strip_prefix('E')?.parse().ok()?;
@@ -244,6 +261,7 @@ impl<'a> Replay<'a> {
         self.checked = None;
         // What was answered then stands, whatever would be answered today.
         self.pending.clear();
+        self.answered(record);
         self.input.extend(record.approvals.iter().cloned().map(Item::Approval));
         self.input.extend(reminder(record.forced));
         if let Some(gap) = record.forced.and_then(|forced| ended_by(forced, record.turn, self.case.card)) {
@@ -272,6 +290,10 @@ impl<'a> Replay<'a> {
             .collect();
         // A turn that had to report and did not: nothing that it asks for matters any more.
         if record.forced.is_some() {
+            for planned in &missing {
+                self.refuse(record.turn, &planned.tool.to_string(), RefusalReason::ReportDue);
+            }
+            self.left_unanswered(record);
             return Some(self.give_up());
         }
         if !missing.is_empty() {
@@ -284,7 +306,9 @@ impl<'a> Replay<'a> {
                 Answer::Read(arguments, below) => {
                     let tokens = self.case.card.max_tool_output_tokens;
                     let find = |id: &str| self.find(id, below);
-                    self.case.readings.get(record.turn, place, || evidence::read(&arguments, find, tokens))
+                    self.case.readings.get(record.turn, place, || {
+                        evidence::read(&arguments, find, tokens).unwrap_or_else(|refusal| refusal.to_string())
+                    })
                 }
                 Answer::Output(planned, hint) => {
                     let shown = self.case.outputs.get(&planned.number);
@@ -295,7 +319,7 @@ impl<'a> Replay<'a> {
             };
             self.input.push(Item::CallOutput { call_id, output });
         }
-        self.input.extend(hosted_calls::naming(&made));
+        self.input.extend(self.naming(record, &made));
         if calls.is_empty() && self.pending.is_empty() && made.is_empty() {
             self.input.push(Item::User { text: nudge(record) });
         }
@@ -308,7 +332,9 @@ impl<'a> Replay<'a> {
             let (_, planned) = made.iter().find(|(call, _)| call == id)?;
             Some(self.case.outputs.get(&planned.number)?.for_model(self.case.card.max_tool_output_tokens))
         };
-        Item::Response { asked: record.asked.clone(), items: hosted::shown(&record.response.items, evidence) }
+        let has_hosted = !self.case.opening.hosted.is_empty();
+        let items = hosted::shown(&record.response.items, has_hosted, evidence);
+        Item::Response { asked: record.asked.clone(), items }
     }
 
     /// Decides about each call of a turn, in order: numbers depend on nothing but what is stored.
@@ -319,24 +345,36 @@ impl<'a> Replay<'a> {
             let is_reading = call.name == READ_EVIDENCE;
             read += usize::from(is_reading);
             let answer = if place >= MOST_ASKED || read > MOST_READ {
-                Answer::Text(format!(
-                    "Error: not looked at: in one turn, {MOST_ASKED} calls at most are, and {MOST_READ} of {READ_EVIDENCE}."
-                ))
-            } else if is_reading {
-                Answer::Read(call.arguments.clone(), self.next_number)
+                Err(Refusal::NotLookedAt(format!(
+                    "in one turn, {MOST_ASKED} calls at most are, and {MOST_READ} of {READ_EVIDENCE}"
+                )))
             } else {
-                self.answer(call, record.turn, &mut left)
+                self.answer(call, record, &mut left)
             };
+            let answer = answer.unwrap_or_else(|refusal| {
+                self.refuse(record.turn, &call.name, refusal.reason());
+                Answer::Text(refusal.to_string())
+            });
             answers.push((call.call_id.clone(), answer));
         }
         answers
     }
 
-    fn answer(&mut self, call: &FunctionCall, turn: u32, left: &mut usize) -> Answer {
-        let (tool, arguments) = match self.case.policy.check(&call.name, &call.arguments) {
-            Ok(allowed) => allowed,
-            Err(reason) => return Answer::Text(reason),
-        };
+    fn answer(
+        &mut self,
+        call: &FunctionCall,
+        record: &TurnRecord,
+        left: &mut usize,
+    ) -> Result<Answer, Refusal> {
+        let turn = record.turn;
+        if let Some(kind) = record.credentials.get(&call.call_id) {
+            return Err(Refusal::Secret { name: clip(&call.name, 80), kind: kind.clone() });
+        }
+        if call.name == READ_EVIDENCE {
+            arguments::object(READ_EVIDENCE, &call.arguments)?;
+            return Ok(Answer::Read(call.arguments.clone(), self.next_number));
+        }
+        let (tool, arguments) = self.case.policy.check(&call.name, &call.arguments)?;
         let key = format!("{tool} {}", canonical(&Value::Object(arguments.clone())));
         let mut hint = None;
         if let Some(seen) = self.seen.get_mut(&key) {
@@ -357,24 +395,23 @@ impl<'a> Replay<'a> {
                          read_evidence looks further into it."
                     )
                 };
-                return Answer::Text(hint.map_or_else(|| text.clone(), |hint| format!("{text}\n{hint}")));
+                return Ok(Answer::Text(hint.map_or_else(|| text.clone(), |hint| format!("{text}\n{hint}"))));
             }
         }
         if *left >= MOST_CALLS {
-            return Answer::Text(format!(
-                "Error: not called: at most {MOST_CALLS} tools are called in one turn."
-            ));
+            return Err(Refusal::TooMany(MOST_CALLS));
         }
         *left += 1;
         let number = self.next_number;
         self.next_number = number.saturating_add(1);
         let times = self.seen.get(&key).map_or(1, |s| s.times);
         self.seen.insert(key, Seen { number, turn, times });
-        Answer::Output(Planned { number, turn, tool, arguments, given: None }, hint)
+        Ok(Answer::Output(Planned { number, turn, tool, arguments, given: None }, hint))
     }
 
     fn submission(&mut self, record: &TurnRecord, at: usize, made: &[(String, Planned)]) -> Option<Next> {
         let calls = &record.response.calls;
+        self.not_made_beside_the_report(record, at);
         let arguments = calls.get(at).map_or("", |c| c.arguments.as_str());
         let (draft, problems) = match report::read(arguments) {
             Ok(submission) => {
@@ -386,12 +423,14 @@ impl<'a> Replay<'a> {
             Err(problems) => (None, problems),
         };
         if let Some(draft) = draft.as_ref().filter(|d| d.problems.is_empty()) {
+            self.left_unanswered(record);
             return Some(Next::Finish(Ok(Box::new(draft.clone()))));
         }
         // One repair, and only where a turn is left for it.
         let no_more = record.forced.is_some_and(|forced| forced != Forced::Looping);
         if self.repairing || no_more || record.turn >= self.case.card.max_iterations {
             let earlier = self.rejected.take();
+            self.left_unanswered(record);
             return Some(Next::Finish(
                 draft
                     .or(earlier)
@@ -415,9 +454,19 @@ impl<'a> Replay<'a> {
             };
             self.input.push(Item::CallOutput { call_id: call.call_id.clone(), output });
         }
-        self.input.extend(hosted_calls::naming(made));
-        self.deny_requests(record, REPORTED_INSTEAD);
+        self.input.extend(self.naming(record, made));
+        self.deny_requests(record, &Refusal::ReportDue(REPORTED_INSTEAD));
         None
+    }
+
+    /// The calls that a turn asks for beside its report are not made.
+    fn not_made_beside_the_report(&mut self, record: &TurnRecord, at: usize) {
+        for (index, call) in record.response.calls.iter().enumerate() {
+            if index != at {
+                self.refuse(record.turn, &call.name, RefusalReason::ReportDue);
+            }
+        }
+        self.note_requests(record);
     }
 
     fn give_up(&mut self) -> Next {

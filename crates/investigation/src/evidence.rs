@@ -5,8 +5,11 @@ use sentinel_core::redact::Redactor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::arguments;
 use crate::fence::{clip, cut, fenced, sha256};
+use crate::refusal::{Refusal, RefusalReason};
 use crate::search::{Found, Search};
+use crate::tools::READ_EVIDENCE;
 
 /// The most of one output that is kept, in bytes; head and tail of a longer one.
 pub(crate) const MOST_KEPT: usize = 256 * 1024;
@@ -57,6 +60,9 @@ pub struct EvidenceRecord {
     pub ok: bool,
     /// How the call ended.
     pub status: CallStatus,
+    /// Why it never left, as a label, where it did not; `None` in records that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<RefusalReason>,
     /// The model turn that asked; 0: the card.
     pub turn: u32,
     /// When the call left.
@@ -137,6 +143,7 @@ pub(crate) struct Ended<'a> {
     pub(crate) tool: String,
     pub(crate) arguments: &'a Map<String, Value>,
     pub(crate) status: CallStatus,
+    pub(crate) refusal: Option<RefusalReason>,
     pub(crate) turn: u32,
     pub(crate) at: UnixMs,
     pub(crate) ms: u64,
@@ -158,6 +165,7 @@ impl EvidenceRecord {
             arguments: redacted(ended.arguments, redactor),
             ok: ended.status == CallStatus::Answered,
             status: ended.status,
+            refusal: ended.refusal,
             turn: ended.turn,
             at: ended.at,
             ms: ended.ms,
@@ -248,15 +256,21 @@ pub(crate) struct Reading {
 }
 
 /// Answers `read_evidence`: from what is stored, nothing leaves.
+///
+/// # Errors
+/// Where its arguments are refused before anything is looked up.
 pub(crate) fn read<'e>(
     arguments: &str,
     find: impl Fn(&str) -> Option<&'e EvidenceRecord>,
     tokens: u32,
-) -> String {
-    let reading: Reading = match serde_json::from_str(arguments) {
-        Ok(reading) => reading,
-        Err(e) => return format!("Error: the arguments of read_evidence cannot be read: {e}"),
-    };
+) -> Result<String, Refusal> {
+    let arguments = arguments::object(READ_EVIDENCE, arguments)?;
+    let reading: Reading = serde_json::from_value(Value::Object(arguments))
+        .map_err(|e| Refusal::NotJson { name: READ_EVIDENCE.to_owned(), why: e.to_string() })?;
+    Ok(look(&reading, find, tokens))
+}
+
+fn look<'e>(reading: &Reading, find: impl Fn(&str) -> Option<&'e EvidenceRecord>, tokens: u32) -> String {
     let Some(record) = find(&normal_id(&reading.id)) else {
         return format!("Error: there is no evidence {:?}.", clip(&reading.id, 20));
     };
@@ -326,6 +340,7 @@ mod tests {
             tool: "s.t".into(),
             arguments: &Map::new(),
             status: CallStatus::Answered,
+            refusal: None,
             turn: 0,
             at: UnixMs::new(0),
             ms: 1,
@@ -335,7 +350,7 @@ mod tests {
     }
 
     fn read_one(record: &EvidenceRecord, arguments: &Value) -> String {
-        read(&arguments.to_string(), |id| (id == record.id).then_some(record), 100)
+        read(&arguments.to_string(), |id| (id == record.id).then_some(record), 100).unwrap()
     }
 
     #[test]
@@ -389,13 +404,15 @@ mod tests {
     fn what_cannot_be_read_is_told() {
         let e = record("x");
         for (arguments, want) in [
-            ("not json", "cannot be read"),
+            ("not json", "are not JSON"),
+            (r#"{"id":"E1","id":"E2"}"#, "stands twice"),
             ("{}", "missing field `id`"),
             (r#"{"id":"E9"}"#, "no evidence"),
             (r#"{"id":"E1","pattern":"("}"#, "no regular expression"),
             (r#"{"id":"E1","lines":"9-2"}"#, "a range like"),
         ] {
             let answer = read(arguments, |id| (id == e.id).then_some(&e), 100);
+            let answer = answer.unwrap_or_else(|refusal| refusal.to_string());
             assert!(answer.starts_with("Error: ") && answer.contains(want), "{answer}");
         }
     }

@@ -1,12 +1,13 @@
 //! Hosted MCP: what the Responses API's items say of the calls that the model's own service makes, and what of them is
 //! stored. (OpenAI's API description 2.3.0: `MCPListTools`, `MCPApprovalRequest`, `MCPToolCall`.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sentinel_core::redact::Redactor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::arguments;
 use crate::evidence::{CallStatus, Kept};
 use crate::fence::clip;
 use crate::ports::ToolDefinition;
@@ -54,7 +55,11 @@ pub(crate) fn events(items: &[Value]) -> impl Iterator<Item = Event<'_>> {
                 let tools = item.get("tools").and_then(Value::as_array).into_iter().flatten();
                 let error = item.get("error").filter(|e| !e.is_null());
                 let error = error.map(|e| e.as_str().map_or_else(|| e.to_string(), str::to_owned));
-                Some(Event::Listed { label, tools: tools.map(definition).collect(), error })
+                Some(Event::Listed {
+                    label,
+                    tools: tools.cloned().map(ToolDefinition::read).collect(),
+                    error,
+                })
             }
             "mcp_approval_request" => Some(Event::Asked { id, label, tool, arguments }),
             "mcp_call" => {
@@ -66,25 +71,23 @@ pub(crate) fn events(items: &[Value]) -> impl Iterator<Item = Event<'_>> {
     })
 }
 
-fn definition(tool: &Value) -> ToolDefinition {
-    let hint = |key: &str| tool.get("annotations").and_then(|a| a.get(key)).and_then(Value::as_bool);
-    ToolDefinition {
-        tool: text(tool, "name").to_owned(),
-        description: text(tool, "description").to_owned(),
-        input_schema: tool.get("input_schema").cloned().unwrap_or_default(),
-        read_only_hint: hint("readOnlyHint"),
-        destructive_hint: hint("destructiveHint"),
-    }
-}
-
 /// Takes secrets out of a response's hosted items and bounds them. The outputs of its calls are taken out whole and
-/// given back by the calls' ids: they are stored once, and sent back as evidence is shown.
-pub(crate) fn take_outputs(items: &mut [Value], redactor: &Redactor) -> BTreeMap<String, HostedOutput> {
+/// given back by the calls' ids: they are stored once, and sent back as evidence is shown. What the model wrote of a
+/// call stays as it is, unless it holds a credential; then it is redacted, and the second map holds its id and the
+/// credential's kind.
+pub(crate) fn take_outputs(
+    items: &mut [Value],
+    redactor: &Redactor,
+) -> (BTreeMap<String, HostedOutput>, BTreeMap<String, String>) {
     let calls = items.iter().filter(|item| kind(item) == "mcp_call").count();
-    let mut outputs = BTreeMap::new();
+    let (mut outputs, mut credentials) = (BTreeMap::new(), BTreeMap::new());
     for item in items {
         match kind(item) {
-            "mcp_approval_request" => redact(item, "arguments", redactor),
+            "mcp_approval_request" => {
+                if let Some(kind) = take_credential(item, redactor) {
+                    credentials.insert(text(item, "id").to_owned(), kind);
+                }
+            }
             "mcp_list_tools" => {
                 redact(item, "tools", redactor);
                 redact(item, "error", redactor);
@@ -94,7 +97,7 @@ pub(crate) fn take_outputs(items: &mut [Value], redactor: &Redactor) -> BTreeMap
                 }
             }
             "mcp_call" => {
-                redact(item, "arguments", redactor);
+                take_credential(item, redactor);
                 let (status, received) = ended(item);
                 let kept = Kept::of(&received, redactor, MOST_HOSTED / calls);
                 if item.get("output").is_some_and(|o| !o.is_null()) {
@@ -106,7 +109,24 @@ pub(crate) fn take_outputs(items: &mut [Value], redactor: &Redactor) -> BTreeMap
             _ => {}
         }
     }
-    outputs
+    (outputs, credentials)
+}
+
+/// Takes the credentials out of an item's arguments, where they hold one beyond doubt, and gives the kind of the first.
+pub(crate) fn take_credential(item: &mut Value, redactor: &Redactor) -> Option<String> {
+    match item.get_mut("arguments")? {
+        Value::String(written) => {
+            let kind = arguments::credential(written, redactor)?;
+            *written = arguments::without_credentials(written, redactor);
+            Some(kind)
+        }
+        // Some services write the value itself.
+        value => {
+            let kind = arguments::credential(&value.to_string(), redactor)?;
+            redactor.redact_json(value);
+            Some(kind)
+        }
+    }
 }
 
 /// The tools of a hosted server, as a response shows them and as they are held against `tools.lock`. `Err`: why there are
@@ -184,9 +204,24 @@ fn bound_error(item: &mut Value, redactor: &Redactor) {
     }
 }
 
-/// The items as they are sent back: each call's output is what the model is shown of the evidence that it became.
-pub(crate) fn shown(items: &[Value], evidence: impl Fn(&str) -> Option<String>) -> Vec<Value> {
-    let mut items = items.to_vec();
+/// The items as they are sent back: each call's output is what the model is shown of the evidence that it became. A
+/// request without an id cannot be answered and stays here, as does a second one under one id, which has the first one's
+/// answer; so does whatever is hosted where nothing is.
+pub(crate) fn shown(
+    items: &[Value],
+    has_hosted: bool,
+    evidence: impl Fn(&str) -> Option<String>,
+) -> Vec<Value> {
+    let mut asked = BTreeSet::new();
+    let stays = |item: &&Value| match kind(item) {
+        "mcp_approval_request" => {
+            let id = text(item, "id");
+            has_hosted && !id.is_empty() && asked.insert(id.to_owned())
+        }
+        "mcp_list_tools" | "mcp_call" => has_hosted,
+        _ => true,
+    };
+    let mut items: Vec<Value> = items.iter().filter(stays).cloned().collect();
     for item in &mut items {
         let has_output = item.get("output").is_some_and(|o| !o.is_null());
         if kind(item) == "mcp_call"
@@ -199,8 +234,8 @@ pub(crate) fn shown(items: &[Value], evidence: impl Fn(&str) -> Option<String>) 
     items
 }
 
-/// A call's arguments, whatever they are: of a call that was made nothing is refused any more.
-pub(crate) fn arguments(written: &str) -> Map<String, Value> {
+/// A call's arguments, whatever they are, for telling calls apart.
+pub(crate) fn any_arguments(written: &str) -> Map<String, Value> {
     match serde_json::from_str(written) {
         Ok(Value::Object(map)) => map,
         Ok(Value::Null) => Map::new(),
@@ -254,13 +289,13 @@ mod tests {
             call(&json!({"output": "token swordfish", "arguments": "{\"t\":\"swordfish\"}"})),
             json!({"type": "mcp_call", "id": "mcp_2", "server_label": "k8s", "name": "b", "arguments": "{}", "output": long}),
         ];
-        let outputs = take_outputs(&mut items, &redactor);
+        let (outputs, _) = take_outputs(&mut items, &redactor);
         assert!(!Value::Array(items.clone()).to_string().contains("swordfish"));
         assert_eq!(outputs["mcp_1"].kept.text, "token [redacted: configured-secret]");
         let second = &outputs["mcp_2"].kept;
         assert_eq!(second.bytes, 400 * 1024);
         assert!(second.text.len() <= 128 * 1024 && second.left_out > 0, "{}", second.text.len());
-        let back = shown(&items, |id| Some(format!("[E] {id}")));
+        let back = shown(&items, true, |id| Some(format!("[E] {id}")));
         assert_eq!((&back[0]["output"], &back[1]["output"]), (&json!("[E] mcp_1"), &json!("[E] mcp_2")));
     }
 
@@ -276,8 +311,8 @@ mod tests {
 
     #[test]
     fn arguments_of_a_call_that_was_made_are_kept_whatever_they_are() {
-        assert_eq!(arguments(r#"{"a":1}"#)["a"], 1);
-        assert!(arguments("").is_empty() && arguments("null").is_empty());
-        assert_eq!(arguments("[1")["(unreadable)"], "[1");
+        assert_eq!(any_arguments(r#"{"a":1}"#)["a"], 1);
+        assert!(any_arguments("").is_empty() && any_arguments("null").is_empty());
+        assert_eq!(any_arguments("[1")["(unreadable)"], "[1");
     }
 }

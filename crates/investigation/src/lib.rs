@@ -2,12 +2,14 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod any_input;
+mod arguments;
 mod aside;
 mod checklist;
 mod conversation;
 mod error;
 mod evidence;
 mod fence;
+mod filters;
 mod hosted;
 mod placeholders;
 mod playbook;
@@ -16,6 +18,7 @@ pub mod ports;
 mod problem;
 mod progress;
 mod quotes;
+mod refusal;
 mod report;
 mod rule;
 mod run;
@@ -33,6 +36,7 @@ pub use hosted::{HostedOutput, hosted_tools};
 pub use playbook::Playbook;
 pub use problem::{CompileProblem, Part};
 pub use progress::{EventSender, HELD, Progress, events, told_before};
+pub use refusal::{RefusalReason, Unfit};
 pub use run::{Outcome, Run, investigate};
 pub use tools::names as function_names;
 pub use transcript::{Forced, Opening, TurnRecord, Without, evidence_of, turns_of};

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::checklist::Checklist;
 use crate::fence::{fenced, shorten};
+use crate::filters;
 use crate::placeholders::translate;
 use crate::policy::ToolRules;
 use crate::problem::{CompileProblem, Part};
@@ -74,6 +75,28 @@ impl Playbook {
         } else {
             Err(problems)
         }
+    }
+
+    /// What may be meant and is probably not: values of alerts that stand between quotes of an evidence call's arguments as
+    /// they are.
+    pub fn warnings(&self) -> Vec<CompileProblem> {
+        let mut warnings = Vec::new();
+        for (index, call) in self.card.evidence.iter().enumerate() {
+            each_string(&Value::Object(call.arguments.clone()), &mut String::new(), &mut |place, text| {
+                let text = translate(text).unwrap_or_default();
+                warnings.extend(filters::bare(&text).into_iter().map(|(line, written, help)| CompileProblem {
+                    part: Part::Evidence(index),
+                    line: Some(line),
+                    message: format!(
+                        "{}: {written} stands between quotes as it is, so that a label with a quote in it becomes a part \
+                         of the query",
+                        place.trim_start_matches('/')
+                    ),
+                    help,
+                }));
+            });
+        }
+        warnings
     }
 
     /// The card.
@@ -187,6 +210,7 @@ fn environment() -> Environment<'static> {
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(64);
+    filters::add(&mut environment);
     environment
 }
 

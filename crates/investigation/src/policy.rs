@@ -10,9 +10,11 @@ use sentinel_core::card::{Card, ToolId, ToolRule, ToolRuleExample};
 use sentinel_core::redact::Redactor;
 use serde_json::{Map, Value, json};
 
+use crate::arguments;
 use crate::fence::clip;
 use crate::ports::{HostedServer, ToolDefinition, ToolSpec};
 use crate::problem::{CompileProblem, Part};
+use crate::refusal::{Refusal, Unfit};
 use crate::rule::{Facts, Rule};
 use crate::schema::Schema;
 use crate::situation::Situation;
@@ -189,23 +191,20 @@ impl<'a> Policy<'a> {
     }
 
     /// Whether the model's call is one that the run offers; if not, what to tell the model.
-    pub(crate) fn check(&self, name: &str, arguments: &str) -> Result<(ToolId, Map<String, Value>), String> {
+    pub(crate) fn check(&self, name: &str, arguments: &str) -> Result<(ToolId, Map<String, Value>), Refusal> {
         let Some(offered) = self.offered.get(name) else {
-            let mut known: Vec<&str> = self.offered.keys().map(String::as_str).collect();
-            known.extend([READ_EVIDENCE, SUBMIT_REPORT]);
-            return Err(format!(
-                "Error: {:?} is not allowed here and was not called. Allowed are: {}.",
-                clip(name, 80),
-                known.join(", ")
-            ));
+            let known = self.offered.keys().map(String::as_str).chain([READ_EVIDENCE, SUBMIT_REPORT]);
+            let known = known.map(str::to_owned).collect();
+            return Err(Refusal::NotOffered { name: clip(name, 80), known });
         };
         let arguments = shaped(name, &offered.schema, arguments)?;
         Ok((offered.tool.clone(), arguments))
     }
 
     /// Whether a tool of a hosted server may be used as its server shows it; gives what arguments are held against.
-    pub(crate) fn judge(&self, tool: &ToolId, shown: &[ToolDefinition]) -> Result<Schema, String> {
-        judge(tool, shown, self.card.lock.as_deref()).map(|(_, schema)| schema)
+    pub(crate) fn judge(&self, tool: &ToolId, shown: &[ToolDefinition]) -> Result<Schema, Unfit> {
+        judge(tool, shown, self.card.lock.as_deref(), self.card.accepts_not_read_only(tool))
+            .map(|(_, schema)| schema)
     }
 
     /// Whether a hosted call is one that the run offers; if not, what to tell the model. `judged` is what became of the
@@ -213,48 +212,39 @@ impl<'a> Policy<'a> {
     pub(crate) fn check_hosted(
         &self,
         tool: &ToolId,
-        judged: Option<&Result<Schema, String>>,
+        judged: Option<&Result<Schema, Unfit>>,
         arguments: &str,
-    ) -> Result<Map<String, Value>, String> {
+    ) -> Result<Map<String, Value>, Refusal> {
         let name = tool.to_string();
         if !self.hosted.contains(tool) {
-            let known: Vec<String> = self.hosted.iter().map(ToString::to_string).collect();
-            return Err(format!(
-                "Error: {:?} is not allowed here and was not called. Allowed are: {}.",
-                clip(&name, 80),
-                known.join(", ")
-            ));
+            let known = self.hosted.iter().map(ToString::to_string).collect();
+            return Err(Refusal::NotOffered { name: clip(&name, 80), known });
         }
         match judged {
             Some(Ok(schema)) => shaped(&name, schema, arguments),
-            Some(Err(reason)) => Err(format!("Error: {name} was not called: {reason}.")),
-            None => Err(format!("Error: {name} was not called: its server never listed it.")),
+            Some(Err(unfit)) => Err(Refusal::UnfitHosted { tool: tool.clone(), unfit: unfit.clone() }),
+            None => Err(Refusal::NeverListed(tool.clone())),
         }
     }
 
     /// Whether a call whose shape is right may leave now; if not, why, for the model and the record.
-    pub(crate) fn decide(&self, tool: &ToolId, arguments: &Map<String, Value>) -> Result<(), String> {
+    pub(crate) fn decide(&self, tool: &ToolId, arguments: &Map<String, Value>) -> Result<(), Refusal> {
         if !self.card.tools.contains(tool) {
-            return Err(format!("{tool} was not called: the card does not allow it"));
+            return Err(Refusal::NotOnCard(tool.clone()));
         }
         self.rules
             .decide(tool, arguments, &self.circumstances)
-            .map_err(|reason| format!("{tool} was not called: {reason}"))
+            .map_err(|why| Refusal::Policy { tool: tool.clone(), why })
     }
 
     /// Both gates for one of the card's own calls.
-    pub(crate) fn check_own(&self, tool: &ToolId, arguments: &Map<String, Value>) -> Result<(), String> {
+    pub(crate) fn check_own(&self, tool: &ToolId, arguments: &Map<String, Value>) -> Result<(), Refusal> {
         let Some(offered) = self.offered.values().find(|offered| offered.tool == *tool) else {
-            return Err(format!(
-                "{tool} was not called: the card does not allow it, or its server does not offer it"
-            ));
+            return Err(Refusal::NotThere(tool.clone()));
         };
         let problems = offered.schema.problems(&Value::Object(arguments.clone()), "the arguments");
         if !problems.is_empty() {
-            return Err(format!(
-                "{tool} was not called: its arguments break its schema: {}",
-                problems.join("; ")
-            ));
+            return Err(Refusal::OwnBreaksSchema { tool: tool.clone(), problems });
         }
         self.decide(tool, arguments)
     }
@@ -265,38 +255,23 @@ impl<'a> Policy<'a> {
         tool: &ToolId,
         definitions: &[ToolDefinition],
         redactor: &Redactor,
-    ) -> Result<(), String> {
-        let not_called = |reason: String| format!("{tool} was not called: {reason}");
+    ) -> Result<(), Refusal> {
         let Some(offered) = self.offered.values().find(|offered| offered.tool == *tool) else {
-            return Err(not_called("the run does not offer it".to_owned()));
+            return Err(Refusal::NotThere(tool.clone()));
         };
-        let now = admit(&offered.spec.name, tool, definitions, self.card.lock.as_deref(), redactor)
-            .map_err(not_called)?;
-        if now == offered.spec {
-            Ok(())
-        } else {
-            Err(not_called("its server changed what it is after this investigation had begun".to_owned()))
-        }
+        let unfit = |unfit| Refusal::Unfit { tool: tool.clone(), unfit };
+        let now = admit(&offered.spec.name, tool, definitions, self.card, redactor).map_err(unfit)?;
+        if now == offered.spec { Ok(()) } else { Err(unfit(Unfit::ChangedSince)) }
     }
 }
 
 /// The arguments of a call, where they are an object that keeps the tool's schema; if not, what to tell the model.
-pub(crate) fn shaped(name: &str, schema: &Schema, arguments: &str) -> Result<Map<String, Value>, String> {
-    // A model that has nothing to say about arguments often says nothing.
-    let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
-    let value: Value = serde_json::from_str(arguments)
-        .map_err(|e| format!("Error: the arguments of {name} are not JSON and it was not called: {e}"))?;
-    let Value::Object(map) = value else {
-        return Err(format!("Error: the arguments of {name} are not an object and it was not called."));
-    };
-    let value = Value::Object(map);
+pub(crate) fn shaped(name: &str, schema: &Schema, written: &str) -> Result<Map<String, Value>, Refusal> {
+    let value = Value::Object(arguments::object(name, written)?);
     let problems = schema.problems(&value, "the arguments");
     match value {
         Value::Object(map) if problems.is_empty() => Ok(map),
-        _ => Err(format!(
-            "Error: the arguments of {name} break its schema and it was not called: {}",
-            problems.join("; ")
-        )),
+        _ => Err(Refusal::BreaksSchema { name: name.to_owned(), problems }),
     }
 }
 

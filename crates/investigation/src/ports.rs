@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sentinel_core::card::ToolId;
+use sentinel_core::tools_lock::Said;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thiserror::Error;
+
+use crate::refusal::{Refusal, RefusalReason, Unfit};
 
 /// A function that the model may call.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -57,6 +60,17 @@ pub struct Approval {
     /// Why not, for the model and the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The same as a label; `None` where it may be made, and in records that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<RefusalReason>,
+}
+
+impl Approval {
+    /// The same, denied.
+    pub(crate) fn denied(self, refusal: &Refusal) -> Self {
+        let (reason, label) = (Some(refusal.to_string()), Some(refusal.reason()));
+        Self { approve: false, reason, refusal: label, ..self }
+    }
 }
 
 /// A server whose tools the model's own service calls. Its address and credentials are the model port's business and
@@ -213,6 +227,50 @@ pub struct ToolDefinition {
     pub read_only_hint: Option<bool>,
     /// The server's hint that it destroys. Always refuses.
     pub destructive_hint: Option<bool>,
+    /// Whatever else the server says of it, by the protocol's names: `title`, `outputSchema`, `annotations`, `_meta`, ….
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub more: Map<String, Value>,
+}
+
+impl ToolDefinition {
+    /// A definition as the protocol's JSON has it; the schema of a hosted one is called `input_schema`.
+    pub fn read(tool: Value) -> Self {
+        let Value::Object(mut more) = tool else { return Self::read(Value::Object(Map::new())) };
+        let mut text = |key: &str| match more.remove(key) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let (tool, description) = (text("name"), text("description"));
+        let input_schema = more.remove("inputSchema").or_else(|| more.remove("input_schema"));
+        more.retain(|_, said| !said.is_null());
+        let hint = |key: &str| more.get("annotations").and_then(|a| a.get(key)).and_then(Value::as_bool);
+        Self {
+            tool,
+            description,
+            input_schema: input_schema.unwrap_or_default(),
+            read_only_hint: hint("readOnlyHint"),
+            destructive_hint: hint("destructiveHint"),
+            more,
+        }
+    }
+
+    /// All that is pinned of it.
+    pub fn said(&self) -> Said<'_> {
+        Said { description: &self.description, input_schema: &self.input_schema, more: &self.more }
+    }
+
+    /// Whether its server says of it what a tool may say that is called. `accepted`: the card takes it although it does
+    /// not only read.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_be_called(&self, accepted: bool) -> Result<(), Unfit> {
+        match (self.read_only_hint, self.destructive_hint) {
+            (_, Some(true)) => Err(Unfit::Destructive),
+            (Some(false), None) if !accepted => Err(Unfit::NotReadOnly),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a tool gave.
@@ -235,7 +293,7 @@ pub trait ToolBox: Send + Sync + fmt::Debug {
     async fn call(
         &self,
         tool: &ToolId,
-        arguments: &serde_json::Map<String, Value>,
+        arguments: &Map<String, Value>,
         within: Duration,
     ) -> Result<ToolOutput, ToolError>;
 }

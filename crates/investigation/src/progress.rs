@@ -5,6 +5,7 @@ use sentinel_core::incident::{Child, Head, IncidentId, State};
 use sentinel_core::report::Verdict;
 use serde::{Deserialize, Serialize};
 
+use crate::refusal::RefusalReason;
 use crate::transcript::Stored;
 
 /// Where progress goes: all investigations of a process tell the same stream, and whoever wants it subscribes. Nobody
@@ -86,6 +87,17 @@ pub enum Progress {
         /// How long it took.
         ms: u64,
     },
+    /// A call was asked for and is not made.
+    Refused {
+        /// Whose.
+        incident: IncidentId,
+        /// The turn that asked; 0: the card.
+        turn: u32,
+        /// The tool, as it was asked for. Untrusted text.
+        tool: String,
+        /// Why.
+        reason: RefusalReason,
+    },
     /// The model is asked.
     Asking {
         /// Whose.
@@ -162,6 +174,7 @@ impl Progress {
             | Self::Calling { incident, .. }
             | Self::Evidence { incident, .. }
             | Self::Called { incident, .. }
+            | Self::Refused { incident, .. }
             | Self::Asking { incident, .. }
             | Self::Answered { incident, .. }
             | Self::Checked { incident, .. }
@@ -180,6 +193,7 @@ impl Progress {
             Self::Calling { .. } => "calling",
             Self::Evidence { .. } => "evidence",
             Self::Called { .. } => "called",
+            Self::Refused { .. } => "refused",
             Self::Asking { .. } => "asking",
             Self::Answered { .. } => "answered",
             Self::Checked { .. } => "checked",

@@ -304,6 +304,7 @@ mod tests {
             tool: "s.t".into(),
             arguments: &Map::new(),
             status,
+            refusal: None,
             turn: 0,
             at: UnixMs::new(0),
             ms: 0,

@@ -7,6 +7,7 @@ use sentinel_core::report::{Citation, NextStep, Report, ReportSource, Statement,
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::arguments;
 use crate::evidence::{CallStatus, EvidenceRecord, normal_id};
 use crate::fence::clip;
 use crate::quotes::{self, Mark, Searchable};
@@ -99,14 +100,20 @@ static SCHEMA: OnceLock<Result<Schema, String>> = OnceLock::new();
 ///
 /// # Errors
 /// What is wrong with it, for the model.
-pub(crate) fn read(arguments: &str) -> Result<Submission, Vec<String>> {
-    if arguments.len() > LONGEST_REPORT {
-        let reason =
-            format!("the report has {} bytes, and {LONGEST_REPORT} at most are read", arguments.len());
+pub(crate) fn read(written: &str) -> Result<Submission, Vec<String>> {
+    if written.len() > LONGEST_REPORT {
+        let reason = format!("the report has {} bytes, and {LONGEST_REPORT} at most are read", written.len());
         return Err(vec![reason]);
     }
-    let value: Value =
-        serde_json::from_str(arguments).map_err(|e| vec![format!("the report is not JSON: {e}")])?;
+    let read =
+        arguments::read(written, &mut |_| {}).map_err(|e| vec![format!("the report is not JSON: {e}")])?;
+    if let Some(key) = read.duplicate {
+        return Err(vec![format!(
+            "the key {:?} stands twice in one object: write each key once",
+            clip(&key, 80)
+        )]);
+    }
+    let value = read.value;
     let schema = SCHEMA.get_or_init(|| Schema::new(&schema())).as_ref().map_err(|e| vec![e.clone()])?;
     let broken = schema.problems(&value, "the arguments");
     if !broken.is_empty() {

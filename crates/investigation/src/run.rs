@@ -24,6 +24,7 @@ use crate::playbook::Playbook;
 use crate::policy::Policy;
 use crate::ports::{Model, ToolBox};
 use crate::progress::{EventSender, Progress};
+use crate::refusal::{RefusalReason, Refused};
 use crate::report::{Draft, Facts, conclude, evidence_only};
 use crate::situation::Situation;
 use crate::transcript::{Forced, Opening, Stored};
@@ -228,6 +229,18 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Tells of a call that is not made.
+    fn tell_refused(&self, refused: &Refused) {
+        let Refused { turn, tool, reason } = refused;
+        let (turn, reason) = (*turn, *reason);
+        if reason == RefusalReason::NotApproved {
+            tracing::error!(turn, ?tool, %reason, "the model's service says that it made a call that was not approved");
+        } else {
+            tracing::warn!(turn, ?tool, %reason, "a tool call is refused");
+        }
+        self.tell(Progress::Refused { incident: self.id.clone(), turn, tool: tool.clone(), reason });
+    }
+
     async fn go(&mut self) -> Result<Report, Stop> {
         let situation = self.load().await?;
         if let Some(report) = self.stored.report.take() {
@@ -257,6 +270,8 @@ impl<'a> Session<'a> {
         })
         .await;
         self.without = self.servers_out(&opening);
+        // What is stored was told when it happened.
+        let mut told = None;
         loop {
             let case = Case {
                 opening: &opening,
@@ -267,6 +282,9 @@ impl<'a> Session<'a> {
                 readings: &self.readings,
             };
             let replayed = aside(|| replay(case)).await;
+            let new = replayed.refused.iter().skip(told.unwrap_or(replayed.refused.len()));
+            new.for_each(|refused| self.tell_refused(refused));
+            told = Some(replayed.refused.len());
             if let Some((found, quotes)) = replayed.checked {
                 let repair = matches!(replayed.next, Next::Ask { .. });
                 self.tell(Progress::Checked { incident: self.id.clone(), found, quotes, repair });
@@ -406,7 +424,13 @@ impl<'a> Session<'a> {
             Err(reason) => evidence_only(&reason, &annotations, facts),
         };
         let facts = self.facts(&report, situation, policy);
-        report.notes = notes::of(&self.stored.turns, opening);
+        let refused = self.stored.outputs.values().filter_map(|output| {
+            let reason = output.refusal?;
+            Some(Refused { turn: output.turn, tool: output.tool.clone(), reason })
+        });
+        let mut refused: Vec<Refused> = refused.chain(replayed.refused).collect();
+        refused.sort_by_key(|r| r.turn);
+        report.notes = notes::of(&self.stored.turns, opening, card, &refused);
         report.checklist = self.run.playbook.checklist().run(&facts);
         report.verdict = checklist::verdict(&report.checklist, report.verdict);
         let report = self.redacted(&report)?;

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::fence::{clip, sha256};
 use crate::ports::{ToolDefinition, ToolSpec};
+use crate::refusal::Unfit;
 use crate::report;
 use crate::schema::Schema;
 
@@ -67,7 +68,7 @@ pub(crate) fn offer(
     }
     for (name, tool) in names(&card.tools) {
         let Some(Ok(definitions)) = listed.get(&tool.server) else { continue };
-        match admit(&name, &tool, definitions, card.lock.as_deref(), redactor) {
+        match admit(&name, &tool, definitions, card, redactor) {
             Ok(spec) => {
                 size += spec.description.len() + spec.parameters.to_string().len();
                 if size > LARGEST_LIST {
@@ -108,29 +109,29 @@ pub(crate) fn offer(
 
 /// The definition of a tool among those of its server, and what its arguments are held against; if it may not be
 /// called as it is defined, why. Every definition is judged here, whether Sentinel listed it or the model's service did.
+///
+/// A tool that says of itself that it does not only read destroys, by the protocol's default, unless it says that it does
+/// not. `accepted`: the card takes it nevertheless. Where it says nothing of reading, the card has decided by listing it.
 pub(crate) fn judge<'d>(
     tool: &ToolId,
     definitions: &'d [ToolDefinition],
     lock: Option<&ToolsLock>,
-) -> Result<(&'d ToolDefinition, Schema), String> {
+    accepted: bool,
+) -> Result<(&'d ToolDefinition, Schema), Unfit> {
     let mut all = definitions.iter().filter(|d| d.tool == tool.tool);
-    let definition = all.next().ok_or_else(|| format!("server {} does not offer it", tool.server))?;
+    let definition = all.next().ok_or_else(|| Unfit::NotListed(tool.server.clone()))?;
     if all.next().is_some() {
-        return Err(
-            "its server lists it more than once, so that nobody knows which one would be called".into()
-        );
+        return Err(Unfit::ListedTwice);
     }
-    if definition.destructive_hint == Some(true) {
-        return Err("its server calls it destructive".to_owned());
-    }
+    definition.may_be_called(accepted)?;
     if let Some(lock) = lock {
-        lock.check(tool, &definition.description, &definition.input_schema).map_err(|e| e.to_string())?;
+        lock.check(tool, definition.said()).map_err(Unfit::Drifted)?;
     }
     if !definition.input_schema.is_object() || definition.input_schema.to_string().len() > LARGEST_SCHEMA {
-        return Err(format!("its schema is no object, or larger than {LARGEST_SCHEMA} bytes"));
+        return Err(Unfit::Schema(format!("is no object, or larger than {LARGEST_SCHEMA} bytes")));
     }
     let schema =
-        Schema::new(&definition.input_schema).map_err(|e| format!("its schema cannot be used: {e}"))?;
+        Schema::new(&definition.input_schema).map_err(|e| Unfit::Schema(format!("cannot be used: {e}")))?;
     Ok((definition, schema))
 }
 
@@ -139,10 +140,10 @@ pub(crate) fn admit(
     name: &str,
     tool: &ToolId,
     definitions: &[ToolDefinition],
-    lock: Option<&ToolsLock>,
+    card: &Card,
     redactor: &Redactor,
-) -> Result<ToolSpec, String> {
-    let (definition, _) = judge(tool, definitions, lock)?;
+) -> Result<ToolSpec, Unfit> {
+    let (definition, _) = judge(tool, definitions, card.lock.as_deref(), card.accepts_not_read_only(tool))?;
     Ok(ToolSpec {
         name: name.to_owned(),
         description: redactor.redact(&clip(&definition.description, LONGEST_DESCRIPTION)).into_owned(),
@@ -169,6 +170,7 @@ mod tests {
             input_schema: schema,
             read_only_hint: Some(true),
             destructive_hint: None,
+            more: serde_json::Map::new(),
         }
     }
 
@@ -201,6 +203,31 @@ mod tests {
     }
 
     #[test]
+    fn a_tool_that_does_not_only_read_is_offered_where_it_destroys_nothing_or_the_card_takes_it() {
+        let object = || json!({"type": "object"});
+        let hinted = |read_only, destructive| ToolDefinition {
+            read_only_hint: read_only,
+            destructive_hint: destructive,
+            ..definition("a", object())
+        };
+        for (read_only, destructive, plainly, accepted) in [
+            (None, None, true, true),
+            (Some(true), None, true, true),
+            (Some(false), None, false, true),
+            (Some(false), Some(false), true, true),
+            (Some(false), Some(true), false, false),
+            (None, Some(true), false, false),
+        ] {
+            let mut card = card("c").tool("s.a").build();
+            let listed = [("s".to_owned(), Ok(vec![hinted(read_only, destructive)]))].into();
+            let offered = |card: &Card| offer(card, &listed, &Redactor::new([])).specs.len() == 3;
+            assert_eq!(offered(&card), plainly, "{read_only:?} {destructive:?}");
+            card.not_read_only.insert(id("s", "a"), "it only looks".to_owned());
+            assert_eq!(offered(&card), accepted, "{read_only:?} {destructive:?}");
+        }
+    }
+
+    #[test]
     fn a_tool_whose_schema_cannot_be_checked_is_not_offered() {
         for schema in [json!(true), json!({"type": 5}), json!({"$ref": "https://elsewhere.example/schema"})] {
             let offer = offered(None, vec![definition("a", schema.clone())]);
@@ -222,7 +249,7 @@ mod tests {
         let tool = definition("a", json!({"type": "object"}));
         let mut lock = ToolsLock::default();
         assert!(offered(Some(lock.clone()), vec![tool.clone()]).gaps[0].contains("it is not in tools.lock"));
-        lock.pin(&id("s", "a"), &tool.description, &tool.input_schema);
+        lock.pin(&id("s", "a"), tool.said());
         assert_eq!(names_of(&offered(Some(lock.clone()), vec![tool.clone()])).len(), 3);
         let changed = ToolDefinition { description: "does, and sends it on".into(), ..tool };
         let offer = offered(Some(lock), vec![changed]);

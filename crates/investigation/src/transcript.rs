@@ -92,6 +92,10 @@ pub struct TurnRecord {
     pub request_sha256: String,
     /// The answer, raw, but for the outputs of its hosted calls.
     pub response: TurnResponse,
+    /// The calls and hosted requests whose arguments hold a credential, by their ids, with its kind. They are refused, and
+    /// stand in the answer without it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<String, String>,
     /// Those outputs, by the calls' ids.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hosted: BTreeMap<String, HostedOutput>,

@@ -324,13 +324,6 @@ pub(crate) fn keeps(promised: &Promise, result: &CallToolResult) -> Result<(), S
 }
 
 pub(crate) fn definition(tool: Tool) -> ToolDefinition {
-    let (read_only_hint, destructive_hint) =
-        tool.annotations.map_or((None, None), |hints| (hints.read_only_hint, hints.destructive_hint));
-    ToolDefinition {
-        tool: tool.name.into_owned(),
-        description: tool.description.map(std::borrow::Cow::into_owned).unwrap_or_default(),
-        input_schema: Value::Object((*tool.input_schema).clone()),
-        read_only_hint,
-        destructive_hint,
-    }
+    // What rmcp has read it writes again as the protocol has it.
+    ToolDefinition::read(serde_json::to_value(tool).unwrap_or_default())
 }

@@ -125,6 +125,14 @@ impl Failure {
         (unreached || about_a_list).then_some(message)
     }
 
+    /// What the service says where it does not take an answer to a hosted call that asked to be made: a 400 that speaks of
+    /// the approval. The same answer would be refused again.
+    pub(crate) fn approval_refused(&self) -> Option<&str> {
+        let Self::Status { status: 400, param, message, .. } = self else { return None };
+        let speaks = |text: &str| text.to_ascii_lowercase().contains("approval");
+        (speaks(message) || param.as_deref().is_some_and(speaks)).then_some(message)
+    }
+
     /// The option of the request that this model does not take, where it says so (OpenAI: 400 with the code
     /// `unsupported_parameter` or `unsupported_value`).
     pub(crate) fn refused_option(&self) -> Option<&str> {

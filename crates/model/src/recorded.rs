@@ -246,6 +246,7 @@ impl ToolBox for Recorded {
             input_schema: Value::Object(tool.input_schema.clone()),
             read_only_hint: None,
             destructive_hint: None,
+            more: Map::new(),
         };
         Ok(tools.iter().map(definition).collect())
     }

@@ -74,6 +74,7 @@ fn definition(id: &ToolId, description: String, input_schema: Value) -> ToolDefi
         input_schema,
         read_only_hint: None,
         destructive_hint: None,
+        more: Map::new(),
     }
 }
 

@@ -50,6 +50,11 @@ pub enum Metric {
         /// How long the call took.
         took: Duration,
     },
+    /// `RefusedCalls`, by `Reason`: a tool call that was asked for and not made.
+    RefusedCall {
+        /// Why, one of a few labels.
+        reason: &'static str,
+    },
     /// `Tokens`: tokens sent and received by an investigation.
     Tokens(u64),
     /// `Usd`: what an investigation cost, in US dollars.
@@ -107,6 +112,7 @@ impl Metric {
             Self::StartToReport(took) => ("StartToReportMs", "Milliseconds", Some(ms(*took))),
             Self::Turns(n) => ("Turns", "Count", Some((*n).into())),
             Self::Tool { took, .. } => ("ToolMs", "Milliseconds", Some(ms(*took))),
+            Self::RefusedCall { .. } => ("RefusedCalls", "Count", Some(1.into())),
             Self::Tokens(n) => ("Tokens", "Count", Some((*n).into())),
             // What is no number has no place in JSON.
             Self::Usd(usd) => ("Usd", "None", Number::from_f64(*usd)),
@@ -122,6 +128,7 @@ impl Metric {
             Self::Tool { server, tool, .. } => {
                 vec![("Server", dimension(server)), ("Tool", dimension(tool))]
             }
+            Self::RefusedCall { reason } => vec![("Reason", dimension(reason))],
             Self::SinkResult { sink, result } => {
                 vec![("Sink", dimension(sink)), ("Result", result.as_str().to_owned())]
             }

@@ -208,6 +208,8 @@ pub fn card(name: &str) -> CardBuilder {
         tools: [].into(),
         policy: vec![],
         lock: None,
+        lock_undecided: false,
+        not_read_only: std::collections::BTreeMap::new(),
         sinks: vec![],
         max_iterations: 6,
         timeout: Duration::from_mins(10),

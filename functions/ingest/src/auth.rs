@@ -153,7 +153,7 @@ impl Authenticator {
     /// # Errors
     /// [`Unauthorized`], which knows the answer.
     pub fn check(&self, headers: &HeaderMap) -> Result<String, Unauthorized> {
-        self.unless(self.shown(headers))
+        self.unless(&self.shown(headers))
     }
 
     /// Checks a request that came `now`: its headers, and the signature of its body. Gives the credential's name as
@@ -171,10 +171,10 @@ impl Authenticator {
         for key in &self.known.hmac {
             shown.compare(&key.name, signature::is_right(&key.credential, headers, body, now));
         }
-        self.unless(shown)
+        self.unless(&shown)
     }
 
-    fn unless(&self, shown: Shown<'_>) -> Result<String, Unauthorized> {
+    fn unless(&self, shown: &Shown<'_>) -> Result<String, Unauthorized> {
         match shown.0 {
             Some(name) => Ok(name.to_owned()),
             None if self.anonymous => Ok(NOBODY.to_owned()),

@@ -132,6 +132,9 @@ impl<'a> Heard<'a> {
                     took: Duration::from_millis(*ms),
                 });
             }
+            Progress::Refused { reason, .. } => {
+                self.metrics.push(Metric::RefusedCall { reason: reason.as_str() });
+            }
             Progress::BudgetUsedUp { .. } => self.metrics.push(Metric::BudgetExhausted),
             Progress::Asking { model, .. } => self.price = self.prices.get(model).copied(),
             Progress::Answered { input_tokens, output_tokens, .. } => {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sentinel_config::{
-    Api, Caller, Diagnostic, HostedAt, Level, Loaded, Problems, Server, Settings, SinkKind,
+    Api, Caller, CardPlaces, Diagnostic, HostedAt, Level, Loaded, Place, Problems, Server, Settings, SinkKind,
 };
-use sentinel_core::card::Subscription;
+use sentinel_core::card::{Card, Subscription};
 use sentinel_core::ports::{Clock, Ports, Sink};
 use sentinel_core::redact::Redactor;
 use sentinel_http::{AddressPolicy, HttpClient, Url};
 use sentinel_investigation::ports::{Model, ModelError, ToolBox};
-use sentinel_investigation::{EventSender, Part, Playbook, Price};
+use sentinel_investigation::{CompileProblem, EventSender, Part, Playbook, Price};
 use sentinel_mcp::{Credential, Endpoint, OAuth, Program, Reach, ServerSpec, Servers};
 use sentinel_model::{Chat, HostedPlace, HostedSpec, ModelSettings, Responses};
 use sentinel_sinks::{LogSink, Slack, SlackSettings, Webhook, WebhookSettings, slack};
@@ -68,25 +68,46 @@ pub fn compile(loaded: &Loaded) -> Result<Arc<Playbooks>, Problems> {
             }
             Err(problems) => {
                 let Some(places) = loaded.places.get(index) else { continue };
-                diagnostics.extend(problems.into_iter().map(|problem| {
-                    let place = match problem.part {
-                        Part::Prompt => Some(&places.prompt),
-                        Part::Evidence(i) => places.evidence.get(i),
-                        Part::Rule(i) => places.rules.get(i),
-                        Part::Policy(i) => places.policy.get(i).map(|p| &p.allow),
-                        Part::Allowed(i, n) => places.policy.get(i).and_then(|p| p.allowed.get(n)),
-                        Part::Denied(i, n) => places.policy.get(i).and_then(|p| p.denied.get(n)),
-                    };
-                    let message = match problem.line {
-                        Some(line) => format!("line {line} of it: {}", problem.message),
-                        None => problem.message,
-                    };
-                    place.unwrap_or(&places.name).error(message, problem.help)
-                }));
+                let told = |problem| {
+                    let (place, message, help) = placed(places, problem);
+                    place.error(message, help)
+                };
+                diagnostics.extend(problems.into_iter().map(told));
             }
         }
     }
     if diagnostics.is_empty() { Ok(Arc::new(playbooks)) } else { Err(Problems { diagnostics }) }
+}
+
+/// What of the cards is probably not meant, each with its place in the configuration.
+pub fn warnings(loaded: &Loaded, playbooks: &Playbooks) -> Vec<Diagnostic> {
+    let cards = loaded.settings.cards.iter().zip(&loaded.places);
+    let of_card = |(card, places): (&Card, &CardPlaces)| {
+        let warnings = playbooks.get(&card.name).map(Playbook::warnings).unwrap_or_default();
+        let told = |problem| {
+            let (place, message, help) = placed(places, problem);
+            place.warning(message, help)
+        };
+        warnings.into_iter().map(told).collect::<Vec<_>>()
+    };
+    cards.flat_map(of_card).collect()
+}
+
+/// Where a part of a card stands, and what is said of it.
+fn placed(places: &CardPlaces, problem: CompileProblem) -> (&Place, String, String) {
+    let place = match problem.part {
+        Part::Prompt => Some(&places.prompt),
+        Part::Evidence(i) => places.evidence.get(i),
+        Part::Rule(i) => places.rules.get(i),
+        Part::Policy(i) => places.policy.get(i).map(|p| &p.allow),
+        Part::Allowed(i, n) => places.policy.get(i).and_then(|p| p.allowed.get(n)),
+        Part::Denied(i, n) => places.policy.get(i).and_then(|p| p.denied.get(n)),
+    };
+    let message = match problem.line {
+        Some(line) => format!("line {line} of it: {}", problem.message),
+        None => problem.message,
+    };
+    (place.unwrap_or(&places.name), message, problem.help)
 }
 
 /// The redactor that knows every secret of the configuration.

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use sentinel_config::{Loaded, Problems, Source, load};
-use sentinel_core::tools_lock::ToolsLock;
+use sentinel_core::tools_lock::{Said, ToolsLock};
 use sentinel_testkit::builders::tool_id;
 use sentinel_testkit::inputs::near;
-use serde_json::json;
+use serde_json::{Map, json};
 
 fn compiled(text: String) -> Result<Loaded, Problems> {
     let source = Source { name: PathBuf::from("config.yaml"), text, base_dir: None };
@@ -50,7 +50,9 @@ proptest! {
     #[test]
     fn any_lock_comes_back_the_same_or_is_refused(text in {
         let mut lock = ToolsLock::default();
-        lock.pin(&tool_id("k8s.pods_get"), "Gets a pod.", &json!({"type": "object"}));
+        let (schema, more) = (json!({"type": "object"}), Map::from_iter([("title".to_owned(), json!("A pod"))]));
+        let said = Said { description: "Gets a pod.", input_schema: &schema, more: &more };
+        lock.pin(&tool_id("k8s.pods_get"), said);
         near(vec![lock.to_text()])
     }) {
         match ToolsLock::parse(&String::from_utf8_lossy(&text)) {

@@ -42,6 +42,7 @@ impl ToolBox for Tools {
             input_schema: json!({"type": "object"}),
             read_only_hint: Some(true),
             destructive_hint: None,
+            more: Map::new(),
         }])
     }
 
@@ -214,6 +215,7 @@ async fn an_investigation_measures_its_waits_its_calls_its_cost_and_its_deliveri
     insta::assert_snapshot!(bench.measured(), @r#"
     AlertToClaimMs=700
     ClaimToStartMs=0
+    Reason="not_offered" RefusedCalls=1
     Server="k8s" Tool="pods_get" ToolMs=[40,40]
     StartToReportMs=80 Tokens=2200 Turns=2 Usd=0.004
     Result="sent" Sink="hook" SinkResults=1
@@ -229,6 +231,7 @@ async fn what_a_failed_investigation_paid_for_is_counted_too() {
     insta::assert_snapshot!(bench.measured(), @r#"
     AlertToClaimMs=0
     ClaimToStartMs=0 Tokens=1100 Turns=1 Usd=0.002
+    Reason="not_offered" RefusedCalls=1
     Server="k8s" Tool="pods_get" ToolMs=40
     Result="sent" Sink="hook" SinkResults=1
     "#);

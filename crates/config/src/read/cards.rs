@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sentinel_core::card::{
     Card, CheckRule, DedupeBy, EvidenceCall, Matcher, Otherwise, Prompt, PromptSource, Resource,
     Subscription, ToolId,
 };
-use sentinel_core::tools_lock::ToolsLock;
 
 use super::general::Defaults;
 use super::{CardPlaces, json, unique};
@@ -39,9 +37,11 @@ pub(super) const CARD: Keys = &[
     ("budget", &[]),
     ("evidence", &[]),
     ("policy", &[]),
+    ("accept-not-read-only", &[]),
     ("checklist", &[]),
 ];
 pub(super) const CALL: Keys = &[("tool", &[]), ("arguments", &["args"])];
+pub(super) const ACCEPTED: Keys = &[("tool", &[]), ("because", &[])];
 pub(super) const CHECK: Keys = &[("name", &[]), ("rule", &[]), ("otherwise", &[])];
 const OTHERWISE: &[(&str, Otherwise)] = &[
     ("warn", Otherwise::Warn),
@@ -62,7 +62,7 @@ pub(super) struct Context<'a> {
     pub(super) openai: &'a OpenAi,
     pub(super) dedupe_ttl: Duration,
     pub(super) budget: &'a super::general::Budget,
-    pub(super) lock: Option<Arc<ToolsLock>>,
+    pub(super) lock: super::lock::Lock,
 }
 
 pub(super) fn cards(
@@ -119,9 +119,10 @@ fn card(
     let tools = tools(r, field, s, c.servers);
     let (evidence, evidence_places) = evidence(r, s, c.servers, &tools);
     let (policy, policy_places) = super::policy::policy(r, s, c.servers, &tools);
-    if let Some(lock) = &c.lock {
+    if let Some(lock) = &c.lock.lock {
         super::lock::warn_unpinned(r, &s.get("tools").unwrap_or_else(|| field.clone()), &tools, lock);
     }
+    let not_read_only = not_read_only(r, s, c.servers, &tools);
     let (checklist, rules) = checklist(r, s);
     let fallback_models = r.texts(s, "fallback-models");
     let ignore_labels = match s.get("ignore-labels") {
@@ -151,7 +152,9 @@ fn card(
         fallback_models,
         tools,
         policy,
-        lock: c.lock.clone(),
+        lock: c.lock.lock.clone(),
+        lock_undecided: c.lock.undecided,
+        not_read_only,
         sinks,
         max_iterations,
         timeout: c.defaults.timeout,
@@ -299,6 +302,29 @@ fn tools(r: &mut Reader<'_>, card: &Field<'_>, s: &Section<'_>, servers: &[Serve
         let message =
             "has no tools, so the model sees nothing but the alert and its report stays inconclusive";
         r.warn(card, message, "list what may be called under `tools`");
+    }
+    all
+}
+
+/// Tools that the card takes although their servers say that they do not only read. It has to say why.
+fn not_read_only(
+    r: &mut Reader<'_>,
+    s: &Section<'_>,
+    servers: &[Server],
+    tools: &BTreeSet<ToolId>,
+) -> BTreeMap<ToolId, String> {
+    const BECAUSE: &str = "say why it may be called, such as \"it writes nothing but its own cache\"";
+    let mut all = BTreeMap::new();
+    for field in r.items(s, "accept-not-read-only") {
+        let entry = r.section(&field, ACCEPTED);
+        let (tool, because) = (one_tool(r, &entry, servers), r.required_text(&entry, "because", BECAUSE));
+        let Some((tool, because)) = tool.zip(because) else { continue };
+        if tools.contains(&tool) {
+            all.insert(tool, because);
+        } else if let Some(f) = entry.get("tool") {
+            let message = format!("the card does not allow {}", shown(&f, &tool.to_string()));
+            r.error(&f, message, "add it to the card's `tools`, or remove the entry");
+        }
     }
     all
 }

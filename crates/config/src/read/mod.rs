@@ -64,6 +64,7 @@ pub(crate) const SECTIONS: &[(&str, Keys)] = &[
     ("call", cards::CALL),
     ("rule", policy::RULE),
     ("example", policy::EXAMPLE),
+    ("accepted", cards::ACCEPTED),
     ("check", cards::CHECK),
     ("server", servers::SERVER),
     ("oauth", servers::OAUTH),

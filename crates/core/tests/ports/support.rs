@@ -346,6 +346,8 @@ pub(crate) fn card(name: &str) -> Card {
         tools: [].into(),
         policy: vec![],
         lock: None,
+        lock_undecided: false,
+        not_read_only: BTreeMap::new(),
         sinks: vec!["log".into()],
         max_iterations: 6,
         timeout: Duration::from_mins(10),

@@ -9,31 +9,38 @@ use serde_json::Value;
 use sentinel_core::canonical::canonical;
 
 use super::{HINT_AT, LOOP_AT, MOST_ASKED, MOST_CALLS, Pending, Planned, Replay, Seen};
+use crate::arguments;
 use crate::evidence::{CallStatus, id_of};
 use crate::fence::clip;
 use crate::hosted::{self, Event};
 use crate::ports::{Approval, Item, ToolDefinition};
+use crate::refusal::{Refusal, RefusalReason, Unfit};
 use crate::schema::Schema;
 use crate::transcript::TurnRecord;
 
 /// A definition that a hosted server showed, and what became of it.
 pub(super) struct Judged {
     definition: Option<ToolDefinition>,
-    verdict: Result<Schema, String>,
+    verdict: Result<Schema, Unfit>,
 }
 
-/// Tells the model which evidence the hosted calls of a turn became.
-pub(super) fn naming(made: &[(String, Planned)]) -> Option<Item> {
-    if made.is_empty() {
-        return None;
+/// A hosted call that asked to be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Request {
+    label: String,
+    tool: String,
+    /// What the model wrote.
+    written: String,
+}
+
+impl Request {
+    /// Whether a call that was made is this one: server, tool, and arguments as parsed values. Arguments that could mean
+    /// two things are never the same.
+    fn is(&self, label: &str, tool: &str, written: &str) -> bool {
+        let value = |written: &str| arguments::object(tool, written).ok();
+        let arguments = value(&self.written);
+        self.label == label && self.tool == tool && arguments.is_some() && arguments == value(written)
     }
-    let lines: Vec<String> = made
-        .iter()
-        .map(|(id, p)| {
-            format!("[{}] is the output of mcp call {} ({})", id_of(p.number), clip(id, 80), p.tool)
-        })
-        .collect();
-    Some(Item::User { text: format!("{}.", lines.join("; ")) })
 }
 
 impl Replay<'_> {
@@ -62,18 +69,18 @@ impl Replay<'_> {
                         continue;
                     }
                     let Some(given) = record.hosted.get(id) else { continue };
-                    let tool = self
-                        .hosted_tool(label, tool)
-                        .unwrap_or_else(|| ToolId { server: clip(label, 64), tool: clip(tool, 64) });
-                    let allowed = |a: &Approval| a.approve && request.is_none_or(|r| r == a.request_id);
-                    if !record.approvals.iter().any(allowed) {
+                    let Some(tool) = self.approved_call(label, tool, arguments, request) else {
+                        let tool = format!("{}.{}", clip(label, 64), clip(tool, 64));
                         self.gap(format!(
-                            "The model's service called {tool} without having been allowed to."
+                            "The model's service says that it called {tool}, and no such call was approved in this \
+                             investigation. What it gave is no evidence."
                         ));
-                    }
+                        self.refuse(record.turn, &tool, RefusalReason::NotApproved);
+                        continue;
+                    };
                     let number = self.next_number;
                     self.next_number = number.saturating_add(1);
-                    let (turn, arguments) = (record.turn, hosted::arguments(arguments));
+                    let (turn, arguments) = (record.turn, hosted::any_arguments(arguments));
                     let key = format!("{tool} {}", canonical(&Value::Object(arguments.clone())));
                     let times = self.seen.get(&key).map_or(1, |s| s.times);
                     self.seen.insert(key, Seen { number, turn, times });
@@ -84,6 +91,92 @@ impl Replay<'_> {
             }
         }
         made
+    }
+
+    /// The tool of a call that was made, if that very call was approved in this run and not made before.
+    fn approved_call(
+        &mut self,
+        label: &str,
+        tool: &str,
+        written: &str,
+        request: Option<&str>,
+    ) -> Option<ToolId> {
+        let id = self.hosted_tool(label, tool)?;
+        let request = request?;
+        let is_it = self.requests.get(request)?.iter().any(|asked| asked.is(label, tool, written));
+        // One approval is for one call.
+        (is_it && self.approved.remove(request)).then_some(id)
+    }
+
+    /// Tells the model which evidence the hosted calls of a turn became, and which are none.
+    pub(super) fn naming(&self, record: &TurnRecord, made: &[(String, Planned)]) -> Option<Item> {
+        if self.case.opening.hosted.is_empty() {
+            return None;
+        }
+        let line = |(id, p): &(String, Planned)| {
+            format!("[{}] is the output of mcp call {} ({})", id_of(p.number), clip(id, 80), p.tool)
+        };
+        let mut lines: Vec<String> = made.iter().map(line).collect();
+        for event in hosted::events(&record.response.items) {
+            if let Event::Called { id, .. } = event
+                && !made.iter().any(|(call, _)| call == id)
+            {
+                lines.push(format!("mcp call {} was not approved here and is no evidence", clip(id, 80)));
+            }
+        }
+        (!lines.is_empty()).then(|| Item::User { text: format!("{}.", lines.join("; ")) })
+    }
+
+    /// What the requests of the turn before were answered in this turn's request: that stands.
+    pub(super) fn answered(&mut self, record: &TurnRecord) {
+        for answer in &record.approvals {
+            if answer.approve {
+                self.approved.insert(answer.request_id.clone());
+                continue;
+            }
+            // Records of before do not say.
+            let reason = answer.refusal.unwrap_or(RefusalReason::Policy);
+            let asked = self.requests.get(&answer.request_id).and_then(|all| all.first());
+            let tool = asked.map_or_else(String::new, |r| format!("{}.{}", r.label, r.tool));
+            self.refuse(record.turn.saturating_sub(1), &tool, reason);
+        }
+    }
+
+    /// The run ends with this turn: what it asks for is answered by nobody, and so not made.
+    pub(super) fn left_unanswered(&mut self, record: &TurnRecord) {
+        for event in hosted::events(&record.response.items) {
+            if let Event::Asked { id, label, tool, .. } = event
+                && !id.is_empty()
+                && !self.case.opening.hosted.is_empty()
+            {
+                self.refuse(record.turn, &format!("{label}.{tool}"), RefusalReason::ReportDue);
+            }
+        }
+    }
+
+    /// Keeps what the requests of a turn ask for. One without an id cannot be answered, and none is where nothing is
+    /// hosted.
+    pub(super) fn note_requests(&mut self, record: &TurnRecord) {
+        for event in hosted::events(&record.response.items) {
+            let Event::Asked { id, label, tool, arguments } = event else { continue };
+            let reason = if self.case.opening.hosted.is_empty() {
+                Some(RefusalReason::NotOffered)
+            } else if id.is_empty() {
+                Some(RefusalReason::NoId)
+            } else {
+                None
+            };
+            if let Some(reason) = reason {
+                self.refuse(record.turn, &format!("{label}.{tool}"), reason);
+                continue;
+            }
+            let request =
+                Request { label: label.to_owned(), tool: tool.to_owned(), written: arguments.to_owned() };
+            let all = self.requests.entry(id.to_owned()).or_default();
+            if !all.contains(&request) {
+                all.push(request);
+            }
+        }
     }
 
     fn listed(&mut self, label: &str, tools: &[ToolDefinition], error: Option<&str>) {
@@ -102,9 +195,8 @@ impl Replay<'_> {
             if let Some(before) = self.judged.get_mut(&tool) {
                 // What was judged once must not become something else behind the same name.
                 if before.verdict.is_ok() && before.definition.as_ref() != definition {
-                    let reason = "its server changed its definition during the investigation";
-                    before.verdict = Err(reason.to_owned());
-                    self.gap(format!("Tool {tool} was not there any more: {reason}."));
+                    before.verdict = Err(Unfit::ChangedMeanwhile);
+                    self.gap(format!("Tool {tool} was not there any more: {}.", Unfit::ChangedMeanwhile));
                 }
                 continue;
             }
@@ -118,70 +210,99 @@ impl Replay<'_> {
 
     /// Answers each hosted call of a turn that asks to be made.
     pub(super) fn judge_requests(&mut self, record: &TurnRecord) {
+        self.note_requests(record);
+        if self.case.opening.hosted.is_empty() {
+            return;
+        }
         let mut asked = BTreeSet::new();
-        let mut looked_at = 0;
+        let mut judged: Vec<(&str, &str, &str, &str)> = Vec::new();
         for event in hosted::events(&record.response.items) {
             let Event::Asked { id, label, tool, arguments } = event else { continue };
-            let tool = self.hosted_tool(label, tool);
-            looked_at += 1;
-            let reason = match &tool {
-                _ if looked_at > MOST_ASKED => {
-                    Some(format!("Error: not looked at: at most {MOST_ASKED} calls of one turn are."))
+            // A request that stands there twice, word by word, is one.
+            if id.is_empty() || judged.contains(&(id, label, tool, arguments)) {
+                continue;
+            }
+            let name = self.hosted_tool(label, tool);
+            let refusal = match &name {
+                _ if judged.len() >= MOST_ASKED => {
+                    Some(Refusal::NotLookedAt(format!("at most {MOST_ASKED} calls of one turn are")))
                 }
-                None => Some(format!("Error: there is no server {:?} here.", clip(label, 64))),
-                Some(tool) => self.objection(tool, arguments, &mut asked),
+                None => Some(Refusal::NoServer(clip(label, 64))),
+                Some(name) => match record.credentials.get(id) {
+                    Some(kind) => Some(Refusal::Secret { name: name.to_string(), kind: kind.clone() }),
+                    None => self.objection(name, arguments, &mut asked).err(),
+                },
             };
-            self.answer_request(id, tool, reason);
+            if judged.len() < MOST_ASKED {
+                judged.push((id, label, tool, arguments));
+            }
+            self.answer_request(id, name, refusal.as_ref());
         }
     }
 
     /// Denies each of them.
-    pub(super) fn deny_requests(&mut self, record: &TurnRecord, reason: &str) {
+    pub(super) fn deny_requests(&mut self, record: &TurnRecord, refusal: &Refusal) {
         for event in hosted::events(&record.response.items) {
-            if let Event::Asked { id, .. } = event {
-                self.answer_request(id, None, Some(reason.to_owned()));
+            if let Event::Asked { id, .. } = event
+                && !id.is_empty()
+                && !self.case.opening.hosted.is_empty()
+            {
+                self.answer_request(id, None, Some(refusal));
             }
         }
     }
 
-    fn answer_request(&mut self, id: &str, tool: Option<ToolId>, reason: Option<String>) {
-        // A request that stands there twice has one answer.
-        if self.pending.iter().any(|p| p.answer.request_id == id) {
-            return;
+    /// One id has one answer, which counts for all that ask under it: it is a denial, if one of them is.
+    fn answer_request(&mut self, id: &str, tool: Option<ToolId>, refusal: Option<&Refusal>) {
+        let place = self.pending.iter().position(|p| p.answer.request_id == id);
+        let answer = Approval { request_id: id.to_owned(), approve: true, reason: None, refusal: None };
+        let answer = match refusal {
+            Some(refusal) => answer.denied(refusal),
+            None => answer,
+        };
+        match place.and_then(|at| self.pending.get_mut(at)) {
+            None => self.pending.push(Pending { tool, answer }),
+            Some(before) if before.answer.approve && !answer.approve => before.answer = answer,
+            Some(_) => {}
         }
-        let answer = Approval { request_id: id.to_owned(), approve: reason.is_none(), reason };
-        self.pending.push(Pending { tool, answer });
     }
 
     /// Why a call may not be made. How often it was asked for depends on nothing but what is stored; whether it may be
     /// made is about now.
-    fn objection(&mut self, tool: &ToolId, written: &str, asked: &mut BTreeSet<String>) -> Option<String> {
+    fn objection(
+        &mut self,
+        tool: &ToolId,
+        written: &str,
+        asked: &mut BTreeSet<String>,
+    ) -> Result<(), Refusal> {
         let policy = self.case.policy;
-        let key = format!("{tool} {}", canonical(&Value::Object(hosted::arguments(written))));
+        let key = format!("{tool} {}", canonical(&Value::Object(hosted::any_arguments(written))));
         let times = self.asks.entry(key.clone()).or_default();
         *times = times.saturating_add(1);
         self.looping |= *times >= LOOP_AT;
         let hint = if *times >= HINT_AT { " Ask something else, or conclude." } else { "" };
         let judged = self.judged.get(tool).map(|judged| &judged.verdict);
-        let allowed =
-            policy.check_hosted(tool, judged, written).and_then(|arguments| policy.decide(tool, &arguments));
-        if let Err(reason) = allowed {
-            return Some(format!("{reason}{hint}"));
-        }
+        policy
+            .check_hosted(tool, judged, written)
+            .and_then(|arguments| policy.decide(tool, &arguments))
+            .map_err(|refusal| Refusal::Hinted(Box::new(refusal), hint))?;
         if let Some(seen) = self.seen.get(&key) {
             let held = self.case.outputs.get(&seen.number);
             if held.is_some_and(|o| o.status != CallStatus::NoAnswer) {
                 let id = id_of(seen.number);
-                return Some(format!(
+                return Err(Refusal::Repeated(format!(
                     "This very call was made before: its output is {id} above. read_evidence looks further into \
                      it.{hint}"
-                ));
+                )));
             }
         }
         if asked.len() >= MOST_CALLS {
-            return Some(format!("Error: not called: at most {MOST_CALLS} tools are called in one turn."));
+            return Err(Refusal::TooMany(MOST_CALLS));
         }
-        let first = asked.insert(key);
-        (!first).then(|| "This very call was asked for twice in the same turn.".to_owned())
+        if asked.insert(key) {
+            Ok(())
+        } else {
+            Err(Refusal::Repeated("This very call was asked for twice in the same turn.".to_owned()))
+        }
     }
 }

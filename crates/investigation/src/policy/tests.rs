@@ -27,6 +27,7 @@ fn definition(tool: &str) -> ToolDefinition {
         }),
         read_only_hint: Some(true),
         destructive_hint: None,
+        more: Map::new(),
     }
 }
 
@@ -47,7 +48,7 @@ fn with<T>(card: &Card, ask: impl FnOnce(&Policy<'_>) -> T) -> T {
     ask(&Policy::new(card, &rules, &situation, &[tool_id("s.a"), tool_id("s.b")].into(), &offer.specs))
 }
 
-fn decide(rules: &[ToolRule], arguments: Value) -> Result<(), String> {
+fn decide(rules: &[ToolRule], arguments: Value) -> Result<(), Refusal> {
     let Value::Object(arguments) = arguments else { panic!("{arguments}") };
     with(&ruled(rules), |policy| policy.decide(&tool_id("s.a"), &arguments))
 }
@@ -58,10 +59,16 @@ fn arguments_have_to_be_a_json_object_that_keeps_the_schema() {
         assert!(policy.check("s__a", r#"{"n":1}"#).is_ok());
         assert!(policy.check("s__a", "").is_ok());
         for (arguments, want) in [("{", "not JSON"), ("[1]", "not an object"), (r#"{"n":"x"}"#, "/n: ")] {
-            let error = policy.check("s__a", arguments).unwrap_err();
+            let error = policy.check("s__a", arguments).unwrap_err().to_string();
             assert!(error.contains(want) && error.contains("not called"), "{error}");
         }
-        assert!(policy.check("s__c", "{}").unwrap_err().contains("Allowed are: s__a, s__b, read_evidence"));
+        assert!(
+            policy
+                .check("s__c", "{}")
+                .unwrap_err()
+                .to_string()
+                .contains("Allowed are: s__a, s__b, read_evidence")
+        );
         assert!(policy.check_own(&tool_id("s.c"), &Map::new()).is_err());
     });
 }
@@ -73,7 +80,7 @@ fn a_tool_that_the_card_no_longer_lists_is_refused_although_the_run_offered_it()
     assert_eq!(told, Ok(()));
     card.tools.remove(&tool_id("s.b"));
     let told = with(&card, |policy| policy.decide(&tool_id("s.b"), &Map::new()));
-    assert_eq!(told.unwrap_err(), "s.b was not called: the card does not allow it");
+    assert_eq!(told.unwrap_err().to_string(), "s.b was not called: the card does not allow it");
 }
 
 #[test]
@@ -89,7 +96,7 @@ fn a_rule_decides_by_arguments_alert_labels_and_card() {
         assert_eq!(decide(&[rule("s.a", allow)], args.clone()).is_ok(), allowed, "{allow} {args}");
     }
     assert_eq!(
-        decide(&[rule("s.a", SAME_NAMESPACE)], json!({"namespace": "x"})).unwrap_err(),
+        decide(&[rule("s.a", SAME_NAMESPACE)], json!({"namespace": "x"})).unwrap_err().to_string(),
         "s.a was not called: the card's policy does not allow it: args.namespace == labels.namespace"
     );
 }
@@ -104,7 +111,7 @@ fn the_strictest_rule_wins_and_rules_about_other_tools_say_nothing() {
 #[test]
 fn a_rule_that_errors_refuses_and_says_so() {
     for allow in [SAME_NAMESPACE, "args.n", "labels.team == 'x'"] {
-        let told = decide(&[rule("s.a", allow)], json!({})).unwrap_err();
+        let told = decide(&[rule("s.a", allow)], json!({})).unwrap_err().to_string();
         assert!(told.starts_with("s.a was not called: the card's policy could not be applied: "), "{told}");
     }
 }
@@ -117,7 +124,7 @@ fn hostile_arguments_are_refused_without_running_a_rule_over_them() {
         (json!({"l": ["x".repeat(LARGEST_ARGUMENTS)]}), "larger than 64 KB"),
         (json!({"l": (0..100).fold(json!(1), |inner, _| json!([inner]))}), "levels"),
     ] {
-        let told = decide(&rules, args).unwrap_err();
+        let told = decide(&rules, args).unwrap_err().to_string();
         assert!(told.contains(want), "{told}");
     }
 }
@@ -130,7 +137,7 @@ fn the_cards_own_calls_keep_its_rules_too() {
         with(&card, |policy| policy.check_own(&tool_id("s.a"), &arguments))
     };
     assert_eq!(own("web"), Ok(()));
-    assert!(own("kube-system").unwrap_err().contains("policy does not allow it"));
+    assert!(own("kube-system").unwrap_err().to_string().contains("policy does not allow it"));
 }
 
 #[test]
@@ -140,12 +147,12 @@ fn a_tool_that_changed_between_list_and_call_is_refused() {
         let tool = definition("a");
         assert_eq!(unchanged(std::slice::from_ref(&tool)), Ok(()));
         let other = ToolDefinition { description: "deletes".into(), ..tool.clone() };
-        assert!(unchanged(&[other]).unwrap_err().contains("changed what it is after"));
+        assert!(unchanged(&[other]).unwrap_err().to_string().contains("changed what it is after"));
         let other = ToolDefinition { input_schema: json!({"type": "object"}), ..tool.clone() };
-        assert!(unchanged(&[other]).unwrap_err().contains("changed what it is after"));
+        assert!(unchanged(&[other]).unwrap_err().to_string().contains("changed what it is after"));
         let destructive = ToolDefinition { destructive_hint: Some(true), ..tool };
-        assert!(unchanged(&[destructive]).unwrap_err().contains("calls it destructive"));
-        assert!(unchanged(&[]).unwrap_err().contains("does not offer it"));
+        assert!(unchanged(&[destructive]).unwrap_err().to_string().contains("calls it destructive"));
+        assert!(unchanged(&[]).unwrap_err().to_string().contains("does not offer it"));
     });
 }
 

@@ -20,6 +20,7 @@ use crate::evidence::{CallStatus, Ended, EvidenceRecord, Kept, MOST_ENCODED, id_
 use crate::policy::Policy;
 use crate::ports::ToolError;
 use crate::progress::Progress;
+use crate::refusal::{Refusal, RefusalReason, Refused};
 
 /// The longest that the tool calls of one turn may take. Servers have shorter time-outs of their own.
 const BATCH_TIMEOUT: Duration = Duration::from_mins(2);
@@ -27,10 +28,10 @@ const BATCH_TIMEOUT: Duration = Duration::from_mins(2);
 const BATCH_NEEDS: Duration = Duration::from_secs(30);
 
 /// What is recorded where a call is not made.
-type Instead = (CallStatus, String);
+type Instead = (CallStatus, Option<RefusalReason>, String);
 
-fn refused(reason: String) -> Instead {
-    (CallStatus::Refused, reason)
+fn refused(refusal: &Refusal) -> Instead {
+    (CallStatus::Refused, Some(refusal.reason()), refusal.to_string())
 }
 
 impl Session<'_> {
@@ -73,7 +74,7 @@ impl Session<'_> {
     /// model's service made already is stored as it is. `offered`: the tools of the others are looked at once more.
     pub(super) async fn call(
         &mut self,
-        batch: Vec<(Planned, Option<String>)>,
+        batch: Vec<(Planned, Option<Refusal>)>,
         offered: Option<&Policy<'_>>,
     ) -> Result<(), Stop> {
         let Some((first, _)) = batch.first() else { return Ok(()) };
@@ -85,7 +86,7 @@ impl Session<'_> {
         let session = &*self;
         let batch = match offered {
             Some(policy) => session.look_again(batch, policy, until).await?,
-            None => batch.into_iter().map(|(p, refusal)| (p, refusal.map(refused))).collect(),
+            None => batch.into_iter().map(|(p, refusal)| (p, refusal.as_ref().map(refused))).collect(),
         };
         let calls = batch.iter().map(|(planned, instead)| session.one(planned, instead.as_ref(), until));
         // All of them end before the first failure counts: what was paid for is stored.
@@ -101,7 +102,7 @@ impl Session<'_> {
     /// does not give its list is not called.
     async fn look_again(
         &self,
-        batch: Vec<(Planned, Option<String>)>,
+        batch: Vec<(Planned, Option<Refusal>)>,
         policy: &Policy<'_>,
         until: UnixMs,
     ) -> Result<Vec<(Planned, Option<Instead>)>, Stop> {
@@ -112,14 +113,17 @@ impl Session<'_> {
             .map(|server| async move { Ok((server.to_owned(), self.list_one(server, until).await?)) });
         let listed: BTreeMap<String, _> = join_all(asked).await.into_iter().collect::<Result<_, Stop>>()?;
         let now = |planned: &Planned| match listed.get(&planned.tool.server) {
-            Some(Err(reason)) => Some((CallStatus::NoAnswer, reason.clone())),
+            Some(Err(reason)) => Some((CallStatus::NoAnswer, None, reason.clone())),
             Some(Ok(definitions)) => {
-                policy.unchanged(&planned.tool, definitions, self.run.redactor).err().map(refused)
+                policy.unchanged(&planned.tool, definitions, self.run.redactor).err().as_ref().map(refused)
             }
-            None => Some(refused(format!("{} was not called: its server was not asked", planned.tool))),
+            None => {
+                let why = "its server was not asked".to_owned();
+                Some(refused(&Refusal::ServerOut { tool: planned.tool.clone(), why }))
+            }
         };
-        let instead = |(planned, refusal): (Planned, Option<String>)| {
-            let instead = refusal.map(refused).or_else(|| now(&planned));
+        let instead = |(planned, refusal): (Planned, Option<Refusal>)| {
+            let instead = refusal.as_ref().map(refused).or_else(|| now(&planned));
             (planned, instead)
         };
         Ok(aside(|| batch.into_iter().map(instead).collect()).await)
@@ -135,12 +139,12 @@ impl Session<'_> {
         let tool = planned.tool.to_string();
         let id = id_of(planned.number);
         let keep = |text: &str| Kept::of(text, self.run.redactor, MOST_ENCODED);
-        let (status, kept) = match (&planned.given, instead) {
-            (Some(given), _) => (given.status, given.kept.clone()),
-            (None, Some((status, reason))) => (*status, keep(reason)),
+        let (status, refusal, kept) = match (&planned.given, instead) {
+            (Some(given), _) => (given.status, None, given.kept.clone()),
+            (None, Some((status, refusal, reason))) => (*status, *refusal, keep(reason)),
             (None, None) => {
                 let (status, text) = self.leave(planned, until.since(at)).await?;
-                (status, aside(|| keep(&text)).await)
+                (status, None, aside(|| keep(&text)).await)
             }
         };
         let ms = u64::try_from(self.now().since(at).as_millis()).unwrap_or(u64::MAX);
@@ -150,6 +154,7 @@ impl Session<'_> {
                 tool: tool.clone(),
                 arguments: &planned.arguments,
                 status,
+                refusal,
                 turn: planned.turn,
                 at,
                 ms,
@@ -158,6 +163,9 @@ impl Session<'_> {
             self.run.redactor,
         );
         self.append(ChildName::Output(planned.number), "a tool output", &record).await?;
+        if let Some(reason) = refusal {
+            self.tell_refused(&Refused { turn: planned.turn, tool: tool.clone(), reason });
+        }
         let (incident, ok, bytes) = (self.id.clone(), record.ok, record.bytes);
         self.tell(if planned.turn == 0 {
             Progress::Evidence { incident, id, tool, ok, bytes, ms }

@@ -1,6 +1,7 @@
 //! One turn: ask the model, store what it answers; where it does not answer, ask the card's next one, go on later, or
 //! go on without.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sentinel_core::budget::Amount;
@@ -10,12 +11,14 @@ use serde_json::Value;
 
 use super::bounds::Bounded;
 use super::{Session, Stop};
+use crate::arguments;
 use crate::aside::aside;
 use crate::conversation::{MOST_CALLS, Pending, Replayed, reminder};
 use crate::fence::sha256;
 use crate::hosted;
 use crate::ports::{Approval, Item, Model, ModelError, TurnRequest, TurnResponse};
 use crate::progress::Progress;
+use crate::refusal::Refusal;
 use crate::tools::SUBMIT_REPORT;
 use crate::transcript::{Forced, Opening, TurnRecord, Without};
 
@@ -189,17 +192,14 @@ impl Session<'_> {
         let Pending { tool, answer } = pending;
         let objection = tool.as_ref().filter(|_| answer.approve).and_then(|tool| {
             if forced.is_some() {
-                Some("Not called: the report is due now.".to_owned())
+                Some(Refusal::ReportDue("Not called: the report is due now."))
             } else if self.without.contains_key(&tool.server) {
-                Some(format!("{tool} was not called: its server is out"))
+                Some(Refusal::ServerOut { tool: tool.clone(), why: "its server is out".to_owned() })
             } else {
                 None
             }
         });
-        match objection {
-            Some(reason) => Approval { approve: false, reason: Some(reason), ..answer.clone() },
-            None => answer.clone(),
-        }
+        objection.map_or_else(|| answer.clone(), |refusal| answer.clone().denied(&refusal))
     }
 
     async fn once(
@@ -234,7 +234,7 @@ impl Session<'_> {
         self.tell(Progress::Asking { incident: self.id.clone(), turn, model: request.model.clone() });
         let within = until.since(at);
         let answered = tokio::time::timeout(within, asking.model.respond(&request, within)).await;
-        let mut response = match answered {
+        let (mut response, mut credentials) = match answered {
             Ok(Ok(response)) => aside(|| redacted(response, self.run.redactor)).await,
             Ok(Err(error)) if !error.may_be_billed() => {
                 self.settle(held, Amount::NOTHING).await;
@@ -251,6 +251,9 @@ impl Session<'_> {
                 return Ok(Err((ModelError::Unavailable { reason, retry_after: None, billed: true }, true)));
             }
         };
+        let (hosted, of_requests) =
+            aside(|| hosted::take_outputs(&mut response.items, self.run.redactor)).await;
+        credentials.extend(of_requests);
         let without = self.without.iter();
         let record = TurnRecord {
             turn,
@@ -264,7 +267,8 @@ impl Session<'_> {
             without: without
                 .map(|(server, reason)| Without { server: server.clone(), reason: reason.clone() })
                 .collect(),
-            hosted: aside(|| hosted::take_outputs(&mut response.items, self.run.redactor)).await,
+            credentials,
+            hosted,
             response,
             opening: (turn == 1).then(|| asking.opening.clone()),
         };
@@ -284,28 +288,53 @@ impl Session<'_> {
     }
 }
 
-/// What the model wrote itself, without secrets: its texts and the arguments of its calls. It is shown none, but it
-/// may make one up or put one together. Everything else of its items, encrypted reasoning above all, goes back as it
-/// came.
-fn redacted(mut response: TurnResponse, redactor: &Redactor) -> TurnResponse {
+/// What the model wrote itself, without secrets, and the calls whose arguments hold a credential, by their ids. The model
+/// is shown none, but it may make one up or put one together. Its texts are redacted like any other; the arguments of
+/// its calls stay as it wrote them, unless they hold a credential beyond doubt: then the call is refused, and what is
+/// stored and sent back of it are its parsed arguments without it. Everything else of its items, encrypted reasoning
+/// above all, goes back as it came.
+fn redacted(mut response: TurnResponse, redactor: &Redactor) -> (TurnResponse, BTreeMap<String, String>) {
+    let mut credentials = BTreeMap::new();
     for item in &mut response.items {
         let kind = item.get("type").and_then(Value::as_str).map(str::to_owned);
-        let written: &[&str] = match kind.as_deref() {
-            Some("function_call") => &["arguments"],
-            Some("message") => &["content"],
+        match kind.as_deref() {
+            Some("function_call") => drop(hosted::take_credential(item, redactor)),
+            Some("message") => redact_texts(item, redactor),
             // A message of Chat Completions, which has a role and no type.
-            None => &["content", "refusal", "tool_calls"],
-            Some(_) => &[],
-        };
-        for key in written {
-            if let Some(written) = item.get_mut(*key) {
-                redactor.redact_json(written);
+            None => {
+                redact_texts(item, redactor);
+                let calls = item.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten();
+                for call in calls {
+                    drop(call.get_mut("function").and_then(|f| hosted::take_credential(f, redactor)));
+                }
             }
+            Some(_) => {}
         }
     }
     for call in &mut response.calls {
-        call.arguments = redactor.redact(&call.arguments).into_owned();
+        if let Some(kind) = arguments::credential(&call.arguments, redactor) {
+            call.arguments = arguments::without_credentials(&call.arguments, redactor);
+            credentials.insert(call.call_id.clone(), kind);
+        }
     }
     response.text = redactor.redact(&response.text).into_owned();
-    response
+    (response, credentials)
+}
+
+/// The texts of a message: its content, whole or in parts, and its refusal.
+fn redact_texts(message: &mut Value, redactor: &Redactor) {
+    for key in ["content", "refusal"] {
+        match message.get_mut(key) {
+            Some(Value::Array(parts)) => {
+                let texts = parts.iter_mut().filter_map(Value::as_object_mut).flat_map(|part| {
+                    part.iter_mut()
+                        .filter(|(key, _)| matches!(key.as_str(), "text" | "refusal"))
+                        .map(|(_, v)| v)
+                });
+                texts.for_each(|text| redactor.redact_json(text));
+            }
+            Some(text) => redactor.redact_json(text),
+            None => {}
+        }
+    }
 }

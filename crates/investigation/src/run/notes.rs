@@ -1,10 +1,14 @@
 //! What a reader of the report should know of how it was made.
 
+use sentinel_core::card::Card;
+use sentinel_core::tools_lock::FILE;
+
 use crate::hosted::{self, Event};
+use crate::refusal::{self, Refused};
 use crate::transcript::{Opening, TurnRecord};
 
 /// The notes of a run.
-pub(super) fn of(turns: &[TurnRecord], opening: &Opening) -> Vec<String> {
+pub(super) fn of(turns: &[TurnRecord], opening: &Opening, card: &Card, refused: &[Refused]) -> Vec<String> {
     let mut notes: Vec<String> = stretches(turns)
         .into_iter()
         .map(|(from, to, asked, why)| {
@@ -24,6 +28,13 @@ pub(super) fn of(turns: &[TurnRecord], opening: &Opening) -> Vec<String> {
             "The tools of {} were called by the model's own service: it saw their outputs before secrets were taken \
              out of them, and a call whose answer was lost may have been made twice.",
             servers.join(", ")
+        ));
+    }
+    notes.extend(refusal::notes(refused));
+    if card.lock_undecided && !card.tools.is_empty() {
+        notes.push(format!(
+            "There is no {FILE}: a server that changes what its tools say of themselves is not noticed from one \
+             investigation to the next. `sentinel tools lock` writes it; `require-lock` says whether it has to be there."
         ));
     }
     notes

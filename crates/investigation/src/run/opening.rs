@@ -12,6 +12,7 @@ use crate::conversation::Planned;
 use crate::policy::Policy;
 use crate::ports::{HostedServer, ToolDefinition, ToolError};
 use crate::progress::Progress;
+use crate::refusal::Refusal;
 use crate::situation::Situation;
 use crate::tools::{LIST_TIMEOUT, offer};
 use crate::transcript::Opening;
@@ -139,14 +140,15 @@ impl Session<'_> {
             let (arguments, refusal) = match rendered {
                 Ok(arguments) => {
                     let refusal = match listed.get(&call.tool.server) {
-                        Some(Err(reason)) => Some(format!("{} was not called: {reason}", call.tool)),
+                        Some(Err(reason)) => {
+                            Some(Refusal::ServerOut { tool: call.tool.clone(), why: reason.clone() })
+                        }
                         _ => policy.check_own(&call.tool, &arguments).err(),
                     };
                     (arguments, refusal)
                 }
-                Err(reason) => {
-                    let refusal =
-                        format!("{} was not called: its arguments cannot be rendered: {reason}", call.tool);
+                Err(why) => {
+                    let refusal = Refusal::NotRendered { tool: call.tool.clone(), why };
                     (call.arguments.clone(), Some(refusal))
                 }
             };

@@ -82,7 +82,7 @@ async fn an_approved_call_becomes_evidence_like_any_other() {
     assert!(requests[0].tools.iter().all(|tool| !tool.name.starts_with("k8s__")), "no function for it");
     assert_eq!((requests[0].hosted[0].label.as_str(), requests[0].max_hosted_calls), (LABEL, 16));
     assert_eq!(requests[0].hosted[0].tools, ["delete", "events", "log", "pod"]);
-    let approved = Approval { request_id: "mcpr_1".into(), approve: true, reason: None };
+    let approved = Approval { request_id: "mcpr_1".into(), approve: true, reason: None, refusal: None };
     assert_eq!(approvals(&requests[1]), [approved]);
     assert_eq!(requests[2].input[..requests[1].input.len()], requests[1].input, "a stable prefix");
     let Some(Item::User { text }) = requests[2].input.last() else { panic!("no word about E2") };
@@ -191,7 +191,7 @@ async fn a_tool_that_changes_during_the_run_or_is_not_the_pinned_one_is_not_call
     // Only what the card itself calls is pinned.
     let mut lock = ToolsLock::default();
     let events = world.tools.definitions["k8s"].iter().find(|d| d.tool == "events").unwrap();
-    lock.pin(&tool_id("k8s.events"), &events.description, &events.input_schema);
+    lock.pin(&tool_id("k8s.events"), events.said());
     world.card.lock = Some(lock.into());
     let model = script(vec![
         items(vec![list(), asks("pod", &web(), "mcpr_1")]),
@@ -208,7 +208,7 @@ async fn a_call_that_was_made_without_having_been_allowed_is_told() {
         submits("action_required", &[QUOTE]),
     ]);
     let report = World::new().report(&model).await;
-    assert!(gap_with(&report, "The model's service called k8s.pod without having been allowed to."));
+    assert!(gap_with(&report, "says that it called k8s-label.pod, and no such call was approved"));
 }
 
 #[tokio::test(start_paused = true)]

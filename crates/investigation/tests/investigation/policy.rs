@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sentinel_core::card::ToolRule;
-use sentinel_core::tools_lock::ToolsLock;
+use sentinel_core::tools_lock::{Said, ToolsLock};
 use sentinel_investigation::{CallStatus, evidence_of};
 use sentinel_testkit::builders::tool_id;
 use serde_json::json;
@@ -90,8 +90,8 @@ async fn with_a_lock_only_the_pinned_tools_are_offered_and_called() {
     let mut world = World::new();
     let events = world.tools.definitions["k8s"].iter().find(|d| d.tool == "events").unwrap().clone();
     let mut lock = ToolsLock::default();
-    lock.pin(&tool_id("k8s.events"), &events.description, &events.input_schema);
-    lock.pin(&tool_id("k8s.pod"), "as it was when somebody looked", &events.input_schema);
+    lock.pin(&tool_id("k8s.events"), events.said());
+    lock.pin(&tool_id("k8s.pod"), Said { description: "as it was when somebody looked", ..events.said() });
     world.card.lock = Some(Arc::new(lock));
     let model = Script::of(vec![calls(&[pod()]), submits("action_required", &[QUOTE])]);
     let report = world.report(&model).await;

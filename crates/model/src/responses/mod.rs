@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use sentinel_http::HttpClient;
-use sentinel_investigation::ports::{Model, ModelError, TurnRequest, TurnResponse};
+use sentinel_investigation::ports::{Item, Model, ModelError, TurnRequest, TurnResponse};
 
 pub(crate) mod answer;
 pub(crate) mod request;
@@ -108,6 +108,12 @@ fn told(failed: Failed, request: &TurnRequest) -> ModelError {
         let named: Vec<String> = all().filter(|label| reason.contains(&format!("'{label}'"))).collect();
         let labels = if named.is_empty() { all().collect() } else { named };
         return ModelError::ServersOut { labels, reason: reason.to_owned() };
+    }
+    let answers = request.input.iter().any(|item| matches!(item, Item::Approval(_)));
+    if let Some(reason) = failed.failure.approval_refused().filter(|_| answers && !request.hosted.is_empty())
+    {
+        let labels = request.hosted.iter().map(|h| h.label.clone()).collect();
+        return ModelError::ServersOut { labels, reason: format!("an approval was not taken: {reason}") };
     }
     failed.failure.into_model_error(failed.tries, failed.billed)
 }

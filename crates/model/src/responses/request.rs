@@ -121,6 +121,8 @@ fn input(request: &TurnRequest) -> Vec<Value> {
             Item::CallOutput { call_id, output } => {
                 input.push(json!({"type": "function_call_output", "call_id": call_id, "output": output}));
             }
+            // Where no server is hosted any more, there is nothing that could be approved.
+            Item::Approval(_) if request.hosted.is_empty() => {}
             Item::Approval(approval) => {
                 let mut answer = json!({
                     "type": "mcp_approval_response", "approval_request_id": approval.request_id,
@@ -132,6 +134,9 @@ fn input(request: &TurnRequest) -> Vec<Value> {
                 input.push(answer);
             }
         }
+    }
+    if request.hosted.is_empty() {
+        input.retain(|item| kind(item) != Some("mcp_approval_request"));
     }
     input
 }

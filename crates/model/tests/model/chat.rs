@@ -99,7 +99,12 @@ async fn a_run_that_began_with_the_other_interface_goes_on_here() {
     ];
     input.push(Item::Response { asked: "gpt-5-mini".to_owned(), items });
     input.push(Item::CallOutput { call_id: "call_1".to_owned(), output: "[E2] y".to_owned() });
-    input.push(Item::Approval(Approval { request_id: "mcpr_1".to_owned(), approve: false, reason: None }));
+    input.push(Item::Approval(Approval {
+        request_id: "mcpr_1".to_owned(),
+        approve: false,
+        reason: None,
+        refusal: None,
+    }));
     model(&server).respond(&request("llama-3", input), LONG).await.unwrap();
     let body = server.finish().remove(0).body;
     let call =

@@ -106,11 +106,12 @@ async fn what_a_server_showed_asked_and_gave_goes_back_with_the_answers_as_it_ca
     let mut input = task();
     for approvals in [
         vec![
-            Approval { request_id: "mcpr_1".to_owned(), approve: true, reason: None },
+            Approval { request_id: "mcpr_1".to_owned(), approve: true, reason: None, refusal: None },
             Approval {
                 request_id: "mcpr_2".to_owned(),
                 approve: false,
                 reason: Some("not allowed".to_owned()),
+                refusal: None,
             },
         ],
         vec![],

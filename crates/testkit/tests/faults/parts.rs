@@ -260,6 +260,7 @@ impl ToolBox for Tools {
             input_schema: json!({"type": "object"}),
             read_only_hint: Some(true),
             destructive_hint: None,
+            more: Map::new(),
         }])
     }
 

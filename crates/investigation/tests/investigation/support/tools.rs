@@ -42,6 +42,7 @@ impl Tools {
             input_schema: schema.clone(),
             read_only_hint: Some(true),
             destructive_hint: Some(destructive),
+            more: Map::new(),
         };
         let all = vec![tool("events", false), tool("pod", false), tool("log", false), tool("delete", true)];
         let outputs = [
