@@ -57,6 +57,7 @@ pub(crate) fn read(raw: &RawValue, path: &str, context: &Context) -> Result<Aler
         generator_url: json::note(&fields, "generatorURL"),
         fingerprint: json::note(&fields, "fingerprint"),
         values: values(&fields),
+        member: None,
     };
     if context.source == Source::Grafana {
         take_notes(&mut alert.annotations, &fields, &GRAFANA_NOTES);

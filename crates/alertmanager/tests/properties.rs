@@ -91,6 +91,7 @@ prop_compose! {
         let status = if ends_at.is_some() { AlertStatus::Resolved } else { AlertStatus::Firing };
         Alert {
             status, labels, annotations, starts_at, ends_at, ends_at_is_receipt: false, generator_url, fingerprint, values,
+            member: None,
         }
     }
 }

@@ -98,7 +98,7 @@ impl Stage {
         message: Message,
         run: Option<&Replacement>,
     ) -> anyhow::Result<Receipt> {
-        let receipt = intake(&self.default.ports, cards, message).await?;
+        let receipt = intake(&self.default.ports, cards, &self.default.redactor, &message).await?;
         for incident in &receipt.incidents {
             if !self.incidents.contains(&incident.id) {
                 self.incidents.push(incident.id.clone());
@@ -168,7 +168,7 @@ impl Stage {
     pub(crate) async fn details(&self) -> anyhow::Result<Vec<Detail>> {
         let mut details = Vec::new();
         for id in &self.incidents {
-            details.extend(api::detail(self.default.ports.store.as_ref(), id).await?);
+            details.extend(api::detail(self.default.ports.store.as_ref(), &self.default.redactor, id).await?);
         }
         Ok(details)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sentinel_config::Settings;
 use sentinel_core::ports::Ports;
+use sentinel_core::redact::Redactor;
 use sentinel_http::{AddressPolicy, HttpClient};
 use sentinel_watcher::Watcher;
 use tokio::task::JoinHandle;
@@ -11,14 +12,21 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// Starts a task for each configured watcher.
-pub(crate) fn start(settings: &Settings, ports: &Ports, stop: &CancellationToken) -> Vec<JoinHandle<()>> {
+pub(crate) fn start(
+    settings: &Settings,
+    ports: &Ports,
+    redactor: &Redactor,
+    stop: &CancellationToken,
+) -> Vec<JoinHandle<()>> {
     let network = &settings.network;
     let policy = AddressPolicy::new(&network.allow_insecure_hosts, &network.allow_private_hosts);
     let http = Arc::new(HttpClient::new(policy));
     let cards: Arc<[_]> = settings.cards.clone().into();
     let watchers = settings.watchers.iter().cloned();
     watchers
-        .map(|watcher| Watcher::new(watcher, Arc::clone(&http), ports.clone(), Arc::clone(&cards)))
+        .map(|watcher| {
+            Watcher::new(watcher, Arc::clone(&http), ports.clone(), Arc::clone(&cards), redactor.clone())
+        })
         .map(|watcher| tokio::spawn(watch(watcher, stop.clone())))
         .collect()
 }

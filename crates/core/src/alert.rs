@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::UnixMs;
+use crate::members::MemberId;
 
 /// A label set, sorted by name.
 pub type Labels = BTreeMap<String, String>;
@@ -47,7 +49,11 @@ pub struct Alert {
     pub fingerprint: Option<String>,
     /// The measured values, where the sender gives them (Grafana's `values`), by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub values: BTreeMap<String, serde_json::Value>,
+    pub values: BTreeMap<String, Value>,
+    /// Which member of its incident it is, decided on the labels as they were sent: what is kept of them may lack a
+    /// secret. `None`: nobody has decided, or an older record does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<MemberId>,
 }
 
 impl Alert {

@@ -15,6 +15,7 @@ use crate::lifecycle::{Arrival, Member, Rules, Taken};
 use crate::notification::{Envelope, Message, Notification, Refusal};
 use crate::ports::Ports;
 use crate::redact::Redactor;
+use crate::without_secrets::redacted_labels;
 
 /// Keys of one webhook that are driven at once.
 const CONCURRENCY: usize = 32;
@@ -41,6 +42,22 @@ pub struct Receipt {
     /// Where the refused ones are, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<Refusal>,
+    /// The places in the message of the alerts that no card takes: for the log.
+    #[serde(skip)]
+    pub unmatched_at: Vec<usize>,
+}
+
+impl Receipt {
+    /// Counts one alert.
+    pub fn count(&mut self, taken: Taken) {
+        *match taken {
+            Taken::Accepted => &mut self.accepted,
+            Taken::Joined => &mut self.joined,
+            Taken::Suppressed => &mut self.suppressed,
+            Taken::Resolved => &mut self.resolved,
+            Taken::Duplicate => &mut self.duplicates,
+        } += 1;
+    }
 }
 
 /// What became of one incident.
@@ -66,7 +83,17 @@ pub struct Folded {
     places: Vec<usize>,
 }
 
-/// Folds a message's alerts by dedupe key. The second value holds the places of the alerts that no card takes.
+impl Folded {
+    /// Without secrets, as it is kept and told. Who it is has been decided on what was sent, and stays.
+    fn redacted(mut self, redactor: &Redactor) -> Self {
+        let redactor = redactor.for_incident(&self.arrival.id);
+        self.arrival.labels = redacted_labels(&self.arrival.labels, &redactor);
+        self.notification.redact(&redactor);
+        self
+    }
+}
+
+/// Folds a message's alerts by dedupe key, as they were sent. The second value holds the places of the alerts that no card takes.
 ///
 /// The first card whose resource matches takes an alert; a card that says `continue` lets later ones have it too.
 pub fn fold(cards: &[Card], envelope: &Envelope, alerts: &[Alert]) -> (Vec<Folded>, Vec<usize>) {
@@ -78,7 +105,7 @@ pub fn fold(cards: &[Card], envelope: &Envelope, alerts: &[Alert]) -> (Vec<Folde
             taken = true;
             let (id, labels) = dedupe_key(card, envelope, alert);
             let member = Member {
-                id: member_id(card, alert),
+                id: member_id(card, &alert.labels),
                 firing: alert.is_firing(),
                 starts_at: alert.starts_at,
                 ends_at: alert.ends_at,
@@ -131,22 +158,30 @@ pub fn fold(cards: &[Card], envelope: &Envelope, alerts: &[Alert]) -> (Vec<Folde
 fn keep_strongest(card: &Card, fold: &mut Folded) {
     let mut wanted: BTreeMap<_, _> =
         fold.arrival.members.iter().map(|m| (m.id, (m.firing, m.starts_at, m.ends_at))).collect();
-    fold.notification.alerts.retain(|alert| {
-        let id = member_id(card, alert);
+    fold.notification.alerts.retain_mut(|alert| {
+        let id = member_id(card, &alert.labels);
+        alert.member = Some(id);
         let here = (alert.is_firing(), alert.starts_at, alert.ends_at);
         wanted.get(&id) == Some(&here) && wanted.remove(&id).is_some()
     });
 }
 
-/// Drives every incident of a message. What looks like a credential is taken out of it first.
+/// Drives every incident of a message. Cards are matched and incidents named by what was sent; what is kept and told of
+/// it has passed `redactor`.
 ///
 /// # Errors
 /// The first error, once every key has been tried: the answer must not be 200, and the sender's retry is harmless.
-pub async fn intake(ports: &Ports, cards: &[Card], message: Message) -> Result<Receipt, DriveError> {
-    let Message { envelope, alerts, refused } = message.redacted(&Redactor::default());
-    let (folded, unmatched) = fold(cards, &envelope, &alerts);
+pub async fn intake(
+    ports: &Ports,
+    cards: &[Card],
+    redactor: &Redactor,
+    message: &Message,
+) -> Result<Receipt, DriveError> {
+    let Message { envelope, alerts, refused } = message;
+    let (folded, unmatched) = fold(cards, envelope, alerts);
     let results: Vec<Result<(Folded, Taken), DriveError>> = stream::iter(folded)
         .map(|fold| async move {
+            let fold = fold.redacted(redactor);
             // A firing alert is probably new: one conditional write finds out. A resolve creates nothing.
             let firing = fold.arrival.members.iter().any(|m| m.firing);
             let start = if firing { Start::Absent } else { Start::Load };
@@ -164,7 +199,8 @@ pub async fn intake(ports: &Ports, cards: &[Card], message: Message) -> Result<R
     let mut receipt = Receipt {
         unmatched: unmatched.len() as u64,
         refused: refused.len() as u64,
-        refusals: refused,
+        refusals: refused.iter().map(|refusal| refusal.redacted(redactor)).collect(),
+        unmatched_at: unmatched,
         ..Receipt::default()
     };
     for (fold, taken) in done {
@@ -174,14 +210,6 @@ pub async fn intake(ports: &Ports, cards: &[Card], message: Message) -> Result<R
         }
         receipt.incidents.push(Receiving { id: fold.arrival.id, card: fold.arrival.card, outcome: taken });
     }
-    for taken in strongest.into_values() {
-        *match taken {
-            Taken::Accepted => &mut receipt.accepted,
-            Taken::Joined => &mut receipt.joined,
-            Taken::Suppressed => &mut receipt.suppressed,
-            Taken::Resolved => &mut receipt.resolved,
-            Taken::Duplicate => &mut receipt.duplicates,
-        } += 1;
-    }
+    strongest.into_values().for_each(|taken| receipt.count(taken));
     Ok(receipt)
 }

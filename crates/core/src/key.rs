@@ -33,7 +33,7 @@ pub fn dedupe_key(card: &Card, envelope: &Envelope, alert: &Alert) -> (IncidentI
     labels.retain(|name, _| !card.ignore_labels.contains(name));
     if labels.is_empty() {
         // Neither a group nor a name: what is left to tell alerts apart is everything they carry.
-        labels = identity(card, alert);
+        labels = identity(card, &alert.labels);
     }
     let mut hash = Sha256::new();
     part(&mut hash, &card.name);
@@ -44,18 +44,18 @@ pub fn dedupe_key(card: &Card, envelope: &Envelope, alert: &Alert) -> (IncidentI
     (IncidentId::new(hex(&hash.finalize())), labels)
 }
 
-/// Which member of an incident an alert is: all of its labels, but those that highly available senders disagree on.
-pub fn member_id(card: &Card, alert: &Alert) -> MemberId {
+/// Which member of an incident the alert with these labels, as they were sent, is: all of them, but those that highly available senders disagree on.
+pub fn member_id(card: &Card, labels: &Labels) -> MemberId {
     let mut hash = Sha256::new();
-    for (name, value) in identity(card, alert) {
+    for (name, value) in identity(card, labels) {
         part(&mut hash, &name);
         part(&mut hash, &value);
     }
     MemberId(hash.finalize().iter().take(8).fold(0, |id, byte| (id << 8) | u64::from(*byte)))
 }
 
-fn identity(card: &Card, alert: &Alert) -> Labels {
-    let mut labels = alert.labels.clone();
+fn identity(card: &Card, labels: &Labels) -> Labels {
+    let mut labels = labels.clone();
     labels.retain(|name, _| !card.ignore_labels.contains(name));
     labels
 }
@@ -86,7 +86,7 @@ mod tests {
         let one = alert("X", &[("replica", "a"), ("pod", "p")]);
         let two = alert("X", &[("replica", "b"), ("pod", "p")]);
         assert_eq!(dedupe_key(&card, &envelope(&[]), &one).0, dedupe_key(&card, &envelope(&[]), &two).0);
-        assert_eq!(member_id(&card, &one), member_id(&card, &two));
+        assert_eq!(member_id(&card, &one.labels), member_id(&card, &two.labels));
     }
 
     #[test]

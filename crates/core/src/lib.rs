@@ -21,6 +21,7 @@ pub mod incident;
 pub mod intake;
 pub mod key;
 pub mod lifecycle;
+pub mod marks;
 mod members;
 pub mod notification;
 pub mod pattern;
@@ -30,6 +31,7 @@ pub mod report;
 pub mod storm;
 pub mod time;
 pub mod tools_lock;
+pub mod without_secrets;
 
 #[cfg(test)]
 mod test_support;

@@ -1,11 +1,8 @@
 //! What one webhook said: the envelope around its alerts, and the part of it that concerns one incident.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{Alert, Labels};
-use crate::redact::Redactor;
 
 /// Who sent the payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -70,43 +67,6 @@ pub struct Message {
     pub refused: Vec<Refusal>,
 }
 
-impl Message {
-    /// The message without the credentials that stand in its texts: before anything of it is stored or told. Whoever
-    /// puts one into an annotation has it in every notification.
-    #[must_use]
-    pub fn redacted(mut self, redactor: &Redactor) -> Self {
-        let Envelope { common_labels, common_annotations, group_labels, external_url, .. } =
-            &mut self.envelope;
-        for labels in [common_labels, common_annotations, group_labels] {
-            redact_values(labels, redactor);
-        }
-        redact_text(external_url, redactor);
-        for alert in &mut self.alerts {
-            redact_values(&mut alert.labels, redactor);
-            redact_values(&mut alert.annotations, redactor);
-            redact_text(&mut alert.generator_url, redactor);
-            alert.values.values_mut().for_each(|value| redactor.redact_json(value));
-        }
-        self
-    }
-}
-
-fn redact_values(labels: &mut Labels, redactor: &Redactor) {
-    for value in labels.values_mut() {
-        if let Cow::Owned(redacted) = redactor.redact(value) {
-            *value = redacted;
-        }
-    }
-}
-
-fn redact_text(text: &mut Option<String>, redactor: &Redactor) {
-    if let Some(text) = text
-        && let Cow::Owned(redacted) = redactor.redact(text)
-    {
-        *text = redacted;
-    }
-}
-
 /// One alert that could not be read while its neighbours could.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Refusal {
@@ -128,28 +88,4 @@ pub struct Notification {
     pub envelope: Envelope,
     /// One alert a label set, in the payload's order.
     pub alerts: Vec<Alert>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::test_support::{alert, envelope, labels};
-
-    #[test]
-    fn no_credential_of_a_webhook_is_kept() {
-        let mut told = alert("X", &[("url", "postgres://app:s3cr3t-pw@db/x")]);
-        told.annotations = labels(&[("description", "use AKIAABCDEFGHIJKLMNOP, password=correct-horse")]);
-        told.generator_url = Some("http://admin:s3cr3t-pw@prometheus/graph".into());
-        told.values.insert("line".into(), serde_json::json!("password=correct-horse"));
-        let mut envelope = envelope(&[("url", "postgres://app:s3cr3t-pw@db/x")]);
-        envelope.common_annotations = told.annotations.clone();
-        envelope.external_url = Some("http://admin:s3cr3t-pw@alertmanager".into());
-        let message =
-            Message { envelope, alerts: vec![told], refused: vec![] }.redacted(&Redactor::default());
-        let kept = format!("{message:?}");
-        for secret in ["s3cr3t", "AKIAABCD", "correct-horse"] {
-            assert!(!kept.contains(secret), "{kept}");
-        }
-        assert!(kept.contains("alertname"), "{kept}");
-    }
 }

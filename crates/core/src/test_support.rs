@@ -25,6 +25,7 @@ pub(crate) fn alert(name: &str, more: &[(&str, &str)]) -> Alert {
         generator_url: None,
         fingerprint: None,
         values: BTreeMap::new(),
+        member: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sentinel_core::UnixMs;
 use sentinel_core::alert::{Alert, AlertStatus, Labels};
 use sentinel_core::card::Card;
-use sentinel_core::incident::Head;
+use sentinel_core::incident::{Head, MemberId};
 use sentinel_core::notification::{Envelope, Notification};
 use serde_json::{Map, Value, json};
 
@@ -35,13 +35,16 @@ impl Situation {
             .iter()
             .find(|(digest, _)| *digest == head.digest)
             .or_else(|| snapshots.iter().max_by_key(|(_, n)| n.alerts.iter().map(moment).max()))?;
-        let mut merged: BTreeMap<&Labels, &Alert> = BTreeMap::new();
+        // Two members may show the same labels once secrets are taken out; records that do not say who is who have
+        // nothing but the labels.
+        let mut merged: BTreeMap<(&Labels, Option<MemberId>), &Alert> = BTreeMap::new();
         let earlier = snapshots.iter().filter(|s| s.0 != latest.0);
         for alert in earlier.chain([latest]).flat_map(|(_, n)| &n.alerts) {
-            match merged.get(&alert.labels) {
+            let who = (&alert.labels, alert.member);
+            match merged.get(&who) {
                 Some(known) if moment(known) > moment(alert) => {}
                 _ => {
-                    merged.insert(&alert.labels, alert);
+                    merged.insert(who, alert);
                 }
             }
         }

@@ -32,6 +32,7 @@ pub fn alert(alertname: &str) -> AlertBuilder {
         generator_url: None,
         fingerprint: None,
         values: std::collections::BTreeMap::new(),
+        member: None,
     })
 }
 

@@ -36,6 +36,7 @@ use sentinel_core::card::Card;
 use sentinel_core::drive::DriveError;
 use sentinel_core::intake::{Receipt, intake};
 use sentinel_core::ports::Ports;
+use sentinel_core::redact::Redactor;
 use sentinel_telemetry::{Metric, Metrics};
 
 pub use auth::{Authenticator, Credentials, NOBODY, Unauthorized};
@@ -55,6 +56,7 @@ pub struct Ingest {
     ports: Ports,
     cards: Arc<[Card]>,
     door: Door,
+    redactor: Redactor,
     metrics: Metrics,
     refusals: Refusals,
 }
@@ -80,9 +82,10 @@ pub enum Admitted {
 }
 
 impl Ingest {
-    /// Takes webhooks for these cards, from those whom `door` lets in.
-    pub fn new(ports: Ports, cards: Arc<[Card]>, door: impl Into<Door>) -> Self {
-        Self { ports, cards, door: door.into(), metrics: Metrics::off(), refusals: Refusals::default() }
+    /// Takes webhooks for these cards, from those whom `door` lets in, and keeps of them what `redactor` leaves.
+    pub fn new(ports: Ports, cards: Arc<[Card]>, door: impl Into<Door>, redactor: Redactor) -> Self {
+        let (metrics, refusals) = (Metrics::off(), Refusals::default());
+        Self { ports, cards, door: door.into(), redactor, metrics, refusals }
     }
 
     /// Counts what it does in `metrics`.
@@ -186,10 +189,9 @@ impl Ingest {
             Err(error) => return refuse(&error, body.len()),
         };
         message.envelope.verified_by = Some(verified_by);
-        let unmatched = unmatched::find(&self.cards, &message.alerts);
-        match intake(&self.ports, &self.cards, message).await {
+        match intake(&self.ports, &self.cards, &self.redactor, &message).await {
             Ok(receipt) => {
-                unmatched::log(&unmatched);
+                unmatched::log(&message.alerts, &receipt.unmatched_at, &self.redactor);
                 log_receipt(&receipt);
                 self.metrics.emit(self.ports.clock.now().get(), &counted(&receipt));
                 answer::receipt(receipt)

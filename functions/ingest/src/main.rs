@@ -28,14 +28,15 @@ async fn main() -> anyhow::Result<()> {
     let redactor = settings.redactor().with_tag_keys(aws.tag_keys(&variable));
     let level = settings.log_level.as_str().parse()?;
     let logs = LogSettings { level, json: true, ..LogSettings::default() };
-    sentinel_telemetry::init(&logs, Arc::new(move |line| redactor.redact(line)))?;
+    let of_logs = redactor.clone();
+    sentinel_telemetry::init(&logs, Arc::new(move |line| of_logs.redact(line)))?;
 
     let clock = Arc::new(MachineClock::default());
     let secrets = || Secrets::new(aws.secrets(), clock.clone(), loaded.secret_ids.clone());
     let ports = deployment.ports(&aws, clock.clone());
     let cards = settings.cards.clone().into();
     let door = lambda::door(&loaded, source, env, secrets)?;
-    let ingest = Ingest::new(ports, cards, door).with_metrics(Metrics::to(io::stdout));
+    let ingest = Ingest::new(ports, cards, door, redactor).with_metrics(Metrics::to(io::stdout));
 
     let answer = service_fn(|event| lambda::answer(&ingest, event));
     lambda_runtime::run(answer).await.map_err(|e| anyhow::anyhow!(e))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sentinel_aws::{Aws, CallLimits, Credentials, Deployment, MachineClock, create_table};
 use sentinel_core::intake::intake;
 use sentinel_core::ports::{Clock as _, Ports};
+use sentinel_core::redact::Redactor;
 use sentinel_testkit::aws::{FakeAws, dynamo};
 use sentinel_testkit::builders::{alert, card, message};
 use sentinel_testkit::clock::ManualClock;
@@ -31,7 +32,7 @@ async fn invoke(table: &str, waited: Duration) -> (Outcome, usize, String) {
     let queue = deployment.ports(&client(&aws.url()), clock.clone()).queue;
     let ports = Ports { queue, ..deployment.ports(&client(&dynamo), clock) };
     let cards = [card("pods").matching("alertname", "KubePodNotReady").build()];
-    intake(&ports, &cards, message([alert("KubePodNotReady")])).await.unwrap();
+    intake(&ports, &cards, &Redactor::default(), &message([alert("KubePodNotReady")])).await.unwrap();
     assert_eq!(aws.messages().len(), 1);
 
     let folder = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use futures::future::join_all;
 use lambda_runtime::Context;
 use sentinel_config::Settings;
 use sentinel_core::ports::Ports;
+use sentinel_core::redact::Redactor;
 use sentinel_http::{AddressPolicy, HttpClient};
 use sentinel_telemetry::Metrics;
 use tokio::sync::Mutex;
@@ -19,14 +20,19 @@ use crate::{WatchError, Watcher};
 const LONGEST_REQUEST: Duration = Duration::from_secs(20);
 
 /// The configured watchers, to be kept from one invocation to the next: they remember what they told.
-pub fn watchers(settings: &Settings, ports: &Ports, metrics: &Metrics) -> Mutex<Vec<Watcher>> {
+pub fn watchers(
+    settings: &Settings,
+    ports: &Ports,
+    redactor: &Redactor,
+    metrics: &Metrics,
+) -> Mutex<Vec<Watcher>> {
     let network = &settings.network;
     let policy = AddressPolicy::new(&network.allow_insecure_hosts, &network.allow_private_hosts);
     let http = Arc::new(HttpClient::new(policy));
     let cards: Arc<[_]> = settings.cards.clone().into();
     let watchers = settings.watchers.iter().cloned().map(|mut watcher| {
         watcher.timeout = watcher.timeout.min(LONGEST_REQUEST);
-        Watcher::new(watcher, Arc::clone(&http), ports.clone(), Arc::clone(&cards))
+        Watcher::new(watcher, Arc::clone(&http), ports.clone(), Arc::clone(&cards), redactor.clone())
             .with_metrics(metrics.clone())
     });
     Mutex::new(watchers.collect())

@@ -19,7 +19,7 @@ pub mod lambda;
 mod recall;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,12 +33,14 @@ use sentinel_core::drive::DriveError;
 use sentinel_core::intake::{Receipt, intake};
 use sentinel_core::notification::{Envelope, Message, Source};
 use sentinel_core::ports::Ports;
+use sentinel_core::redact::Redactor;
 use sentinel_http::{HttpClient, HttpError, read_body};
 use sentinel_telemetry::{Metric, Metrics};
 use thiserror::Error;
 use url::Url;
 
 use endpoint::Addresses;
+use recall::{Altered, Recalled};
 use wire::Polled;
 
 /// The most bytes of an answer that are read.
@@ -85,8 +87,11 @@ pub struct Watcher {
     cards: Arc<[Card]>,
     /// What was told and is not over, by its labels.
     told: BTreeMap<Labels, Alert>,
-    /// Whether what an earlier process told is among it.
+    /// What an earlier process told and is not over, of which the store does not hold the labels as they were sent.
+    altered: Vec<Altered>,
+    /// Whether what an earlier process told is among both.
     recalled: bool,
+    redactor: Redactor,
     metrics: Metrics,
 }
 
@@ -101,8 +106,14 @@ impl fmt::Debug for Watcher {
 }
 
 impl Watcher {
-    /// Asks as `settings` say, on behalf of these cards.
-    pub fn new(settings: Settings, http: Arc<HttpClient>, ports: Ports, cards: Arc<[Card]>) -> Self {
+    /// Asks as `settings` say, on behalf of these cards, and keeps of the answers what `redactor` leaves.
+    pub fn new(
+        settings: Settings,
+        http: Arc<HttpClient>,
+        ports: Ports,
+        cards: Arc<[Card]>,
+        redactor: Redactor,
+    ) -> Self {
         let addresses = endpoint::addresses(settings.kind, &settings.endpoint);
         Self {
             settings,
@@ -111,7 +122,9 @@ impl Watcher {
             ports,
             cards,
             told: BTreeMap::new(),
+            altered: Vec::new(),
             recalled: false,
+            redactor,
             metrics: Metrics::off(),
         }
     }
@@ -146,24 +159,41 @@ impl Watcher {
         let firing: Vec<Alert> = firing.into_iter().filter(|alert| self.wants(alert)).collect();
         if !self.recalled {
             let told = recall::told(self.ports.store.as_ref(), &self.cards, self.name()).await;
-            self.told = told.map_err(DriveError::from)?;
+            Recalled { told: self.told, altered: self.altered } = told.map_err(DriveError::from)?;
             self.recalled = true;
         }
         let mut gone: Vec<Labels> =
             self.told.keys().filter(|labels| !known.contains(*labels)).cloned().collect();
+        let (here, mut ended): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.altered).into_iter().partition(|alert| alert.is_among(&known));
         // An alert that could not be read may be any of them.
-        if !gone.is_empty() && (!refused.is_empty() || !self.is_settled(now).await?) {
+        if !(gone.is_empty() && ended.is_empty()) && (!refused.is_empty() || !self.is_settled(now).await?) {
             gone.clear();
+            self.altered.append(&mut ended);
         }
+        // What fires is told below, and known by its labels from then on; what does not may do so again.
+        let fires: BTreeSet<Labels> = firing.iter().map(|alert| alert.labels.clone()).collect();
+        self.altered.extend(here.into_iter().filter(|alert| !alert.is_among(&fires)));
         let over = gone.iter().filter_map(|labels| self.told.get(labels)).map(|alert| resolved(alert, now));
         let alerts: Vec<Alert> = firing.iter().cloned().chain(over).collect();
         // Also where the store fails in the middle: what it holds by then has to be resolved some day.
         self.told.extend(firing.into_iter().map(|alert| (alert.labels.clone(), alert)));
-        if alerts.is_empty() && refused.is_empty() {
-            return Ok(Receipt::default());
+        let mut receipt = if alerts.is_empty() && refused.is_empty() {
+            Receipt::default()
+        } else {
+            let message = Message { envelope: self.envelope(&alerts), alerts, refused };
+            intake(&self.ports, &self.cards, &self.redactor, &message).await?
+        };
+        while let Some(alert) = ended.pop() {
+            match alert.end(&self.ports, now).await {
+                Ok(taken) => receipt.count(taken),
+                Err(error) => {
+                    self.altered.push(alert);
+                    self.altered.append(&mut ended);
+                    return Err(error.into());
+                }
+            }
         }
-        let message = Message { envelope: self.envelope(&alerts), alerts, refused };
-        let receipt = intake(&self.ports, &self.cards, message).await?;
         for labels in &gone {
             self.told.remove(labels);
         }

@@ -31,9 +31,11 @@ async fn main() -> anyhow::Result<()> {
     let redactor = settings.redactor();
     let level = settings.log_level.as_str().parse()?;
     let logs = LogSettings { level, json: true, ..LogSettings::default() };
-    sentinel_telemetry::init(&logs, Arc::new(move |line| redactor.redact(line)))?;
+    let of_logs = redactor.clone();
+    sentinel_telemetry::init(&logs, Arc::new(move |line| of_logs.redact(line)))?;
 
-    let watchers = lambda::watchers(&settings, &deployment.ports(&aws, clock), &Metrics::to(io::stdout));
+    let watchers =
+        lambda::watchers(&settings, &deployment.ports(&aws, clock), &redactor, &Metrics::to(io::stdout));
     // Whatever the event says: that it came is the message.
     let handle = service_fn(|event: LambdaEvent<serde_json::Value>| async {
         lambda::poll_all(&watchers, event.context).await.map_err(lambda_runtime::Error::from)

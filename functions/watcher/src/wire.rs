@@ -174,6 +174,7 @@ fn firing(labels: Labels, annotations: Labels) -> Alert {
         generator_url: None,
         fingerprint: None,
         values: BTreeMap::new(),
+        member: None,
     }
 }
 

@@ -15,6 +15,7 @@ use sentinel_config::{Watcher as Settings, WatcherKind};
 use sentinel_core::card::{Card, DedupeBy};
 use sentinel_core::incident::{Head, Job, State as Stands};
 use sentinel_core::ports::{IncidentStore, JobQueue, Ports, QueueError};
+use sentinel_core::redact::Redactor;
 use sentinel_http::{AddressPolicy, HttpClient};
 use sentinel_local::Backend;
 use sentinel_telemetry::Metrics;
@@ -139,7 +140,7 @@ impl Bench {
         let fresh = Box::new(move |name: &str| {
             let http = Arc::new(HttpClient::new(AddressPolicy::new(["127.0.0.1"], ["127.0.0.1"])));
             let settings = Settings { name: name.into(), ..settings.clone() };
-            Watcher::new(settings, http, ports.clone(), Arc::clone(&cards))
+            Watcher::new(settings, http, ports.clone(), Arc::clone(&cards), Redactor::default())
         });
         let watcher = fresh("main");
         Self { server, clock, store, watcher, fresh, queue }
@@ -230,6 +231,30 @@ async fn what_ended_while_no_watcher_ran_is_over_after_a_restart_and_what_fires_
     assert_eq!((heads.len(), a.state), (2, Stands::Suppressed));
     bench.restart("main");
     assert_eq!(bench.poll(says(&[pod("firing", "b")])).await.unwrap(), [0, 1, 0, 0, 0], "it is told once");
+}
+
+#[tokio::test]
+async fn an_alert_whose_secret_was_taken_out_is_known_over_a_restart_and_its_end_is_noticed() {
+    let mut bench = prometheus().await;
+    let (here, there) = (pod("firing", "password=alpha-beta-1"), pod("firing", "password=gamma-delta-2"));
+    assert_eq!(bench.poll(says(&[here.clone(), there.clone()])).await.unwrap(), [2, 0, 0, 0, 0]);
+    bench.restart("main");
+    *bench.server.started.lock().unwrap() = Some(NOON.to_string());
+    assert_eq!(bench.poll(says(&[here.clone()])).await.unwrap(), [0, 1, 0, 0, 0], "the server is too young");
+    let now = bench.clock.advance(Duration::from_mins(6));
+    assert_eq!(bench.poll(says(&[here.clone()])).await.unwrap(), [0, 1, 0, 0, 1]);
+    let heads = bench.heads().await;
+    let over: Vec<_> = heads.iter().map(|head| (head.state, head.resolved_at)).collect();
+    assert!(
+        over.contains(&(Stands::Suppressed, Some(now))) && over.contains(&(Stands::Pending, None)),
+        "{over:?}"
+    );
+    assert_eq!(bench.poll(says(&[here])).await.unwrap(), [0, 1, 0, 0, 0], "it is told once");
+    assert_eq!(
+        bench.poll(says(&[])).await.unwrap(),
+        [0, 0, 0, 0, 1],
+        "what fired since is known by its labels"
+    );
 }
 
 #[tokio::test]

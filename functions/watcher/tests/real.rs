@@ -11,6 +11,7 @@ use sentinel_core::card::DedupeBy;
 use sentinel_core::incident::State;
 use sentinel_core::intake::Receipt;
 use sentinel_core::ports::{Clock, IncidentStore, Ports};
+use sentinel_core::redact::Redactor;
 use sentinel_http::{AddressPolicy, HttpClient};
 use sentinel_local::{Backend, LocalQueue};
 use sentinel_testkit::PATIENCE;
@@ -46,7 +47,7 @@ async fn watcher(kind: WatcherKind, endpoint: &str) -> (Watcher, Arc<dyn Inciden
     };
     let http = Arc::new(HttpClient::new(AddressPolicy::new(["127.0.0.1"], ["127.0.0.1"])));
     let pods = card("pods").matching("team", "web").dedupe_by(DedupeBy::Alert).wait(Duration::from_mins(1));
-    (Watcher::new(settings, http, ports, [pods.build()].into()), store)
+    (Watcher::new(settings, http, ports, [pods.build()].into(), Redactor::default()), store)
 }
 
 /// Polls until a poll brings what is waited for.

@@ -152,7 +152,10 @@ impl Bench {
     async fn fire(&self, names: impl IntoIterator<Item = String>) {
         for name in names {
             let told = message([alert(&name)]);
-            let receipt = intake(&self.worker.ports, std::slice::from_ref(&self.card), told).await.unwrap();
+            let receipt =
+                intake(&self.worker.ports, std::slice::from_ref(&self.card), &Redactor::default(), &told)
+                    .await
+                    .unwrap();
             assert_eq!(receipt.accepted, 1);
         }
     }

@@ -180,7 +180,10 @@ impl Bench {
     /// An alert arrives; gives its job.
     async fn fire(&self) -> Job {
         let message = message([alert("PodDown")]);
-        let receipt = intake(&self.worker.ports, std::slice::from_ref(&self.card), message).await.unwrap();
+        let receipt =
+            intake(&self.worker.ports, std::slice::from_ref(&self.card), &Redactor::default(), &message)
+                .await
+                .unwrap();
         assert_eq!(receipt.accepted, 1);
         self.queue.pop_due(self.clock.now()).unwrap()
     }

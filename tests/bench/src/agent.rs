@@ -108,7 +108,8 @@ impl Bench {
             }))?],
             refused: Vec::new(),
         };
-        let receipt = intake(&self.ports, std::slice::from_ref(&self.card), message).await?;
+        let receipt =
+            intake(&self.ports, std::slice::from_ref(&self.card), &Redactor::default(), &message).await?;
         let id = &receipt.incidents.first().ok_or("no incident was opened")?.id;
         let head = self.ports.store.load(id).await?.ok_or("the incident is not there")?;
         let rules = Rules::of(&self.card);

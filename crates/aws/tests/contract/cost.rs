@@ -10,6 +10,7 @@ use sentinel_core::incident::Job;
 use sentinel_core::intake::intake;
 use sentinel_core::lifecycle::{Claim, Rules};
 use sentinel_core::ports::{JobQueue, Ports, QueueError};
+use sentinel_core::redact::Redactor;
 use sentinel_testkit::builders::{alert, card, message};
 use sentinel_testkit::clock::ManualClock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -78,7 +79,8 @@ async fn a_duplicate_of_an_incident_that_has_started_costs_one_conditional_write
         let cards = [card("pods").build()];
         let post = async || {
             asked.lock().unwrap().clear();
-            let receipt = intake(&ports, &cards, message([alert("PodDown")])).await.unwrap();
+            let receipt =
+                intake(&ports, &cards, &Redactor::default(), &message([alert("PodDown")])).await.unwrap();
             (receipt, asked.lock().unwrap().clone())
         };
         let (first, calls) = post().await;

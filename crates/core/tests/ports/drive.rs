@@ -13,10 +13,11 @@ use sentinel_core::lifecycle::{
     Abort, Aborted, Claim, Claimed, Commit, Ended, FIRST_LEASE, Paid, PaidOutcome, Rules, Sweep, Swept,
 };
 use sentinel_core::ports::StoreError;
+use sentinel_core::redact::Redactor;
 use sentinel_core::report::Verdict;
 
 fn post(world: &Arc<World>, alerts: Vec<sentinel_core::alert::Alert>) -> Result<Receipt, DriveError> {
-    block_on(intake(&world.ports(), &[card("pods")], message(alerts)))
+    block_on(intake(&world.ports(), &[card("pods")], &Redactor::default(), &message(alerts)))
 }
 
 fn rules() -> Rules {

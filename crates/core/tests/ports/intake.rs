@@ -1,5 +1,6 @@
 //! Whole webhooks: folding by dedupe key, counting, and many keys at once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,9 +11,11 @@ use sentinel_core::card::{Card, DedupeBy, Matcher};
 use sentinel_core::intake::{Receipt, fold, intake};
 use sentinel_core::lifecycle::Taken;
 use sentinel_core::notification::{Notification, Refusal};
+use sentinel_core::ports::IncidentStore as _;
+use sentinel_core::redact::Redactor;
 
 fn post(world: &Arc<World>, cards: &[Card], alerts: Vec<Alert>) -> Receipt {
-    block_on(intake(&world.ports(), cards, message(alerts))).unwrap()
+    block_on(intake(&world.ports(), cards, &Redactor::default(), &message(alerts))).unwrap()
 }
 
 fn sum(r: &Receipt) -> u64 {
@@ -42,7 +45,7 @@ fn counts_are_alerts_and_sum_to_the_payloads() {
         firing("Other", "a", 0),
     ]);
     webhook.refused.push(Refusal { path: "alerts[5]".into(), reason: "no labels".into() });
-    let r = block_on(intake(&world.ports(), &cards, webhook)).unwrap();
+    let r = block_on(intake(&world.ports(), &cards, &Redactor::default(), &webhook)).unwrap();
     assert_eq!((r.accepted, r.duplicates, r.suppressed), (2, 1, 1));
     assert_eq!((r.unmatched, r.refused, r.refusals.len()), (1, 1, 1));
     assert_eq!(sum(&r), 6);
@@ -149,7 +152,7 @@ fn what_the_sender_left_out_is_remembered() {
     let world = World::new();
     let mut webhook = message(vec![firing("Down", "a", 0)]);
     webhook.envelope.truncated_alerts = 3;
-    let _ = block_on(intake(&world.ports(), &[card("c")], webhook)).unwrap();
+    let _ = block_on(intake(&world.ports(), &[card("c")], &Redactor::default(), &webhook)).unwrap();
     assert!(world.only().truncated);
 }
 
@@ -170,7 +173,8 @@ fn five_hundred_keys_are_all_driven_and_at_most_thirty_two_at_once() {
 fn one_key_that_fails_fails_the_webhook_but_every_other_is_stored() {
     let world = World::new();
     world.fail("create", &[Fault::Before]);
-    let error = block_on(intake(&world.ports(), &[by_alert("c")], message(many(100)))).unwrap_err();
+    let error = block_on(intake(&world.ports(), &[by_alert("c")], &Redactor::default(), &message(many(100))))
+        .unwrap_err();
     assert!(error.is_retryable());
     assert_eq!(world.heads().len(), 99);
     let r = post(&world, &[by_alert("c")], many(100));
@@ -182,4 +186,72 @@ fn a_webhook_without_alerts_is_answered_with_nothing() {
     let world = World::new();
     assert_eq!(post(&world, &[card("c")], vec![]), Receipt::default());
     assert_eq!(world.calls(), [""; 0]);
+}
+
+/// Two alerts that differ in a password only.
+fn same_but_for_a_secret() -> Vec<Alert> {
+    let job = |password: &str| {
+        let mut alert = firing("NightlyJob", "a", 0);
+        alert.labels.insert("cmd".into(), format!("run --password={password}"));
+        alert
+    };
+    vec![job("alpha-beta-1"), job("gamma-delta-2")]
+}
+
+fn snapshots(world: &World, receipt: &Receipt) -> Vec<Notification> {
+    let children = receipt.incidents.iter().flat_map(|incident| {
+        let head = block_on(world.load(&incident.id)).unwrap().unwrap();
+        block_on(world.children(&incident.id, head.generation)).unwrap()
+    });
+    children.map(|child| serde_json::from_str(&child.body).unwrap()).collect()
+}
+
+#[test]
+fn a_card_is_matched_by_what_was_sent_and_what_is_kept_lacks_the_secret() {
+    let world = World::new();
+    let mut exact = by_alert("exact");
+    exact.resource.matchers.push(Matcher::equal("cmd", "run --password=alpha-beta-1"));
+    let receipt = post(&world, &[exact.clone(), by_alert("loose")], same_but_for_a_secret());
+    let cards: BTreeSet<&str> = receipt.incidents.iter().map(|i| i.card.as_str()).collect();
+    assert_eq!((receipt.accepted, cards), (2, ["exact", "loose"].into()));
+    let kept = format!("{:?} {:?}", world.heads(), snapshots(&world, &receipt));
+    assert!(!kept.contains("alpha-beta") && !kept.contains("gamma-delta"), "{kept}");
+    assert!(kept.contains("run --password=[redacted"), "{kept}");
+
+    let alone = post(&World::new(), &[exact], same_but_for_a_secret());
+    assert_eq!((alone.unmatched, &alone.unmatched_at), (1, &vec![1]), "one matching, whose places are told");
+}
+
+#[test]
+fn two_alerts_that_differ_only_in_a_secret_are_two_incidents_or_two_members_of_one() {
+    let alerts = same_but_for_a_secret;
+    assert_eq!(post(&World::new(), &[by_alert("c")], alerts()).incidents.len(), 2);
+    let world = World::new();
+    let receipt = post(&world, &[card("c")], alerts());
+    assert_eq!(receipt.incidents.len(), 1);
+    assert_eq!(world.only().known.iter().count(), 2);
+    let kept = snapshots(&world, &receipt);
+    let members: BTreeSet<_> =
+        kept.iter().flat_map(|n| &n.alerts).map(|alert| alert.member.unwrap()).collect();
+    assert_eq!((kept[0].alerts.len(), members.len()), (2, 2), "{kept:?}");
+    assert_eq!(post(&world, &[card("c")], alerts()).duplicates, 2);
+    let _ = post(&world, &[card("c")], vec![alerts().remove(0)]);
+    assert_eq!(world.only().firing.iter().count(), 2, "the other is not told over");
+}
+
+#[test]
+fn a_redactor_of_ones_own_is_used_and_the_id_does_not_depend_on_it() {
+    let alert = || {
+        let mut alert = firing("X", "a", 0);
+        alert.annotations.insert("note".into(), "mcptok-without-a-known-shape-5544".into());
+        alert.labels.insert("by mcptok-without-a-known-shape-5544".into(), "x".into());
+        vec![alert]
+    };
+    let (plain, kept) = (World::new(), World::new());
+    let first = post(&plain, &[by_alert("c")], alert());
+    let redactor = Redactor::new(["mcptok-without-a-known-shape-5544".to_owned()]);
+    let second = block_on(intake(&kept.ports(), &[by_alert("c")], &redactor, &message(alert()))).unwrap();
+    assert_eq!(first.incidents, second.incidents);
+    let text = format!("{:?} {:?}", kept.heads(), snapshots(&kept, &second));
+    assert!(!text.contains("5544"), "{text}");
 }

@@ -302,6 +302,7 @@ pub(crate) fn firing(name: &str, pod: &str, since: i64) -> Alert {
         generator_url: None,
         fingerprint: None,
         values: BTreeMap::new(),
+        member: None,
     }
 }
 

@@ -16,6 +16,7 @@ use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job};
 use sentinel_core::ports::{
     Appended, Created, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
 };
+use sentinel_core::redact::Redactor;
 use sentinel_ingest::{Door, Ingest};
 use sentinel_telemetry::Metrics;
 use sentinel_testkit::clock::ManualClock;
@@ -161,7 +162,8 @@ impl Bench {
         };
         let lines = Lines::default();
         let out = lines.clone();
-        let ingest = Ingest::new(ports, cards.into(), auth).with_metrics(Metrics::to(move || out.clone()));
+        let ingest = Ingest::new(ports, cards.into(), auth, Redactor::default())
+            .with_metrics(Metrics::to(move || out.clone()));
         Self { store, queue, clock, lines, ingest }
     }
 

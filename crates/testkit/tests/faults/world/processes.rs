@@ -12,6 +12,7 @@ use http::Request;
 use sentinel_core::drive::{Start, drive};
 use sentinel_core::lifecycle::Abort;
 use sentinel_core::ports::{FreshId, IncidentStore, JobQueue, Ports, Sink};
+use sentinel_core::redact::Redactor;
 use sentinel_ingest::{Authenticator, Credentials, Ingest};
 use sentinel_investigation::ports::{Model, ToolBox};
 use sentinel_testkit::faults::Process;
@@ -58,7 +59,7 @@ impl World {
         let wrong = self.setting.house == House::OkOnConflict;
         let ports = if wrong { OkOnConflict::around(ports) } else { ports };
         let door = Authenticator::new(Credentials::default()).or_loopback();
-        let ingest = Ingest::new(ports, Arc::clone(&BASE.cards), door);
+        let ingest = Ingest::new(ports, Arc::clone(&BASE.cards), door, Redactor::default());
         let request = Request::post("/webhook/alertmanager")
             .body(Bytes::from(webhook.body(self.setting.house)))
             .unwrap();
