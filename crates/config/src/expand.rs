@@ -62,6 +62,26 @@ pub(crate) fn expand(raw: &str, values: &Values<'_>) -> Expanded {
     if unset.is_empty() { Expanded::Text(text, given) } else { Expanded::Unset(unset) }
 }
 
+/// What each reference of a text stands for, with the name of its variable (`None`: of the secret store), as far as
+/// [`expand`] finds it.
+pub(crate) fn given<'t>(raw: &'t str, values: &Values<'_>) -> Vec<(Option<&'t str>, String)> {
+    let mut given = vec![];
+    let mut rest = raw;
+    while let Some((before, after)) = rest.split_once("${") {
+        rest = after;
+        let Some((name, tail)) = after.split_once('}').filter(|_| !before.ends_with('$')) else { continue };
+        rest = tail;
+        given.extend(match secret(name) {
+            Some((id, key)) => {
+                let whole = values.secrets.get(id);
+                whole.and_then(|whole| value(whole, key)).map(|value| (None, value.into()))
+            }
+            None => (values.env)(name).filter(|v| !v.is_empty()).map(|value| (Some(name), value)),
+        });
+    }
+    given
+}
+
 /// The secrets that a scalar refers to, by ARN or name.
 pub(crate) fn secret_ids(raw: &str) -> impl Iterator<Item = &str> {
     let references = raw.split("${").skip(1).filter_map(|after| after.split_once('}'));

@@ -6,6 +6,7 @@ mod expand;
 mod read;
 mod reader;
 mod schema;
+mod secrets;
 mod settings;
 mod source;
 mod tree;

@@ -13,10 +13,10 @@ use sentinel_core::redact::stands_for_no_secret;
 
 use crate::Reading;
 use crate::diagnostic::{Diagnostic, Place, Severity};
-use crate::expand::{Expanded, Values, expand, secret_ids};
+use crate::expand::{self, Expanded, Values, expand, secret_ids};
 use crate::source::Source;
 use crate::tree::{Entry, Node, Position, Value};
-use crate::{duration, nearest};
+use crate::{duration, nearest, secrets};
 
 /// A section's keys: the name, and its other names, with dashes; with underscores they are the same.
 pub(crate) type Keys = &'static [(&'static str, &'static [&'static str])];
@@ -213,19 +213,22 @@ impl<'a> Reader<'a> {
 
     /// The text of a scalar, references replaced. `None`: told already.
     fn scalar(&mut self, field: &Field<'_>, expected: &str) -> Option<(String, bool)> {
-        let Value::Scalar { text, .. } = &field.node.value else {
+        let Value::Scalar { text: raw, .. } = &field.node.value else {
             self.wrong_type(field, expected);
             return None;
         };
         let wanted = self.reading.wants(&field.path);
-        let ids: Vec<&str> = secret_ids(text).collect();
+        let ids: Vec<&str> = secret_ids(raw).collect();
         if wanted {
             self.secret_ids.extend(ids.iter().map(|id| (*id).to_owned()));
         }
-        match expand(text, &self.values) {
+        match expand(raw, &self.values) {
             Expanded::Text(text, given) => {
                 if !ids.is_empty() {
-                    self.secrets.push(SecretString::from(text.clone()));
+                    self.keep(secrets::whole(&text));
+                }
+                for (variable, value) in expand::given(raw, &self.values) {
+                    self.keep(secrets::given(&field.path, variable, &value));
                 }
                 Some((text, given))
             }
@@ -322,9 +325,13 @@ impl<'a> Reader<'a> {
                 "nothing to do where the service needs no key; else give it a secret that is one",
             );
         }
-        let secret = SecretString::from(text);
-        self.secrets.push(secret.clone());
-        Some(secret)
+        self.keep(secrets::whole(&text));
+        Some(SecretString::from(text))
+    }
+
+    /// Keeps secrets for the redactor.
+    pub(crate) fn keep(&mut self, secrets: impl IntoIterator<Item = String>) {
+        self.secrets.extend(secrets.into_iter().map(SecretString::from));
     }
 
     /// The secret of an optional key.
@@ -467,10 +474,10 @@ impl<'a> Reader<'a> {
             );
             return None;
         }
-        if matches!(&field.node.value, Value::Scalar { text, .. } if text.contains("${")) {
-            // A key in the query: it stays out of logs and reports.
-            let values = url.query_pairs().map(|(_, value)| SecretString::from(value.into_owned()));
-            self.secrets.extend(values.collect::<Vec<_>>());
+        // A key in the query or the path stays out of logs and reports. The address of a destination is one as a whole.
+        let given = matches!(&field.node.value, Value::Scalar { text, .. } if text.contains("${"));
+        if given || field.path.starts_with("sink") {
+            self.keep(secrets::of_address(&text).unwrap_or_default());
         }
         Some(url)
     }

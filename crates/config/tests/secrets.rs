@@ -106,3 +106,44 @@ fn a_signature_has_grafanas_header_unless_the_file_names_another() {
     assert!(warned.contains(&"ingest.hmac[0]") && !warned.contains(&"ingest.hmac[1]"), "{warned:?}");
     loaded.settings.refuse_unread_secrets().unwrap();
 }
+
+#[test]
+fn whatever_comes_from_the_environment_into_addresses_programs_and_headers_is_known_to_the_redactor() {
+    let text = "openai: {base-url: 'https://gw.example/${GATEWAY}/v1', api-key: '${KEY}'}\n\
+                ingest: {bearer: ['${BEARER}'], basic: [{user: u, password: '${PASSWORD}'}]}\n\
+                mcp-servers:\n\
+                - {name: p, command: [sh, -c, 'echo my token is ${TOK} >&2'], env: {REGION: '${REGION}'}}\n\
+                - {name: a, server-url: 'https://a.example/mcp?k=${QUERY}', authorization: 'Bearer ${AUTH}', \
+                headers: {X-Tenant: '${TENANT}'}}\n\
+                sinks: [{name: hook, type: webhook, url: '${HOOK}'}]\n\
+                resources: [{name: r, filters: {cluster: '${CLUSTER}'}}]\n";
+    let values = [
+        ("GATEWAY", "gw-0a1b2c3d4e5f"),
+        ("KEY", "key-0a1b2c3d4e5f"),
+        ("BEARER", "bearer-0a1b2c3d4e5f"),
+        ("PASSWORD", "pw-0a1b2c3d4e5f"),
+        ("TOK", "cmdarg-9f8e7d6c5b4a"),
+        ("REGION", "eu-west-1"),
+        ("QUERY", "query-0a1b2c3d4e5f"),
+        ("AUTH", "auth-0a1b2c3d4e5f"),
+        ("TENANT", "tenant-0a1b2c3d4e5f"),
+        ("HOOK", "https://hooks.example/services/T0A1B2C3D/x9y8z7w6v5"),
+        ("CLUSTER", "prod-0a1b2c3d4e5f"),
+    ];
+    let source = Source { name: "c.yaml".into(), text: text.into(), base_dir: None };
+    let env = |name: &str| values.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+    let known = load(&source, &env).unwrap().settings.secrets();
+    let known: Vec<&str> = known.iter().map(ExposeSecret::expose_secret).collect();
+    for (name, value) in values {
+        let secret = match name {
+            "REGION" | "CLUSTER" => {
+                assert!(!known.contains(&value), "{name} is plainly none, or stands where none belongs");
+                continue;
+            }
+            "HOOK" => "x9y8z7w6v5",
+            _ => value,
+        };
+        assert!(known.contains(&secret), "{name}: {known:?}");
+    }
+    assert!(known.contains(&"dTpwdy0wYTFiMmMzZDRlNWY="), "user and password as they are sent");
+}

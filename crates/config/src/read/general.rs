@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use sentinel_core::budget::{Limits, MicroUsd};
 use url::Url;
 
 use crate::reader::{Field, Keys, Reader, Section};
+use crate::secrets;
 use crate::settings::{Api, Dispatcher, Hmac, Ingest, Network, OpenAi, Price};
 
 /// How many model turns one investigation may have.
@@ -99,7 +100,9 @@ pub(super) fn ingest(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Ingest {
         .filter_map(|f| {
             let s = r.section(f, BASIC);
             let user = r.required_text(&s, "user", "write {user: …, password: \"${NAME}\"}");
-            user.zip(required_secret(r, &s, "password"))
+            let pair = user.zip(required_secret(r, &s, "password"))?;
+            r.keep([secrets::basic(&pair.0, pair.1.expose_secret())]);
+            Some(pair)
         })
         .collect();
     let header = r

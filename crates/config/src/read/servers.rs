@@ -9,6 +9,7 @@ use super::general::{header_name, warn_refused};
 use super::hosting::{Written, check_ids, check_label};
 use super::unique;
 use crate::reader::{Field, Keys, Reader, Section, shown};
+use crate::secrets;
 use crate::settings::{Caller, Mode, Network, OAuth, OpenAi, Reach, RequireApproval, Server};
 use crate::tree::Value;
 
@@ -233,24 +234,17 @@ fn values(
         if !is_name(r, &f, name) {
             continue;
         }
-        let Some((value, from_env)) = r.loose_text(&f) else { continue };
+        let Some((value, _)) = r.loose_text(&f) else { continue };
         if !is_value(r, &f, &value) {
             continue;
         }
-        let value = SecretString::from(value);
         // One such as `X-Scope: readonly` is no secret: to redact it would redact the word everywhere.
-        if from_env || is_credential(name) {
-            r.secrets.push(value.clone());
+        if secrets::is_credential(name) {
+            r.keep(secrets::whole(&value));
         }
-        all.push((name.to_owned(), value));
+        all.push((name.to_owned(), SecretString::from(value)));
     }
     all
-}
-
-/// Whether the name of a header or a variable is that of a credential.
-fn is_credential(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["auth", "token", "key", "secret", "cookie", "password"].iter().any(|word| name.contains(word))
 }
 
 fn approval(r: &mut Reader<'_>, field: &Field<'_>) -> Option<RequireApproval> {
