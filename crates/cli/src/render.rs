@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use sentinel_core::incident::State;
+use sentinel_core::marks::changes_the_display;
 use sentinel_core::report::{Report, ReportSource, Statement, Verdict};
 
 use crate::api::{Detail, Summary};
@@ -22,10 +23,7 @@ const OFF: &str = "\x1b[0m";
 pub(crate) fn inert(text: &str) -> String {
     text.chars()
         .map(|c| if c == '\n' || c == '\t' { ' ' } else { c })
-        .filter(|c| {
-            !c.is_control()
-                && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        })
+        .filter(|c| !changes_the_display(*c))
         .collect()
 }
 
@@ -254,5 +252,6 @@ mod tests {
     #[test]
     fn text_of_others_cannot_drive_the_terminal() {
         assert_eq!(inert("a\x1b[2Jb\r\nc\u{202e}d"), "a[2Jb cd");
+        assert_eq!(inert("a\u{61c}b\u{2028}c\u{2029}d\u{200f}e"), "abcde");
     }
 }

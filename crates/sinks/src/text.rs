@@ -1,5 +1,7 @@
 //! Text of alerts and models, made inert.
 
+use sentinel_core::marks::changes_the_display;
+
 /// The text on one line in one direction, in at most `most` characters and a mark that says so where it is cut:
 /// control characters, separators of lines and marks that turn the direction of writing are escaped.
 pub(crate) fn inert(text: &str, most: usize) -> String {
@@ -7,10 +9,8 @@ pub(crate) fn inert(text: &str, most: usize) -> String {
     let mut left = most;
     for c in text.chars() {
         let piece = match c {
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                c.escape_unicode().to_string()
-            }
             _ if c.is_control() => c.escape_default().to_string(),
+            _ if changes_the_display(c) => c.escape_unicode().to_string(),
             _ => c.to_string(),
         };
         let Some(rest) = left.checked_sub(piece.chars().count()) else {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use sentinel_core::marks::changes_the_display;
 use serde_json::{Map, Value};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Json, Writer};
@@ -104,13 +105,6 @@ fn escape(text: &str, out: &mut impl fmt::Write) -> fmt::Result {
         }
     }
     Ok(())
-}
-
-/// Control characters, line and paragraph separators, and the marks that turn the direction of writing. All of them
-/// are below U+10000.
-fn changes_the_display(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 const fn colour(level: Level) -> &'static str {
