@@ -5,6 +5,7 @@ use sentinel_core::alert::Labels;
 use sentinel_core::incident::{ChildName, Delivery, DeliveryState, Event, Gen, Head, IncidentId, State};
 use sentinel_core::notification::Notification;
 use sentinel_core::ports::{IncidentStore, StoreError};
+use sentinel_core::redact::Redactor;
 use sentinel_core::report::{Report, Verdict};
 use sentinel_investigation::{EvidenceRecord, TurnRecord, evidence_of, turns_of};
 use sentinel_worker::stored_report;
@@ -165,16 +166,28 @@ pub struct Record {
     pub report: Option<Report>,
 }
 
-/// Reads what is stored of one incident. A notification that cannot be read is left out.
+/// Reads what is stored of one incident, but for secrets that `redactor` knows and who stored it did not. A notification
+/// that cannot be read is left out.
 ///
 /// # Errors
 /// The store does not answer, or what it holds cannot be read.
-pub async fn record(store: &dyn IncidentStore, id: &IncidentId) -> Result<Option<Record>, StoreError> {
-    let Some(incident) = store.load(id).await? else { return Ok(None) };
+pub async fn record(
+    store: &dyn IncidentStore,
+    redactor: &Redactor,
+    id: &IncidentId,
+) -> Result<Option<Record>, StoreError> {
+    let Some(mut incident) = store.load(id).await? else { return Ok(None) };
+    let redactor = redactor.for_incident(id);
+    incident.redact(&redactor);
     let children = store.children(id, incident.generation).await?;
     let snapshots = children.iter().filter(|child| matches!(child.name, ChildName::Snapshot(_)));
+    let mut notifications: Vec<Notification> =
+        snapshots.filter_map(|child| serde_json::from_str(&child.body).ok()).collect();
+    for notification in &mut notifications {
+        notification.redact(&redactor);
+    }
     Ok(Some(Record {
-        notifications: snapshots.filter_map(|child| serde_json::from_str(&child.body).ok()).collect(),
+        notifications,
         turns: turns_of(&children),
         evidence: evidence_of(&children),
         report: stored_report(&children)?,
@@ -182,12 +195,17 @@ pub async fn record(store: &dyn IncidentStore, id: &IncidentId) -> Result<Option
     }))
 }
 
-/// Reads one incident whole.
+/// Reads one incident whole, but for secrets that `redactor` knows and who stored it did not.
 ///
 /// # Errors
 /// The store does not answer, or what it holds cannot be read.
-pub async fn detail(store: &dyn IncidentStore, id: &IncidentId) -> Result<Option<Detail>, StoreError> {
-    let Some(head) = store.load(id).await? else { return Ok(None) };
+pub async fn detail(
+    store: &dyn IncidentStore,
+    redactor: &Redactor,
+    id: &IncidentId,
+) -> Result<Option<Detail>, StoreError> {
+    let Some(mut head) = store.load(id).await? else { return Ok(None) };
+    head.redact(&redactor.for_incident(id));
     let children = store.children(id, head.generation).await?;
     let Summary { id, card, state, generation, labels, opened_at, verdict } = Summary::of(&head);
     Ok(Some(Detail {
@@ -207,11 +225,20 @@ pub async fn detail(store: &dyn IncidentStore, id: &IncidentId) -> Result<Option
     }))
 }
 
-/// The newest incidents, at most `limit`.
+/// The newest incidents, at most `limit`, but for secrets that `redactor` knows and who stored them did not.
 ///
 /// # Errors
 /// The store does not answer, or what it holds cannot be read.
-pub async fn list(store: &dyn IncidentStore, limit: usize) -> Result<Vec<Summary>, StoreError> {
+pub async fn list(
+    store: &dyn IncidentStore,
+    redactor: &Redactor,
+    limit: usize,
+) -> Result<Vec<Summary>, StoreError> {
+    let mut heads = store.recent(limit).await?;
     // A notice is a record like an incident's, and no incident.
-    Ok(store.recent(limit).await?.iter().filter(|head| !head.is_notice()).map(Summary::of).collect())
+    heads.retain(|head| !head.is_notice());
+    for head in &mut heads {
+        head.redact(&redactor.for_incident(&head.id));
+    }
+    Ok(heads.iter().map(Summary::of).collect())
 }

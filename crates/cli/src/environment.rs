@@ -1,10 +1,14 @@
 //! The process's surroundings, read once.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IsTerminal};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use anyhow::Context;
+use sentinel_core::redact::Redactor;
+use serde::Serialize;
 
 /// The environment variables, the current folder and the terminal.
 #[derive(Clone, Debug)]
@@ -14,6 +18,8 @@ pub struct Environment {
     pub cwd: PathBuf,
     /// Whether stderr is a terminal: then progress may redraw itself.
     pub stderr_is_terminal: bool,
+    /// Knows the configuration's secrets, once that is read.
+    redactor: OnceLock<Redactor>,
 }
 
 impl Environment {
@@ -59,7 +65,27 @@ impl Environment {
             Err(dotenvy::Error::Io(e)) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => anyhow::bail!("{} cannot be read: {e}", file.display()),
         }
-        Ok(Self { variables, cwd, stderr_is_terminal })
+        Ok(Self { variables, cwd, stderr_is_terminal, redactor: OnceLock::new() })
+    }
+
+    /// What the command prints lacks these secrets from now on. The first configuration that is read says which.
+    pub(crate) fn keep_back(&self, redactor: Redactor) {
+        self.redactor.get_or_init(|| redactor);
+    }
+
+    /// Text that others may have written, for the terminal: without secrets.
+    pub(crate) fn without_secrets<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.redactor.get() {
+            Some(redactor) => redactor.redact(text),
+            None => Redactor::default().redact(text),
+        }
+    }
+
+    /// The same for what is printed as JSON.
+    pub(crate) fn json_without_secrets(&self, what: &impl Serialize) -> serde_json::Result<String> {
+        let mut value = serde_json::to_value(what)?;
+        self.redactor.get().unwrap_or(&Redactor::default()).redact_json(&mut value);
+        serde_json::to_string_pretty(&value)
     }
 
     /// All variables.

@@ -58,7 +58,11 @@ pub(crate) async fn stream(State(service): State<Service>, Path(id): Path<String
         Ok(children) => children,
         Err(error) => return store_problem(&error),
     };
-    let before = told_before(&head, &children);
+    let redactor = service.worker.redactor.for_incident(&id);
+    let mut before = told_before(&head, &children);
+    for step in &mut before {
+        step.redact(&redactor);
+    }
     let reader = Reader {
         id,
         waiting: before.iter().cloned().collect(),

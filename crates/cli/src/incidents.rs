@@ -15,6 +15,7 @@ use sentinel_core::drive::{Start, drive};
 use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::{Abort, Aborted, Rules};
 use sentinel_core::ports::{IncidentStore, Ports};
+use sentinel_core::redact::Redactor;
 use sentinel_local::{Backend, LocalError, LocalQueue};
 use serde::de::DeserializeOwned;
 
@@ -33,7 +34,7 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
     let mut out = anstream::stdout();
     match args.command {
         IncidentsCommand::List(args) => {
-            let place = Place::of(&args.store).await?;
+            let place = Place::of(&args.store).await?.keeping_back(&args.store, env);
             let incidents = place.list(usize::from(args.limit)).await?;
             if args.store.json {
                 writeln!(out, "{}", serde_json::to_string_pretty(&incidents)?)?;
@@ -44,7 +45,7 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
             }
         }
         IncidentsCommand::Show(args) => {
-            let place = Place::of(&args.store).await?;
+            let place = Place::of(&args.store).await?.keeping_back(&args.store, env);
             let id = place.whole_id(&args.id).await?;
             let Some(detail) = place.detail(&id).await? else { bail!("there is no incident {id}") };
             if args.store.json {
@@ -54,7 +55,7 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
             }
         }
         IncidentsCommand::Abort(args) => {
-            let place = Place::of(&args.store).await?;
+            let place = Place::of(&args.store).await?.keeping_back(&args.store, env);
             let id = place.whole_id(&args.id).await?;
             place.abort(&id, args.who, &args.store, env).await?;
             if args.store.json {
@@ -72,20 +73,25 @@ pub(crate) enum Place {
     /// A running `up`.
     Service(Service),
     /// A folder that nobody else holds, or a table on AWS.
-    Store(Arc<dyn IncidentStore>),
+    Store {
+        /// It.
+        store: Arc<dyn IncidentStore>,
+        /// What is shown of it lacks the secrets that this knows.
+        redactor: Redactor,
+    },
 }
 
 impl Place {
     pub(crate) async fn of(flags: &StoreFlags) -> anyhow::Result<Self> {
         if let Some(table) = &flags.table {
             let client = Aws::of_environment(CallLimits::default()).await.dynamo();
-            return Ok(Self::Store(Arc::new(DynamoStore::new(client, table.clone()))));
+            return Ok(Self::store(Arc::new(DynamoStore::new(client, table.clone()))));
         }
         if !flags.data_dir.is_dir() {
             bail!("there is no data folder {}: `sentinel up` makes one", flags.data_dir.display());
         }
         match Backend::open(&flags.data_dir).await {
-            Ok(backend) => Ok(Self::Store(backend.store())),
+            Ok(backend) => Ok(Self::store(backend.store())),
             Err(LocalError::Held { url: Some(url), .. }) => {
                 Ok(Self::Service(Service::new(url, flags.data_dir.join(TOKEN_FILE))?))
             }
@@ -93,24 +99,38 @@ impl Place {
         }
     }
 
+    fn store(store: Arc<dyn IncidentStore>) -> Self {
+        Self::Store { store, redactor: Redactor::default() }
+    }
+
+    /// The same, of which what is shown lacks the configuration's secrets, where a configuration can be read.
+    pub(crate) fn keeping_back(self, flags: &StoreFlags, env: &Environment) -> Self {
+        match self {
+            Self::Store { store, .. } => {
+                Self::Store { store, redactor: setup::redactor_if_known(flags.config.config.as_deref(), env) }
+            }
+            service @ Self::Service(_) => service,
+        }
+    }
+
     async fn list(&self, limit: usize) -> anyhow::Result<Vec<Summary>> {
         match self {
             Self::Service(service) => service.list(limit).await,
-            Self::Store(store) => Ok(api::list(store.as_ref(), limit).await?),
+            Self::Store { store, redactor } => Ok(api::list(store.as_ref(), redactor, limit).await?),
         }
     }
 
     async fn detail(&self, id: &IncidentId) -> anyhow::Result<Option<Detail>> {
         match self {
             Self::Service(service) => service.get(&format!("api/incidents/{id}")).await,
-            Self::Store(store) => Ok(api::detail(store.as_ref(), id).await?),
+            Self::Store { store, redactor } => Ok(api::detail(store.as_ref(), redactor, id).await?),
         }
     }
 
     pub(crate) async fn record(&self, id: &IncidentId) -> anyhow::Result<Option<Record>> {
         match self {
             Self::Service(service) => service.get(&format!("api/incidents/{id}/record")).await,
-            Self::Store(store) => Ok(api::record(store.as_ref(), id).await?),
+            Self::Store { store, redactor } => Ok(api::record(store.as_ref(), redactor, id).await?),
         }
     }
 
@@ -127,7 +147,7 @@ impl Place {
                 }
                 Ok(Some(record))
             }
-            Self::Store(store) => Ok(audit::whole_record(store.as_ref(), id).await?),
+            Self::Store { store, .. } => Ok(audit::whole_record(store.as_ref(), id).await?),
         }
     }
 
@@ -145,7 +165,7 @@ impl Place {
                 }
                 Ok(listed.into_iter().map(|summary| (summary.generation, summary.id)).collect())
             }
-            Self::Store(store) => {
+            Self::Store { store, .. } => {
                 let heads = store.recent(usize::MAX).await?;
                 Ok(heads.into_iter().map(|head| (head.generation, head.id)).collect())
             }
@@ -180,7 +200,8 @@ impl Place {
     ) -> anyhow::Result<()> {
         let aborted = match self {
             Self::Service(service) => return service.abort(id, who).await,
-            Self::Store(store) => {
+            Self::Store { store, redactor } => {
+                let who = redactor.for_incident(id).redact(&who).into_owned();
                 let Ok(loaded) = setup::load(flags.config.config.as_deref(), env)? else {
                     bail!("the sinks to tell are not known without a configuration");
                 };

@@ -59,16 +59,23 @@ impl From<Exit> for ExitCode {
 /// # Errors
 /// What failed, for people. A configuration that is wrong is not an error but [`Exit::Usage`], told on stderr.
 pub async fn run(cli: Cli, env: Environment) -> anyhow::Result<Exit> {
+    // An error may quote what a server, a store or a file said.
+    dispatch(cli, &env)
+        .await
+        .map_err(|e| anyhow::Error::msg(env.without_secrets(&format!("{e:#}")).into_owned()))
+}
+
+async fn dispatch(cli: Cli, env: &Environment) -> anyhow::Result<Exit> {
     match cli.command {
-        Command::Up(args) => Box::pin(up::run(args, &env)).await,
-        Command::Replay(args) if args.from_store => Box::pin(from_store::run(args, &env)).await,
-        Command::Replay(args) => Box::pin(replay::run(args, &env)).await,
-        Command::Eval(args) => Box::pin(eval::run(args, &env)).await,
-        Command::Render(args) => Box::pin(preview::run(args, &env)).await,
-        Command::Validate(args) => validate::run(&args, &env),
+        Command::Up(args) => Box::pin(up::run(args, env)).await,
+        Command::Replay(args) if args.from_store => Box::pin(from_store::run(args, env)).await,
+        Command::Replay(args) => Box::pin(replay::run(args, env)).await,
+        Command::Eval(args) => Box::pin(eval::run(args, env)).await,
+        Command::Render(args) => Box::pin(preview::run(args, env)).await,
+        Command::Validate(args) => validate::run(&args, env),
         Command::Schema => validate::schema(),
-        Command::Incidents(args) => incidents::run(args, &env).await,
-        Command::Tools(args) => tools::run(args, &env).await,
+        Command::Incidents(args) => incidents::run(args, env).await,
+        Command::Tools(args) => tools::run(args, env).await,
         Command::Audit(args) => audit::run(args).await,
     }
 }

@@ -217,14 +217,14 @@ const LISTED: usize = 1000;
 
 async fn list(State(service): State<Service>, Query(page): Query<Page>) -> Response {
     let limit = page.limit.unwrap_or(LISTED).clamp(1, LISTED);
-    match api::list(service.ports().store.as_ref(), limit).await {
+    match api::list(service.ports().store.as_ref(), &service.worker.redactor, limit).await {
         Ok(incidents) => Json(incidents).into_response(),
         Err(error) => store_problem(&error),
     }
 }
 
 async fn show(State(service): State<Service>, Path(id): Path<String>) -> Response {
-    match api::detail(service.ports().store.as_ref(), &IncidentId::new(id)).await {
+    match api::detail(service.ports().store.as_ref(), &service.worker.redactor, &IncidentId::new(id)).await {
         Ok(Some(detail)) => Json(detail).into_response(),
         Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such incident"),
         Err(error) => store_problem(&error),
@@ -232,7 +232,7 @@ async fn show(State(service): State<Service>, Path(id): Path<String>) -> Respons
 }
 
 async fn record(State(service): State<Service>, Path(id): Path<String>) -> Response {
-    match api::record(service.ports().store.as_ref(), &IncidentId::new(id)).await {
+    match api::record(service.ports().store.as_ref(), &service.worker.redactor, &IncidentId::new(id)).await {
         Ok(Some(record)) => Json(record).into_response(),
         Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such incident"),
         Err(error) => store_problem(&error),

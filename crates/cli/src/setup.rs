@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use sentinel_aws::{Aws, CallLimits, MachineClock, Secrets};
 use sentinel_config::{Diagnostic, Loaded, Problems, Reading, Severity, Source, load_for};
+use sentinel_core::redact::Redactor;
 use sentinel_telemetry::LogSettings;
 use sentinel_worker::redactor;
 
@@ -15,7 +16,18 @@ use crate::environment::Environment;
 
 /// Finds and reads the configuration. `Err(Exit::Usage)`: it was wrong, and that has been told.
 pub(crate) fn load(explicit: Option<&Path>, env: &Environment) -> anyhow::Result<Result<Loaded, Exit>> {
-    Ok(find(explicit, env)?.map(|(loaded, _)| loaded))
+    let found = find(explicit, env)?.map(|(loaded, _)| loaded);
+    if let Ok(loaded) = &found {
+        env.keep_back(redactor(&loaded.settings));
+    }
+    Ok(found)
+}
+
+/// What a command may show of a store without a configuration: where one can be read, its secrets are known.
+pub(crate) fn redactor_if_known(explicit: Option<&Path>, env: &Environment) -> Redactor {
+    let source = sentinel_config::locate(explicit, env.var("SENTINEL_CONFIG").as_deref(), &env.cwd);
+    let loaded = source.ok().and_then(|source| sentinel_config::load(&source, &|name| env.var(name)).ok());
+    loaded.map(|loaded| redactor(&loaded.settings)).unwrap_or_default()
 }
 
 fn find(explicit: Option<&Path>, env: &Environment) -> anyhow::Result<Result<(Loaded, Source), Exit>> {
@@ -80,6 +92,7 @@ pub(crate) async fn load_whole(
         };
         aws = Some(store);
     }
+    env.keep_back(redactor(&loaded.settings));
     Ok(Ok(ToRun { loaded, source, aws }))
 }
 

@@ -115,7 +115,7 @@ async fn lock(args: &Lock, env: &Environment) -> anyhow::Result<Exit> {
         write(&path, &after)?;
     }
     let outcome = Outcome { written: differs && !args.check, tools: lines };
-    tell(&outcome, args)?;
+    tell(&outcome, args, env)?;
     let is_whole = outcome.tools.iter().all(|line| !matches!(line.change, Change::Kept | Change::Refused));
     Ok(if is_whole && !(args.check && differs) { Exit::Done } else { Exit::Failed })
 }
@@ -257,10 +257,10 @@ fn pin(looked: &Looked) -> (ToolsLock, Vec<Line>) {
     (after, lines)
 }
 
-fn tell(outcome: &Outcome, args: &Lock) -> anyhow::Result<()> {
+fn tell(outcome: &Outcome, args: &Lock, env: &Environment) -> anyhow::Result<()> {
     let mut out = anstream::stdout();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(outcome)?)?;
+        writeln!(out, "{}", env.json_without_secrets(outcome)?)?;
         return Ok(());
     }
     for line in &outcome.tools {
@@ -273,10 +273,14 @@ fn tell(outcome: &Outcome, args: &Lock) -> anyhow::Result<()> {
             Change::Kept => "kept as it was",
             Change::Refused => "NOT PINNED",
         };
-        let reason = line.reason.as_deref().map(|r| format!(": {}", inert(r))).unwrap_or_default();
+        let reason = line
+            .reason
+            .as_deref()
+            .map(|r| format!(": {}", inert(&env.without_secrets(r))))
+            .unwrap_or_default();
         writeln!(out, "{word:<14} {}{reason}", inert(&line.tool))?;
         if let Some(description) = &line.description {
-            writeln!(out, "{:<14} {}", "", inert(description))?;
+            writeln!(out, "{:<14} {}", "", inert(&env.without_secrets(description)))?;
         }
     }
     let end = match (outcome.written, args.check) {

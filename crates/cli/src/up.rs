@@ -81,7 +81,8 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     let stop = ending.asked.clone();
     let loopback = args.listen.ip().is_loopback();
     let crowd = Crowd::new(settings.listener.max_connections.unwrap_or_else(usual_limit));
-    let ingest = Arc::new(Ingest::new(ports.clone(), settings.cards.clone().into(), door, (*worker.redactor).clone()));
+    let ingest =
+        Arc::new(Ingest::new(ports.clone(), settings.cards.clone().into(), door, (*worker.redactor).clone()));
     let sweeper = tokio::spawn(sweep(ports.clone(), Arc::clone(&rules), Arc::clone(&ingest), stop.clone()));
     let investigations = Investigations::start()?;
     let workers = investigations.spawn(work(

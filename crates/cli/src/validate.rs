@@ -167,6 +167,7 @@ pub(crate) fn run(args: &Validate, env: &Environment) -> anyhow::Result<Exit> {
         }
     };
     let checked = sentinel_config::load(&source, &|name| env.var(name)).and_then(|mut loaded| {
+        env.keep_back(sentinel_worker::redactor(&loaded.settings));
         let playbooks = sentinel_worker::compile(&loaded).map_err(|mut problems| {
             problems.diagnostics.extend(loaded.warnings.iter().cloned());
             problems
@@ -175,7 +176,11 @@ pub(crate) fn run(args: &Validate, env: &Environment) -> anyhow::Result<Exit> {
         loaded.warnings.extend(warnings);
         Ok(loaded)
     });
-    if args.json { as_json(&checked) } else { as_text(&source.name.display().to_string(), &checked) }
+    if args.json {
+        as_json(&checked, env)
+    } else {
+        as_text(&source.name.display().to_string(), &checked, env)
+    }
 }
 
 /// `sentinel schema`: what a configuration may hold.
@@ -184,7 +189,7 @@ pub(crate) fn schema() -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn as_json(checked: &Result<Loaded, Problems>) -> anyhow::Result<Exit> {
+fn as_json(checked: &Result<Loaded, Problems>, env: &Environment) -> anyhow::Result<Exit> {
     let (verdict, exit) = match checked {
         Ok(loaded) => (
             Verdict {
@@ -209,17 +214,26 @@ fn as_json(checked: &Result<Loaded, Problems>) -> anyhow::Result<Exit> {
             Exit::Usage,
         ),
     };
-    writeln!(anstream::stdout(), "{}", serde_json::to_string_pretty(&verdict)?)?;
+    writeln!(anstream::stdout(), "{}", env.json_without_secrets(&verdict)?)?;
     Ok(exit)
 }
 
-fn as_text(name: &str, checked: &Result<Loaded, Problems>) -> anyhow::Result<Exit> {
+fn as_text(name: &str, checked: &Result<Loaded, Problems>, env: &Environment) -> anyhow::Result<Exit> {
     let loaded = match checked {
         Ok(loaded) => loaded,
         Err(problems) => return setup::tell(problems),
     };
     setup::print_diagnostics(&loaded.warnings)?;
-    let mut out = anstream::stdout();
+    let text = resolved(name, loaded)?;
+    write!(anstream::stdout(), "{}", env.without_secrets(&text))?;
+    Ok(Exit::Done)
+}
+
+/// What a configuration resolves to, for people.
+fn resolved(name: &str, loaded: &Loaded) -> Result<String, std::fmt::Error> {
+    use std::fmt::Write as _;
+
+    let mut out = String::new();
     writeln!(out, "\x1b[1mbudget\x1b[0m  {}", loaded.settings.budget)?;
     for (card, of) in loaded.settings.cards.iter().map(|card| (Resolved::of(card), card)) {
         let limits = of.budget;
@@ -277,7 +291,7 @@ fn as_text(name: &str, checked: &Result<Loaded, Problems>) -> anyhow::Result<Exi
     }
     let warnings = loaded.warnings.len();
     writeln!(out, "{name}: valid, {} cards, {warnings} warnings", loaded.settings.cards.len())?;
-    Ok(Exit::Done)
+    Ok(out)
 }
 
 fn listed(items: &[String], none: &str) -> String {

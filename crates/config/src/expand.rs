@@ -74,7 +74,7 @@ pub(crate) fn given<'t>(raw: &'t str, values: &Values<'_>) -> Vec<(Option<&'t st
         given.extend(match secret(name) {
             Some((id, key)) => {
                 let whole = values.secrets.get(id);
-                whole.and_then(|whole| value(whole, key)).map(|value| (None, value.into()))
+                whole.and_then(|whole| value(whole, key)).map(|value| (None, value))
             }
             None => (values.env)(name).filter(|v| !v.is_empty()).map(|value| (Some(name), value)),
         });

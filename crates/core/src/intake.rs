@@ -210,6 +210,8 @@ pub async fn intake(
         }
         receipt.incidents.push(Receiving { id: fold.arrival.id, card: fold.arrival.card, outcome: taken });
     }
-    strongest.into_values().for_each(|taken| receipt.count(taken));
+    for taken in strongest.into_values() {
+        receipt.count(taken);
+    }
     Ok(receipt)
 }

@@ -77,7 +77,9 @@ impl Notification {
         for text in [group_key, external_url, reason].into_iter().flatten() {
             redact_text(text, redactor);
         }
-        alerts.iter_mut().for_each(|alert| alert.redact(redactor));
+        for alert in alerts {
+            alert.redact(redactor);
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 //! is stored, for who comes late.
 
 use sentinel_core::incident::{Child, Head, IncidentId, State};
+use sentinel_core::redact::Redactor;
 use sentinel_core::report::Verdict;
+use sentinel_core::without_secrets::redact_text;
 use serde::{Deserialize, Serialize};
 
 use crate::refusal::RefusalReason;
@@ -201,6 +203,25 @@ impl Progress {
             Self::BudgetUsedUp { .. } => "budget_used_up",
             Self::PutOff { .. } => "put_off",
             Self::Ended { .. } => "ended",
+        }
+    }
+
+    /// Takes secrets out of what others wrote: servers, the model and its service, whoever stops an incident. The names
+    /// of cards, servers and models are the configuration's.
+    pub fn redact(&mut self, redactor: &Redactor) {
+        let redact = |text: &mut String| redact_text(text, redactor);
+        match self {
+            Self::Started { .. } | Self::Asking { .. } | Self::Checked { .. } | Self::Concluded { .. } => {}
+            Self::Listed { error, .. } => error.iter_mut().for_each(redact),
+            Self::Calling { tool, .. }
+            | Self::Evidence { tool, .. }
+            | Self::Called { tool, .. }
+            | Self::Refused { tool, .. } => {
+                redact(tool);
+            }
+            Self::Answered { calls, .. } => calls.iter_mut().for_each(redact),
+            Self::BudgetUsedUp { limit: text, .. } | Self::PutOff { reason: text, .. } => redact(text),
+            Self::Ended { reason, .. } => reason.iter_mut().for_each(redact),
         }
     }
 

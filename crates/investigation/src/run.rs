@@ -14,6 +14,7 @@ use sentinel_core::lifecycle::Rules;
 use sentinel_core::ports::{Ports, StoreError};
 use sentinel_core::redact::Redactor;
 use sentinel_core::report::Report;
+use sentinel_core::without_secrets::redact_text;
 use serde_json::{Value, json};
 
 use crate::aside::aside;
@@ -64,7 +65,7 @@ pub struct Run<'a> {
     pub model: Option<&'a dyn Model>,
     /// The tools.
     pub tools: &'a dyn ToolBox,
-    /// What takes secrets out.
+    /// What takes secrets out, as the incident's own placeholders show them.
     pub redactor: &'a Redactor,
     /// What models cost, by their names in the configuration.
     pub prices: &'a BTreeMap<String, Price>,
@@ -222,8 +223,9 @@ impl<'a> Session<'a> {
         self.run.ports.clock.now()
     }
 
-    fn tell(&self, progress: Progress) {
+    fn tell(&self, mut progress: Progress) {
         if let Some(events) = self.run.events {
+            progress.redact(self.run.redactor);
             // Nobody watches any more: nothing to do about it.
             let _ = events.send(progress);
         }
@@ -337,7 +339,16 @@ impl<'a> Session<'a> {
                 }
                 children => children?,
             };
-            self.stored = aside(|| Stored::read(&children)).await;
+            let redactor = self.run.redactor;
+            self.stored = aside(|| {
+                let mut stored = Stored::read(&children);
+                // Who took the alerts in may know fewer secrets than whoever investigates them.
+                for (_, notification) in &mut stored.snapshots {
+                    notification.redact(redactor);
+                }
+                stored
+            })
+            .await;
             self.take_unsealed();
             let left_behind = aside(|| unsealed(&self.run.head, &children)).await;
             self.add_unsealed(left_behind);
@@ -358,7 +369,8 @@ impl<'a> Session<'a> {
         Err(self.put_off(NO_SNAPSHOT_WAIT, "the alert's snapshot cannot be read yet".to_owned()))
     }
 
-    fn put_off(&self, wait: Duration, reason: String) -> Stop {
+    fn put_off(&self, wait: Duration, mut reason: String) -> Stop {
+        redact_text(&mut reason, self.run.redactor);
         self.tell(Progress::PutOff { incident: self.id.clone(), reason: reason.clone() });
         Stop::Yield { not_before: self.now().plus(wait), reason }
     }
@@ -433,7 +445,8 @@ impl<'a> Session<'a> {
         report.notes = notes::of(&self.stored.turns, opening, card, &refused);
         report.checklist = self.run.playbook.checklist().run(&facts);
         report.verdict = checklist::verdict(&report.checklist, report.verdict);
-        let report = self.redacted(&report)?;
+        let encode = |source| InvestigateError::Encode { what: "the report", source };
+        let report = report.redacted(self.run.redactor).map_err(encode)?;
         self.tell(Progress::Concluded { incident: self.id.clone(), verdict: report.verdict });
         Ok(report)
     }
@@ -476,12 +489,5 @@ impl<'a> Session<'a> {
             "report": report,
             "alert_verified": situation.verified,
         })
-    }
-
-    fn redacted(&self, report: &Report) -> Result<Report, Stop> {
-        let encode = |source| InvestigateError::Encode { what: "the report", source };
-        let mut value = serde_json::to_value(report).map_err(encode)?;
-        self.run.redactor.redact_json(&mut value);
-        Ok(serde_json::from_value(value).map_err(encode)?)
     }
 }

@@ -144,10 +144,13 @@ pub(crate) fn admit(
     redactor: &Redactor,
 ) -> Result<ToolSpec, Unfit> {
     let (definition, _) = judge(tool, definitions, card.lock.as_deref(), card.accepts_not_read_only(tool))?;
+    let mut parameters = definition.input_schema.clone();
+    redactor.redact_json(&mut parameters);
     Ok(ToolSpec {
         name: name.to_owned(),
-        description: redactor.redact(&clip(&definition.description, LONGEST_DESCRIPTION)).into_owned(),
-        parameters: definition.input_schema.clone(),
+        // First without secrets, then cut: half of one would not be known again.
+        description: clip(&redactor.redact(&definition.description), LONGEST_DESCRIPTION),
+        parameters,
     })
 }
 

@@ -22,6 +22,7 @@ use sentinel_core::incident::{Child, ChildName, DeliveryKey, Event, Fence, Head,
 use sentinel_core::intake::intake;
 use sentinel_core::lifecycle::{Abort, Claim, ClaimDelivery, Commit, Delivered, Input, Paid, Rules};
 use sentinel_core::ports::{Appended, IncidentStore as _, JobQueue, Ports, QueueError};
+use sentinel_core::redact::Redactor;
 use sentinel_core::report::Verdict;
 use sentinel_testkit::builders::{alert, card, message};
 use sentinel_testkit::clock::ManualClock;
@@ -77,7 +78,7 @@ async fn incident(events: u64) -> House {
     let cards = [card];
     let post = async |names: &[&str]| {
         let alerts = names.iter().map(|pod| alert("PodDown").label("pod", pod));
-        intake(&ports, &cards, message(alerts)).await.unwrap()
+        intake(&ports, &cards, &Redactor::default(), &message(alerts)).await.unwrap()
     };
     let received = post(&["a"]).await;
     let id = received.incidents[0].id.clone();
@@ -269,7 +270,7 @@ fn a_generation_that_has_expired_as_a_whole_is_no_breach_and_a_part_of_it_is() {
         let cards = [card("pods").build()];
         let again = alert("PodDown").label("pod", "c").starts_at(house.ports.clock.now());
         let first = house.head().generation;
-        let _ = intake(&house.ports, &cards, message([again])).await.unwrap();
+        let _ = intake(&house.ports, &cards, &Redactor::default(), &message([again])).await.unwrap();
         let second = house.head().generation;
         assert!(second > first, "it opened again");
         let claim = Claim { generation: second, owner: "worker".into() };
@@ -305,7 +306,7 @@ fn a_head_from_before_the_record_begins_one_with_its_next_change() {
         house.clock.advance(Duration::from_hours(2));
         let cards = [card("pods").build()];
         let again = alert("PodDown").label("pod", "c").starts_at(house.ports.clock.now());
-        let _ = intake(&house.ports, &cards, message([again])).await.unwrap();
+        let _ = intake(&house.ports, &cards, &Redactor::default(), &message([again])).await.unwrap();
         let verified = verify(&house.store.record(&house.id));
         assert_eq!((verified.n, verified.breaches().count()), (1, 0), "{:?}", verified.findings);
         let text = house.head().chain[0].clone();
@@ -326,7 +327,7 @@ fn a_child_that_a_worker_without_its_lease_may_have_stored_is_noted_and_one_afte
         house.clock.advance(Duration::from_hours(2));
         let cards = [card("pods").build()];
         let again = alert("PodDown").label("pod", "c").starts_at(house.ports.clock.now());
-        let _ = intake(&house.ports, &cards, message([again])).await.unwrap();
+        let _ = intake(&house.ports, &cards, &Redactor::default(), &message([again])).await.unwrap();
         assert!(house.head().generation > committed.generation);
         let claim = Claim { generation: house.head().generation, owner: "worker".into() };
         let _ = house.happens(&claim, &[]).await;

@@ -167,7 +167,8 @@ impl Watcher {
         let (here, mut ended): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.altered).into_iter().partition(|alert| alert.is_among(&known));
         // An alert that could not be read may be any of them.
-        if !(gone.is_empty() && ended.is_empty()) && (!refused.is_empty() || !self.is_settled(now).await?) {
+        let any = !gone.is_empty() || !ended.is_empty();
+        if any && (!refused.is_empty() || !self.is_settled(now).await?) {
             gone.clear();
             self.altered.append(&mut ended);
         }

@@ -77,19 +77,17 @@ pub(crate) async fn told(
             continue;
         }
         for (alert, notification) in of_incident(store, card, &head, name).await? {
-            match alert.member.filter(|member| *member != member_id(card, &alert.labels)) {
-                Some(member) => {
-                    let (incident, card) = (head.id.clone(), card.clone());
-                    let one = Altered { incident, member, card, alert, notification };
-                    altered.insert((head.id.clone(), member), one);
+            let decided = alert.member.filter(|member| *member != member_id(card, &alert.labels));
+            let Some(member) = decided else {
+                let told = &mut recalled.told;
+                if told.get(&alert.labels).is_none_or(|known| known.starts_at < alert.starts_at) {
+                    told.insert(alert.labels.clone(), alert);
                 }
-                None => {
-                    let told = &mut recalled.told;
-                    if told.get(&alert.labels).is_none_or(|known| known.starts_at < alert.starts_at) {
-                        told.insert(alert.labels.clone(), alert);
-                    }
-                }
-            }
+                continue;
+            };
+            let (incident, card) = (head.id.clone(), card.clone());
+            altered
+                .insert((head.id.clone(), member), Altered { incident, member, card, alert, notification });
         }
     }
     recalled.altered = altered.into_values().collect();

@@ -240,9 +240,13 @@ async fn an_alert_whose_secret_was_taken_out_is_known_over_a_restart_and_its_end
     assert_eq!(bench.poll(says(&[here.clone(), there.clone()])).await.unwrap(), [2, 0, 0, 0, 0]);
     bench.restart("main");
     *bench.server.started.lock().unwrap() = Some(NOON.to_string());
-    assert_eq!(bench.poll(says(&[here.clone()])).await.unwrap(), [0, 1, 0, 0, 0], "the server is too young");
+    assert_eq!(
+        bench.poll(says(std::slice::from_ref(&here))).await.unwrap(),
+        [0, 1, 0, 0, 0],
+        "the server is too young"
+    );
     let now = bench.clock.advance(Duration::from_mins(6));
-    assert_eq!(bench.poll(says(&[here.clone()])).await.unwrap(), [0, 1, 0, 0, 1]);
+    assert_eq!(bench.poll(says(std::slice::from_ref(&here))).await.unwrap(), [0, 1, 0, 0, 1]);
     let heads = bench.heads().await;
     let over: Vec<_> = heads.iter().map(|head| (head.state, head.resolved_at)).collect();
     assert!(

@@ -48,7 +48,7 @@ pub(crate) async fn tell_all(
             continue;
         };
         let listed = listed(worker, &head, key).await?;
-        let telling = Telling {
+        let mut telling = Telling {
             event: key.event,
             listed,
             notification: latest_notification(&children, &head).filter(|_| !head.is_notice()),
@@ -58,6 +58,8 @@ pub(crate) async fn tell_all(
             parent: head.latest_remote(&key.sink).map(str::to_owned),
             head: head.clone(),
         };
+        let redactor = worker.redactor.for_incident(&head.id);
+        telling.redact(&redactor);
         let told = tell(worker, key, &telling).await;
         metrics::told(worker, key, &told);
         let start = Start::Known(Box::new(head));
@@ -68,7 +70,7 @@ pub(crate) async fn tell_all(
             }
             Err(error) => {
                 let (retry, remote) = (error.retry_after(), error.remote().map(str::to_owned));
-                let error = worker.redactor.redact(&error.to_string()).into_owned();
+                let error = redactor.redact(&error.to_string()).into_owned();
                 tracing::warn!(sink = key.sink, event = %key.event, error, "sink was not told");
                 let input = Missed { generation, key: key.clone(), claimer, retry, error, remote };
                 drive(&worker.ports, &id, &input, rules, start, None).await?

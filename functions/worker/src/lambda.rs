@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
@@ -14,12 +14,12 @@ use sentinel_config::{Loaded, Problems, Reading, Settings, Source, load_for};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::Job;
 use sentinel_core::ports::Ports;
-use sentinel_core::redact::TagKeys;
-use sentinel_telemetry::Metrics;
+use sentinel_core::redact::{Redactor, TagKeys};
+use sentinel_telemetry::{Metrics, Redact};
 use thiserror::Error;
 use tracing::Instrument;
 
-use crate::{AssembleError, Worker, assemble, compile};
+use crate::{AssembleError, Worker, assemble, compile, redactor};
 
 /// How long before the platform's deadline nothing may be begun any more: what runs still has to be stored.
 const MARGIN: Duration = Duration::from_secs(20);
@@ -35,6 +35,8 @@ pub struct Live {
     metrics: Metrics,
     keys: Option<Arc<TagKeys>>,
     built: Mutex<(Arc<SecretTexts>, Building)>,
+    /// Knows the secrets of the worker that was built last.
+    redactor: Arc<RwLock<Redactor>>,
 }
 
 /// A worker whose cards are being compiled beside whatever else is done.
@@ -86,8 +88,15 @@ impl Live {
         let values = secrets.values().await?;
         let loaded = if first.secret_ids.is_empty() { first } else { load(&source, &env, &values)? };
         let settings = Arc::new(loaded.settings.clone());
+        let redactor = Arc::new(RwLock::new(redactor(&settings)));
         let built = Mutex::new((values, build(loaded, &ports, &metrics, keys.as_ref())));
-        Ok((Self { source, env, ports, secrets, metrics, keys, built }, settings))
+        Ok((Self { source, env, ports, secrets, metrics, keys, built, redactor }, settings))
+    }
+
+    /// What the lines of the log pass: it knows the secrets as they are now, also where they have changed since the start.
+    pub fn redact(&self) -> Redact {
+        let redactor = Arc::clone(&self.redactor);
+        Arc::new(move |line| redactor.read().unwrap_or_else(PoisonError::into_inner).redact(line))
     }
 
     /// The worker for one invocation, with secrets that are at most five minutes old.
@@ -101,6 +110,7 @@ impl Live {
         let (values, built) = self.built.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match self.renewed(&values).await {
             Ok(Some((values, worker))) => {
+                *self.redactor.write().unwrap_or_else(PoisonError::into_inner) = (*worker.redactor).clone();
                 let building = std::future::ready(Ok(Arc::clone(&worker))).boxed().shared();
                 *self.built.lock().unwrap_or_else(PoisonError::into_inner) = (values, building);
                 tracing::info!("secrets have changed; the new ones are used");

@@ -155,10 +155,12 @@ impl Worker {
     }
 
     async fn take(&self, job: &Job, deadline: UnixMs) -> Result<Handled, WorkError> {
-        let Some(head) = self.ports.store.load(&job.incident).await? else {
+        let Some(mut head) = self.ports.store.load(&job.incident).await? else {
             tracing::debug!("job for an unknown incident");
             return Ok(Handled::Acknowledged);
         };
+        // Who took the alerts in may know fewer secrets. What is written from here on lacks those, too.
+        head.redact(&self.redactor.for_incident(&head.id));
         let rules = self.rules(&head.card);
         let claim = Claim { generation: job.generation, owner: (self.ports.fresh)() };
         let Driven { outcome, head } = self.claim(head, &claim, &rules).await?;
@@ -249,6 +251,7 @@ impl Worker {
     pub async fn abort(&self, id: &IncidentId, who: String) -> Result<Aborted, DriveError> {
         let card = self.ports.store.load(id).await?.map(|head| head.card).unwrap_or_default();
         let rules = self.rules(&card);
+        let who = self.redactor.for_incident(id).redact(&who).into_owned();
         let driven = drive(&self.ports, id, &Abort { who }, &rules, Start::Load, None).await?;
         if let (Aborted::Aborted, Some(head)) = (&driven.outcome, &driven.head) {
             self.running.cut_off(id);
@@ -259,7 +262,8 @@ impl Worker {
 
     /// Tells whoever watches that an incident has ended.
     fn tell_end(&self, head: &Head) {
-        if let (Some(events), Some(end)) = (&self.events, Progress::end_of(head)) {
+        if let (Some(events), Some(mut end)) = (&self.events, Progress::end_of(head)) {
+            end.redact(&self.redactor.for_incident(&head.id));
             // Nobody watches: nothing to do about it.
             let _ = events.send(end);
         }
@@ -288,6 +292,7 @@ impl Worker {
                 .into_iter()
                 .filter(|(_, limits)| !limits.is_none())
                 .collect();
+        let redactor = self.redactor.for_incident(&head.id);
         let last_attempt = (head.attempts >= rules.max_attempts).then(|| head.clone());
         let run = Run {
             ports: &self.ports,
@@ -297,7 +302,7 @@ impl Worker {
             playbook,
             model,
             tools: self.tools.as_ref(),
-            redactor: &self.redactor,
+            redactor: &redactor,
             prices: &self.prices,
             budget: &budget,
             max_output_tokens: self.max_output_tokens,
@@ -409,7 +414,7 @@ impl Worker {
         rules: &Rules,
         unsealed: Vec<Sealed>,
     ) -> Result<Handled, WorkError> {
-        let reason = self.redactor.redact(&reason).into_owned();
+        let reason = self.redactor.for_incident(&head.id).redact(&reason).into_owned();
         tracing::error!(card = head.card, reason, "investigation failed");
         let id = head.id.clone();
         let input = Fail { fence, reason };

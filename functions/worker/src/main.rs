@@ -11,7 +11,6 @@ use sentinel_config::{Reading, load_for, locate_deployed};
 use sentinel_core::UnixMs;
 use sentinel_telemetry::{LogSettings, Metrics};
 use sentinel_worker::lambda::{Live, batch};
-use sentinel_worker::redactor;
 use tracing::Instrument;
 
 /// The functions are linked statically, with a C library whose own is slow.
@@ -35,10 +34,9 @@ async fn main() -> anyhow::Result<()> {
     let (live, settings) =
         Live::start(first, source, env, ports, secrets, Metrics::to(io::stdout), keys).await?;
 
-    let redactor = redactor(&settings);
     let level = settings.log_level.as_str().parse()?;
     let logs = LogSettings { level, json: true, ..LogSettings::default() };
-    sentinel_telemetry::init(&logs, Arc::new(move |line| redactor.redact(line)))?;
+    sentinel_telemetry::init(&logs, live.redact())?;
     let concurrency = settings.dispatcher.worker_concurrency;
 
     let handle = service_fn(|event: LambdaEvent<SqsEvent>| async {

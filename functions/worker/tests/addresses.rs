@@ -7,6 +7,7 @@ use std::time::Duration;
 use sentinel_config::{Watcher as WatcherSettings, WatcherKind};
 use sentinel_core::incident::Event;
 use sentinel_core::ports::{Ports, Sink, Telling};
+use sentinel_core::redact::Redactor;
 use sentinel_http::dns::{Addrs, Name, Resolve, Resolving};
 use sentinel_http::{AddressPolicy, HttpClient, Url};
 use sentinel_investigation::ports::{ModelError, ToolBox};
@@ -73,7 +74,13 @@ async fn polled(http: &Arc<HttpClient>, url: &Url, kind: WatcherKind) -> Result<
         timeout: Duration::from_secs(5),
         resources: vec![],
     };
-    let mut watcher = Watcher::new(settings, Arc::clone(http), ports, Arc::from([card("any").build()]));
+    let mut watcher = Watcher::new(
+        settings,
+        Arc::clone(http),
+        ports,
+        Arc::from([card("any").build()]),
+        Redactor::default(),
+    );
     watcher.poll().await.map(|_| ()).map_err(|e| e.to_string())
 }
 

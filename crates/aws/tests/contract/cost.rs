@@ -112,7 +112,7 @@ async fn changes_of_an_incident_cost_no_round_trip_for_the_record_and_one_write_
         for n in 0..9 {
             pods.push(alert("PodDown").label("pod", &format!("pod-{n}")).build());
             asked.lock().unwrap().clear();
-            let receipt = intake(&ports, &cards, message(pods.clone())).await.unwrap();
+            let receipt = intake(&ports, &cards, &Redactor::default(), &message(pods.clone())).await.unwrap();
             let calls = asked.lock().unwrap().clone();
             assert!(calls.iter().all(|call| call == "putitem"), "{calls:?}");
             if n == 0 {

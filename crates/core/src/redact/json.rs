@@ -231,7 +231,8 @@ fn apply(value: &mut Value, strings: &mut usize, edit: &mut dyn FnMut(usize) -> 
             let mut renamed = Map::new();
             for (name, mut item) in std::mem::take(map) {
                 *strings += 1;
-                let name = edit(*strings - 1).map_or(name, |new| free_name(&renamed, &new));
+                let new = edit(*strings - 1);
+                let name = free_name(&renamed, new.as_deref().unwrap_or(&name));
                 apply(&mut item, strings, edit);
                 renamed.insert(name, item);
             }

@@ -81,7 +81,9 @@ impl Session<'_> {
     pub(super) async fn used_up(&mut self, limit: &UsedUp) -> Result<String, Stop> {
         self.settle_investigation(false).await;
         let limit = limit.to_string();
-        sentinel_core::storm::note(self.run.ports, self.run.rules, &self.run.head, &limit).await?;
+        let mut head = self.run.head.clone();
+        head.redact(self.run.redactor);
+        sentinel_core::storm::note(self.run.ports, self.run.rules, &head, &limit).await?;
         self.tell(Progress::BudgetUsedUp { incident: self.id.clone(), limit: limit.clone() });
         let turns = self.stored.turns.len();
         let asked = match turns {

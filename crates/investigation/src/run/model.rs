@@ -7,6 +7,7 @@ use std::time::Duration;
 use sentinel_core::budget::Amount;
 use sentinel_core::incident::ChildName;
 use sentinel_core::redact::Redactor;
+use sentinel_core::without_secrets::redact_text;
 use serde_json::Value;
 
 use super::bounds::Bounded;
@@ -125,7 +126,8 @@ impl Session<'_> {
                 Ok(()) => return Ok(Ok(())),
                 Err(failed) => failed,
             };
-            let reason = error.to_string();
+            let mut reason = error.to_string();
+            redact_text(&mut reason, self.run.redactor);
             match error {
                 ModelError::Refused(_) => return Ok(Err(Out::Refused(reason))),
                 ModelError::OutOfQuota(_) => return Ok(Err(Out::Quota(reason))),

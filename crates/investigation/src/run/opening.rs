@@ -115,7 +115,8 @@ impl Session<'_> {
         let within = until.since(self.now());
         match tokio::time::timeout(within, self.run.tools.list(server, within)).await {
             Ok(Ok(tools)) => Ok(Ok(tools)),
-            Ok(Err(ToolError::RespondToModel(reason))) => Ok(Err(reason)),
+            // It is told, stored and shown in many places: what a server wrote is looked through once, here.
+            Ok(Err(ToolError::RespondToModel(reason))) => Ok(Err(redact(self.run.redactor, &reason))),
             Ok(Err(ToolError::Fatal(reason))) => Err(Stop::Fail(reason)),
             Err(_) => Ok(Err(format!("no answer within {} s", within.as_secs()))),
         }

@@ -251,7 +251,7 @@ impl House {
     async fn work(&self, Process { worker, queue, cards }: Process, webhook: Value) {
         let clock = Arc::clone(&worker.ports.clock);
         let told = sentinel_alertmanager::parse(webhook.to_string().as_bytes(), clock.now()).unwrap();
-        let receipt = intake(&worker.ports, &cards, told).await.unwrap();
+        let receipt = intake(&worker.ports, &cards, &worker.redactor, &told).await.unwrap();
         assert_eq!(receipt.accepted, 1, "{receipt:?}");
         while let Some(job) = queue.pop_due(clock.now().plus(Duration::from_hours(1))) {
             let _ = worker.handle(&job, clock.now().plus(Duration::from_mins(14))).await.unwrap();

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use sentinel_aws::Secrets;
 use sentinel_config::{Reading, load_for};
+use sentinel_core::incident::State;
+use sentinel_core::intake::intake;
+use sentinel_core::redact::Redactor;
 use sentinel_telemetry::Metrics;
 use sentinel_testkit::aws::Trouble;
+use sentinel_testkit::builders::{self, alert};
 use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::lambda::sqs_event;
 use sentinel_testkit::openai::{ScriptedOpenAi, message};
@@ -50,10 +54,35 @@ async fn a_rotated_secret_gives_a_new_worker_and_an_unchanged_one_none() {
     let second = live.worker().await.unwrap();
     assert!(!Arc::ptr_eq(&first, &second));
     assert_eq!(second.redactor.redact("sk-two"), first.redactor.redact("sk-one"));
+    assert!(!live.redact()("a line with sk-two").contains("sk-two"), "the log knows the new one, too");
 
     b.aws.always(Some(Trouble::Error { status: 500, code: "InternalServiceError" }));
     clock.advance(Duration::from_mins(5));
     assert!(Arc::ptr_eq(&second, &live.worker().await.unwrap()), "it goes on with what it has");
+}
+
+#[tokio::test]
+async fn what_ingest_did_not_know_to_be_a_secret_reaches_no_model_and_leaves_the_head() {
+    const TOKEN: &str = "mcptok-without-a-known-shape-5544";
+    let model = ScriptedOpenAi::with(|_, _| message("no report").into()).await;
+    let server =
+        format!("mcp-servers: [{{name: a, server-url: 'https://a.example/mcp', authorization: {TOKEN}}}]\n");
+    let b = Bench::new(&(with_model(&model.base_url(), "sk-test") + &server)).await;
+    let says = format!("the server says {TOKEN}");
+    let told = alert("KubePodNotReady").label("note", &says).label(&says, "x").annotation(&says, &says);
+    let cards = b.loaded().settings.cards;
+    let receipt = intake(&b.ports, &cards, &Redactor::default(), &builders::message([told])).await.unwrap();
+    let body = b.aws.messages().remove(0).body;
+    assert!(format!("{:?}", b.head(&body).await).contains(TOKEN), "ingest knows only its own");
+
+    let job = serde_json::from_str(&body).unwrap();
+    let far = sentinel_core::UnixMs::new(i64::MAX);
+    let _ = b.worker(b.ports.clone()).handle(&job, far).await.unwrap();
+    let head = b.head(&body).await;
+    assert_eq!((head.state, &head.id), (State::Done, &receipt.incidents[0].id));
+    assert!(!format!("{head:?}").contains(TOKEN), "{head:?}");
+    let asked: String = model.requests().iter().map(|request| request.body.to_string()).collect();
+    assert!(asked.contains("the server says [redacted") && !asked.contains(TOKEN), "{asked}");
 }
 
 #[tokio::test]

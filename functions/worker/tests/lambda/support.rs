@@ -9,6 +9,7 @@ use sentinel_config::{Loaded, Reading, Source, load_for};
 use sentinel_core::incident::{Head, Job};
 use sentinel_core::intake::intake;
 use sentinel_core::ports::Ports;
+use sentinel_core::redact::Redactor;
 use sentinel_testkit::aws::{FakeAws, dynamo};
 use sentinel_testkit::builders::{alert, message};
 use sentinel_testkit::lambda::Function;
@@ -75,7 +76,10 @@ impl Bench {
     pub(crate) async fn open(&self, n: usize) -> Vec<String> {
         let before = self.aws.messages().len();
         let alerts = (0..n).map(|n| alert("KubePodNotReady").label("pod", &format!("pod-{n}")));
-        let receipt = intake(&self.ports, &self.loaded().settings.cards, message(alerts)).await.unwrap();
+        let receipt =
+            intake(&self.ports, &self.loaded().settings.cards, &Redactor::default(), &message(alerts))
+                .await
+                .unwrap();
         assert_eq!(receipt.accepted, u64::try_from(n).unwrap());
         self.aws.messages().into_iter().skip(before).map(|m| m.body).collect()
     }
