@@ -318,7 +318,8 @@ impl<'a> Reader<'a> {
             self.error(field, "is empty", "give it a value, or remove the key");
             return None;
         }
-        if stands_for_no_secret(&text) {
+        // A single character is no word.
+        if text.trim().len() > 1 && stands_for_no_secret(&text) {
             self.warn(
                 field,
                 "is a word that ordinary text is full of, so that it is not taken out of texts",

@@ -53,9 +53,9 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/config.example.yaml");
     let loaded = loaded(&Source::read(&path, Path::new(".")).unwrap());
     insta::assert_snapshot!(warnings(&loaded), @r#"
-    62 incident-cards[0].fallback-models: the model `gpt-4.1` has no price, so its cost will read "unknown" and no limit in dollars holds it
-    92 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
-    117 watchers[0].endpoint: plain http is refused unless the host is listed
+    72 incident-cards[0].fallback-models: the model `gpt-4.1` has no price, so its cost will read "unknown" and no limit in dollars holds it
+    104 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
+    132 watchers[0].endpoint: plain http is refused unless the host is listed
     "#);
 
     let s = &loaded.settings;
