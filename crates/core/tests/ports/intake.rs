@@ -107,7 +107,9 @@ fn of_the_same_labels_twice_firing_wins_then_the_later_start_then_the_later_end(
         assert!(unmatched.is_empty() && folded.len() == 1);
         let fold = folded.remove(0);
         assert_eq!((fold.arrival.members.len(), fold.notification.alerts.len()), (1, 1));
-        (fold.arrival.members[0], fold.notification.alerts[0].clone())
+        let told = fold.notification.alerts[0].clone();
+        assert_eq!(told.member, Some(fold.arrival.members[0].id));
+        (fold.arrival.members[0], Alert { member: None, ..told })
     };
     let early = firing("Down", "a", 0);
     let late = firing("Down", "a", 9);
