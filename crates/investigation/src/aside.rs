@@ -13,12 +13,14 @@ static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
 });
 
 /// Does the work when it is its turn. Whatever else the runtime has to do goes on meanwhile on another thread; a runtime
-/// of one thread has none, and serves nobody but the work.
+/// of one thread has none, serves nobody but the work, and waits for no turn.
 pub async fn aside<T>(work: impl FnOnce() -> T) -> T {
-    // It is never closed.
-    let _turn = TURNS.acquire().await;
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        Ok(RuntimeFlavor::MultiThread) => {
+            // It is never closed.
+            let _turn = TURNS.acquire().await;
+            tokio::task::block_in_place(work)
+        }
         _ => work(),
     }
 }
