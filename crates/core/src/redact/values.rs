@@ -58,6 +58,29 @@ const TRAILING: [&str; 14] = [
     "hash",
 ];
 
+/// What makes a `key` one that finds or orders something: it opens nothing, also in an environment.
+const KEY_OF_NOBODY: [&str; 19] = [
+    "cache",
+    "column",
+    "config",
+    "data",
+    "dedup",
+    "field",
+    "foreign",
+    "group",
+    "hash",
+    "index",
+    "label",
+    "message",
+    "order",
+    "partition",
+    "primary",
+    "public",
+    "row",
+    "sort",
+    "unique",
+];
+
 /// What makes a `key` one that opens something.
 const KEY_OF: [&str; 37] = [
     "api",
@@ -182,7 +205,10 @@ pub(super) fn sense(name: &str) -> Option<Sense> {
         "encryptionkey",
         "signingkey",
     ]);
-    if key || glued {
+    // A variable of an environment that is named after whose key it is: `STRIPE_KEY`.
+    let variable = || name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    let of_somebody = last == "key" && !before.is_empty() && variable() && !KEY_OF_NOBODY.contains(&before);
+    if key || glued || of_somebody {
         return Some(Sense::Token("key"));
     }
     matches!(last, "sig" | "signature").then_some(Sense::Token("signature"))
@@ -416,6 +442,7 @@ mod tests {
             "_authToken",
             "AccountKey",
             "DD_APP_KEY",
+            "STRIPE_KEY",
         ] {
             assert!(sense(name).is_some_and(|sense| matches!(sense, Sense::Token(_))), "{name}");
         }
@@ -429,6 +456,8 @@ mod tests {
             "bypass",
             "monkey",
             "primary_key",
+            "PARTITION_KEY",
+            "SORT_KEY",
             "author",
         ] {
             assert_eq!(sense(name), None, "{name}");
