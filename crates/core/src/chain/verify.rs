@@ -124,6 +124,12 @@ impl Look<'_> {
             };
             match serde_json::from_str::<Vec<String>>(&child.body) {
                 Ok(texts) => {
+                    if serde_json::to_string(&texts).ok().as_ref() != Some(&child.body) {
+                        self.breach(
+                            place(child),
+                            "it was changed: its list of entries is not written as it was",
+                        );
+                    }
                     let last = self.take(&texts, &place(child));
                     if last != Some(number) {
                         self.breach(place(child), "it is named after another entry than its last");
