@@ -211,7 +211,8 @@ impl Delivery {
     }
 }
 
-/// The lifecycle record of one dedupe key. At most 4 KB; everything large is a [`Child`].
+/// The lifecycle record of one dedupe key. At most 4 KB, and 5 with the
+/// entries of its record that it holds; everything large is a [`Child`].
 ///
 /// Field names are the stored names. The record's chain holds digests of this as JSON, so a field that is added later is
 /// left out of it where it has its default. `version` and `writer` belong to [`crate::drive`], everything else to
