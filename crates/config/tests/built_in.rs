@@ -60,6 +60,8 @@ fn its_prompts_and_arguments_render_even_where_every_label_is_absent() {
     let settings = load(&built_in(), &|_| None).unwrap().settings;
     let mut engine = minijinja::Environment::new();
     engine.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    // The investigation's own; here only that what it is given is there.
+    engine.add_filter("label_value", |value: String| value);
     for card in &settings.cards {
         let text = engine.render_str(&card.prompt.text, Serde(bare_alert())).unwrap();
         assert!(text.starts_with("# ") && text.contains("## What must not be concluded"), "{text}");
@@ -84,7 +86,8 @@ fn a_label_cannot_become_a_part_of_a_query() {
 
 #[test]
 fn its_prompts_and_arguments_use_only_filters_that_neither_fail_nor_run_for_long() {
-    const FILTERS: [&str; 4] = ["default", "items", "length", "tojson"];
+    // `label_value` fails for what no selector can ask for, on purpose: that call is left out, and said.
+    const FILTERS: [&str; 5] = ["default", "items", "label_value", "length", "tojson"];
     let settings = load(&built_in(), &|_| None).unwrap().settings;
     for card in &settings.cards {
         let arguments = card.evidence.iter().flat_map(|c| c.arguments.values()).filter_map(|v| v.as_str());
@@ -92,7 +95,8 @@ fn its_prompts_and_arguments_use_only_filters_that_neither_fail_nor_run_for_long
             let inside =
                 text.split("{{").chain(text.split("{%")).skip(1).filter_map(|t| t.split(['}', '%']).next());
             for filter in inside.flat_map(|t| t.split('|').skip(1)) {
-                let name: String = filter.trim().chars().take_while(|c| c.is_alphanumeric()).collect();
+                let name: String =
+                    filter.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 assert!(FILTERS.contains(&name.as_str()), "{}: {name}", card.name);
             }
         }

@@ -78,7 +78,9 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     assert_eq!(card.wait, Duration::from_mins(1));
     assert_eq!(card.dedupe_ttl, Duration::from_mins(10));
     assert_eq!(card.reinvestigate_after, None);
-    assert!(card.evidence[0].arguments["query"].as_str().unwrap().contains("{{ labels.namespace }}"));
+    assert!(
+        card.evidence[0].arguments["query"].as_str().unwrap().contains("{{ labels.namespace | promql }}")
+    );
     assert_eq!(card.checklist[0].otherwise, Otherwise::Warn);
     let rule = &card.policy[0];
     assert_eq!(

@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
+use secrecy::ExposeSecret as _;
 use sentinel_config::{Severity, load};
 use support::{env, problems, source, warnings};
 
@@ -217,7 +220,9 @@ fn a_secret_is_in_no_diagnostic_and_in_no_debug_output() {
                 openai: {api-key: \"${TOKEN}\"}\n\
                 mcp-servers: [{name: s, server-url: 'https://h.example/mcp?key=${TOKEN}', authorization: \"${TOKEN}\", headers: {X-A: \"${TOKEN}\"}}]";
     let loaded = load(&source(text), &env).unwrap();
-    assert_eq!(loaded.settings.secrets().len(), 7);
+    let secrets: BTreeSet<_> =
+        loaded.settings.secrets().iter().map(|s| s.expose_secret().to_owned()).collect();
+    assert_eq!(secrets.len(), 2, "the token, and as it is sent with its user: {secrets:?}");
     assert!(!format!("{loaded:?}").contains("hunter2"));
 }
 
