@@ -401,8 +401,10 @@ pub(super) fn is_secret(sense: Sense, form: Form, value: &str, more: bool) -> bo
         (Sense::Token("session" | "signature"), Form::Prose | Form::Loose) => false,
         (Sense::Token("signature"), _) => value.len() >= 32 && is_opaque(value),
         (Sense::Token(_), Form::Environment) => {
+            // What is called after an object of Kubernetes has small letters only.
+            let object = is_name(value) && !value.bytes().any(|b| b.is_ascii_uppercase());
             is_opaque(value)
-                || value.len() >= 6 && !words && !is_name(value) && !value.bytes().all(|b| b.is_ascii_digit())
+                || value.len() >= 6 && !words && !object && !value.bytes().all(|b| b.is_ascii_digit())
         }
         (Sense::Token(_), Form::Config | Form::Flag | Form::Loose) => {
             is_opaque(value) && !value.contains("://")
