@@ -7,7 +7,7 @@
 # that happened in it: SENTINEL_SEED=7 cargo test --workspace --test faults -- simulation::random --nocapture
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export SENTINEL_EPISODES=${SENTINEL_EPISODES:-100000}
+export SENTINEL_EPISODES=${SENTINEL_EPISODES:-100000} SENTINEL_PAIRS=${SENTINEL_PAIRS:-all}
 
 step() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
 

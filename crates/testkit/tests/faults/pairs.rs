@@ -1,4 +1,5 @@
-//! All pairs of faults at write boundaries: the second one at every write that is left after the first.
+//! Pairs of faults at write boundaries: the second one at the writes that are left after the first, every fifth of them,
+//! and not the same ones after each. `SENTINEL_PAIRS=all` plays all.
 //!
 //! `SENTINEL_PAIR_KINDS=all` takes every kind of fault instead of those that cut at the boundary itself.
 
@@ -34,10 +35,22 @@ fn counts(point: &Point) -> bool {
     point.writes && point.call != MOVED
 }
 
+/// Of so many writes one is played.
+fn every() -> usize {
+    match switch("SENTINEL_PAIRS").as_deref() {
+        None => 5,
+        Some("all") => 1,
+        Some(other) => panic!("SENTINEL_PAIRS is {other}: it is `all`, or not set"),
+    }
+}
+
 fn after(scenario: &Scenario, first: (usize, Kind)) -> Tally {
     let left = play(scenario, vec![first], House::Lean).points;
     let mut tally = Tally::default();
-    for (n, _) in left.iter().enumerate().filter(|(n, point)| *n > first.0 && counts(point)) {
+    let (of, every) = (first.0, every());
+    for (n, _) in
+        left.iter().enumerate().filter(|(n, point)| *n > of && (n + of) % every == 0 && counts(point))
+    {
         for kind in kinds() {
             let played = play(scenario, vec![first, (n, *kind)], House::Lean);
             assert_eq!(played.injected.len(), 2, "{}: {first:?}, {n}: {kind}", scenario.name);
