@@ -7,6 +7,8 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 
+use crate::key::hex;
+
 /// How a literal stands in a text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Coding {
@@ -39,15 +41,6 @@ fn base64_cores(text: &[u8], engine: &GeneralPurpose) -> [String; 3] {
         let (first, last) = ((8 * before).div_ceil(6), 8 * padded.len() / 6);
         encoded.get(first..last).unwrap_or_default().to_owned()
     })
-}
-
-fn hex(text: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(2 * text.len());
-    for byte in text {
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
 }
 
 /// How a token that begins so begins in base64 and hexadecimal.
