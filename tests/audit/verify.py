@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Verifies a file that `sentinel audit export` wrote, by docs/audit.md alone: the standard library, none of Sentinel's code.
 
-usage: verify.py FILE     ends with 0 where the record verifies, else with 1 and what is wrong
+usage: verify.py FILE [KEY]     ends with 0 where the record verifies, else with 1 and what is wrong. KEY: the public key
+                                that has to have signed it, 64 hexadecimal digits
 """
 
 import hashlib
@@ -9,6 +10,12 @@ import json
 import sys
 
 DOMAIN = b"sentinel-audit-1\n"
+SIGNED = b"sentinel-anchor-1\n"
+
+# Ed25519 (RFC 8032): the field, the order of the base point, the curve's d.
+P = 2**255 - 19
+L = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, -1, P) % P
 
 
 def canonical(value):
@@ -17,6 +24,53 @@ def canonical(value):
 
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
+
+
+def point(data):
+    """The point of the curve that 32 bytes stand for."""
+    number = int.from_bytes(data, "little")
+    y, odd = number & (2**255 - 1), number >> 255
+    if y >= P:
+        raise ValueError("no point of the curve")
+    square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if x * x % P != square:
+        x = x * pow(2, (P - 1) // 4, P) % P
+    if x * x % P != square or (x == 0 and odd):
+        raise ValueError("no point of the curve")
+    return (x if x & 1 == odd else P - x, y)
+
+
+def add(a, b):
+    product = D * a[0] * b[0] * a[1] * b[1] % P
+    x = (a[0] * b[1] + b[0] * a[1]) * pow(1 + product, -1, P) % P
+    y = (a[1] * b[1] + a[0] * b[0]) * pow(1 - product, -1, P) % P
+    return (x, y)
+
+
+def times(number, a):
+    sum_ = (0, 1)
+    while number:
+        if number & 1:
+            sum_ = add(sum_, a)
+        a, number = add(a, a), number >> 1
+    return sum_
+
+
+def is_signed(key, signature, message):
+    """Whether a signature is this Ed25519 key's over the message."""
+    if len(key) != 32 or len(signature) != 64:
+        return False
+    s = int.from_bytes(signature[32:], "little")
+    if s >= L:
+        return False
+    try:
+        public, r = point(key), point(signature[:32])
+    except ValueError:
+        return False
+    digest = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), "little") % L
+    base = point((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
+    return times(s, base) == add(r, times(digest, public))
 
 
 def unique(pairs):
@@ -44,6 +98,8 @@ def read(data):
     if first.get("format") != "sentinel-audit-1":
         raise ValueError("not this format")
     head = values.pop(0)["head"] if values and "head" in values[0] else None
+    if first["head"] != (head is not None):
+        raise ValueError("the first line says otherwise of the head")
     children, before = {}, None
     for value in values:
         child = value["child"]
@@ -54,7 +110,24 @@ def read(data):
     return first["incident"], head, children
 
 
-def verify(incident, head, children):
+def check_signature(incident, head, chain, wanted):
+    """`chain`: (entry, text), the newest first."""
+    signed = head.get("signed")
+    if signed is None:
+        return [f"the head is not signed by {wanted}"] if wanted else []
+    texts = {entry["n"]: text for entry, text in chain}
+    if signed["n"] not in texts:
+        return ["the signature is over an entry that is not on the chain"]
+    anchor = {"hash": sha256(DOMAIN + texts[signed["n"]].encode()), "incident": incident, "n": signed["n"]}
+    key, signature = signed["key"], signed["signature"]
+    if key != key.lower() or signature != signature.lower():
+        return ["the signature is not written as it should be"]
+    if not is_signed(bytes.fromhex(key), bytes.fromhex(signature), SIGNED + canonical(anchor).encode()):
+        return [f"the signature is not one of {key}"]
+    return [f"the head is signed by {key}"] if wanted and key != wanted else []
+
+
+def verify(incident, head, children, wanted=None):
     problems = []
     if head is None:
         return ["there is no head"]
@@ -77,7 +150,7 @@ def verify(incident, head, children):
     # Back from the head's last entry.
     text = head["chain"][-1]
     last = json.loads(text)
-    bare = {key: value for key, value in head.items() if key != "chain"}
+    bare = {key: value for key, value in head.items() if key not in ("chain", "signed")}
     if last["head"] != sha256(canonical(bare).encode()):
         problems.append("the head is not what its last entry says")
     chain = []
@@ -98,6 +171,8 @@ def verify(incident, head, children):
     for n, same in texts.items():
         for text in same - on_chain:
             problems.append(f"an entry {n} is not on the chain")
+
+    problems += check_signature(incident, head, chain, wanted)
 
     # What the entries seal.
     sealed, announced = {}, {}
@@ -133,7 +208,7 @@ def main():
     try:
         with open(sys.argv[1], "rb") as file:
             incident, head, children = read(file.read())
-        problems = verify(incident, head, children)
+        problems = verify(incident, head, children, sys.argv[2] if len(sys.argv) > 2 else None)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         problems = [f"the file cannot be read: {error!r}"]
     for problem in problems:

@@ -56,7 +56,11 @@ const MAY_IMPORT: &[(&str, Ours)] = &[
 /// their tests.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("rmcp*", &["mcp"]),
-    ("aws-*", &["aws", "bench"]),
+    ("aws-config", &["aws"]),
+    ("aws-sdk-*", &["aws", "bench"]),
+    ("aws-smithy-*", &["aws"]),
+    ("aws-types", &["aws"]),
+    ("aws-lc-rs", &["core"]),
     ("serde_dynamo", &["aws"]),
     ("dynoxide*", &["aws", "local", "testkit"]),
     ("async-openai*", &["model"]),
@@ -71,7 +75,10 @@ const NOT_IN_CORE: &[&str] = &[
     "tokio-util",
     "async-std",
     "smol",
-    "aws-*",
+    "aws-config",
+    "aws-sdk-*",
+    "aws-smithy-*",
+    "aws-types",
     "reqwest",
     "hyper*",
     "axum",
@@ -185,7 +192,7 @@ fn each_outside_library_is_named_by_the_crate_that_hides_it() {
     }
     none(&faults);
     // A rule for a library that nobody has any longer guards nothing.
-    for pattern in ["rmcp*", "aws-*", "dynoxide*", "async-openai*"] {
+    for pattern in ["rmcp*", "aws-sdk-*", "dynoxide*", "async-openai*"] {
         assert!(seen.contains(pattern), "{pattern}");
     }
 }

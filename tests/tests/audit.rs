@@ -59,3 +59,43 @@ async fn the_record_of_a_running_service_is_verified_through_it() {
     let usage = home.run(&["audit", "verify"], 2);
     assert!(usage.stderr.contains("--all"), "{}", usage.stderr);
 }
+
+#[tokio::test]
+async fn a_service_with_a_key_signs_what_it_records_and_another_ones_key_is_told() {
+    let home = Home::with(CONFIG);
+    let key = |folder: &str| {
+        let made = home.run(&["audit", "key", "--data-dir", folder], 0).stdout.trim().to_owned();
+        assert_eq!(home.run(&["audit", "key", "--data-dir", folder], 0).stdout.trim(), made);
+        made
+    };
+    let (ours, other) = (key(".sentinel"), key("elsewhere"));
+    assert_ne!(ours, other);
+    let service = home.up().await;
+    let id = service.open(&trouble("db")).await;
+    service.ended(&id).await;
+    let verified = home.run(&["audit", "verify", &id, "--key", &ours, "--json"], 0).json();
+    assert_eq!(
+        (&verified["signed_by"], &verified["findings"]),
+        (&ours.as_str().into(), &serde_json::json!([]))
+    );
+    let refused = home.run(&["audit", "verify", "--all", "--key", &other], 1);
+    assert!(refused.stdout.contains(&format!("signed by {ours}, and not by {other}")), "{}", refused.stdout);
+
+    home.run(&["audit", "export", &id, "export.jsonl"], 0);
+    let offline = home.run(&["audit", "verify", "--file", "export.jsonl", "--key", &ours], 0);
+    assert!(offline.stdout.contains(&format!("signed by {ours}")), "{}", offline.stdout);
+    // The log keeps each entry's hash with its signature.
+    let exported = fs::read_to_string(home.path().join("export.jsonl")).unwrap();
+    let head: serde_json::Value = serde_json::from_str(exported.lines().nth(1).unwrap()).unwrap();
+    let signature = head["head"]["signed"]["signature"].as_str().unwrap();
+    let log = service.child.stderr();
+    let line = log.lines().find(|line| line.contains(signature)).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("record advanced") && line.contains(&ours), "{line}");
+
+    let usage = home.run(&["audit", "verify", "--all", "--key", "no key"], 2);
+    assert!(usage.stderr.contains("64 hexadecimal digits"), "{}", usage.stderr);
+    home.write(".sentinel/audit-key", "no key");
+    drop(service);
+    let stopped = home.run(&["up", "--listen", "127.0.0.1:0"], 1);
+    assert!(stopped.stderr.contains("audit-key"), "{}", stopped.stderr);
+}

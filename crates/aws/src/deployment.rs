@@ -62,6 +62,7 @@ impl Deployment {
             queue: Arc::new(SqsQueue::new(aws.sqs(), &*self.queue_url)),
             clock,
             fresh: fresh_ids(),
+            signing_key: None,
         }
     }
 }

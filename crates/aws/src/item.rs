@@ -31,15 +31,15 @@
 //! `gen`. `expires` is the table's time-to-live, in seconds.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use sentinel_core::UnixMs;
+use sentinel_core::digest::sha256;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId};
 use sentinel_core::lifecycle::due_at;
 use sentinel_core::ports::StoreError;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
-use sha2::{Digest as _, Sha256};
 
 /// An item as the SDK holds it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -174,7 +174,7 @@ pub(crate) fn child_to_items(id: &IncidentId, child: &Child) -> ChildItems {
         named.insert(attr::BODY.into(), text(&*child.body));
         return ChildItems { parts: Vec::new(), named };
     }
-    let hash = hash(&child.body);
+    let hash = sha256(&child.body);
     let prefix = generation_prefix(child.generation);
     let parts: Vec<Item> = split(&child.body)
         .into_iter()
@@ -194,7 +194,9 @@ pub(crate) fn child_to_items(id: &IncidentId, child: &Child) -> ChildItems {
 pub(crate) fn has_body(named: &Item, body: &str) -> bool {
     match named.get(attr::BODY).and_then(|v| v.as_s().ok()) {
         Some(stored) => stored == body,
-        None => named.get(attr::HASH).and_then(|v| v.as_s().ok()).is_some_and(|stored| *stored == hash(body)),
+        None => {
+            named.get(attr::HASH).and_then(|v| v.as_s().ok()).is_some_and(|stored| *stored == sha256(body))
+        }
     }
 }
 
@@ -279,7 +281,7 @@ fn gather(
 ) -> Result<String, &'static str> {
     let parts = parts.get(stored).ok_or("its parts are missing")?;
     let whole: String = parts.values().map(String::as_str).collect();
-    if hash(&whole) == stored.1 { Ok(whole) } else { Err("its parts do not add up to what was written") }
+    if sha256(&whole) == stored.1 { Ok(whole) } else { Err("its parts do not add up to what was written") }
 }
 
 fn body(mut item: Item) -> Option<String> {
@@ -298,13 +300,6 @@ fn split(mut body: &str) -> Vec<&str> {
         body = rest;
     }
     parts
-}
-
-fn hash(body: &str) -> String {
-    Sha256::digest(body).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 /// How an error names an item: its two keys.

@@ -38,6 +38,7 @@ pub(crate) fn usual_head() -> Head {
         openings: None,
         ttl: None,
         chain: Vec::new(),
+        signed: None,
         began: Some(now),
         ..largest_head()
     }
@@ -95,5 +96,6 @@ pub(crate) fn largest_head() -> Head {
         openings: None,
         ttl: Some(now),
         chain: Vec::new(),
+        signed: None,
     }
 }

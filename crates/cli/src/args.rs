@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use sentinel_core::chain::PublicKey;
 
 /// Investigates Prometheus alerts and reports what it found, with its sources.
 #[derive(Parser, Debug)]
@@ -232,6 +233,8 @@ pub enum AuditCommand {
     Verify(AuditVerify),
     /// Write one incident's whole record into a file that `audit verify --file` verifies, offline
     Export(AuditExport),
+    /// Make the key that signs the ends of records from the next start of `up` on, where there is none; print its public half
+    Key(AuditKey),
 }
 
 /// Arguments of `audit verify`.
@@ -249,9 +252,20 @@ pub struct AuditVerify {
     /// With --all: those that were opened, or opened again, since then. It says how to go on when it is interrupted
     #[arg(long, value_name = "TIME", requires = "all")]
     pub since: Option<String>,
+    /// The public key that must have signed them: 64 hexadecimal digits, as `audit key` prints them
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<PublicKey>,
     /// Which store.
     #[command(flatten)]
     pub store: StoreFlags,
+}
+
+/// Arguments of `audit key`.
+#[derive(Args, Debug)]
+pub struct AuditKey {
+    /// The data folder
+    #[arg(long, value_name = "DIR", default_value = ".sentinel")]
+    pub data_dir: PathBuf,
 }
 
 /// Arguments of `audit export`.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use sentinel_core::UnixMs;
-use sentinel_core::chain::{IncidentRecord, Kind, Verified, read_export, verify, write_export};
+use sentinel_core::chain::{IncidentRecord, Kind, PublicKey, Verified, read_export, verify, write_export};
 use sentinel_core::incident::{Gen, IncidentId};
 use sentinel_core::ports::{IncidentStore, StoreError};
 use serde::Serialize;
@@ -26,10 +26,15 @@ const SAY_EVERY: Duration = Duration::from_secs(5);
 pub(crate) async fn run(args: Audit) -> anyhow::Result<Exit> {
     match args.command {
         AuditCommand::Verify(args) => match &args.file {
-            Some(file) => Ok(tell(&[from_file(file)?], args.store.json)?),
+            Some(file) => Ok(tell(&[from_file(file, args.key.as_ref())?], args.store.json)?),
             None => from_store(args).await,
         },
         AuditCommand::Export(args) => export(args).await,
+        AuditCommand::Key(args) => {
+            let key = sentinel_local::make_signing_key(&args.data_dir)?;
+            writeln!(anstream::stdout(), "{}", key.public())?;
+            Ok(Exit::Done)
+        }
     }
 }
 
@@ -41,7 +46,7 @@ struct Looked {
     verified: Verified,
 }
 
-fn from_file(file: &Path) -> anyhow::Result<Looked> {
+fn from_file(file: &Path, by: Option<&PublicKey>) -> anyhow::Result<Looked> {
     let size = fs::metadata(file).with_context(|| format!("{}", file.display()))?.len();
     if size > LARGEST_FILE {
         bail!("{} has {size} bytes: no export is larger than {LARGEST_FILE}", file.display());
@@ -49,7 +54,7 @@ fn from_file(file: &Path) -> anyhow::Result<Looked> {
     let bytes = fs::read(file).with_context(|| format!("{}", file.display()))?;
     let text = String::from_utf8_lossy(&bytes);
     let (record, found) = read_export(&text);
-    let mut verified = verify(&record);
+    let mut verified = verify(&record, by);
     verified.findings.splice(0..0, found);
     Ok(Looked { incident: record.id, verified })
 }
@@ -59,19 +64,22 @@ async fn from_store(args: AuditVerify) -> anyhow::Result<Exit> {
     if let Some(id) = &args.id {
         let id = place.whole_id(id).await?;
         let Some(record) = place.whole_record(&id).await? else { bail!("there is no incident {id}") };
-        return tell(&[Looked { incident: id, verified: verify(&record) }], args.store.json);
+        return tell(
+            &[Looked { incident: id, verified: verify(&record, args.key.as_ref()) }],
+            args.store.json,
+        );
     }
     let since = match &args.since {
         Some(text) => UnixMs::parse_rfc3339(text)
             .with_context(|| format!("--since takes a time like 2026-01-31T12:00:00Z, not {text:?}"))?,
         None => UnixMs::new(i64::MIN),
     };
-    all(&place, since, args.store.json).await
+    all(&place, since, args.key.as_ref(), args.store.json).await
 }
 
 /// Every incident whose latest generation is not older, the oldest first: so that what was not reached can be gone on
 /// with by the time that was said last.
-async fn all(place: &Place, since: UnixMs, json: bool) -> anyhow::Result<Exit> {
+async fn all(place: &Place, since: UnixMs, by: Option<&PublicKey>, json: bool) -> anyhow::Result<Exit> {
     let mut incidents = place.every().await?;
     incidents.retain(|(generation, _)| generation.0 >= since.get());
     incidents.sort();
@@ -89,7 +97,7 @@ async fn all(place: &Place, since: UnixMs, json: bool) -> anyhow::Result<Exit> {
         }
         // Deleted since it was listed.
         let Some(record) = place.whole_record(id).await? else { continue };
-        let looked = Looked { incident: id.clone(), verified: verify(&record) };
+        let looked = Looked { incident: id.clone(), verified: verify(&record, by) };
         entries += looked.verified.entries;
         if looked.verified.breaches().next().is_some() {
             broken += 1;
@@ -128,7 +136,7 @@ fn tell(looked: &[Looked], json: bool) -> anyhow::Result<Exit> {
 
 /// For people.
 fn words(looked: &Looked) -> String {
-    let Verified { entries, children, n, hash, findings } = &looked.verified;
+    let Verified { entries, children, n, hash, signed_by, findings } = &looked.verified;
     let breaches = looked.verified.breaches().count();
     let verdict =
         if breaches == 0 { "verifies".to_owned() } else { format!("DOES NOT VERIFY, {breaches} breaches") };
@@ -136,9 +144,12 @@ fn words(looked: &Looked) -> String {
         "Incident {} {verdict}: {entries} entries, {children} children, the last entry is {n} with hash {hash}\n",
         looked.incident
     );
+    if let Some(key) = signed_by {
+        // Writing into a string cannot fail.
+        let _ = writeln!(text, "  signed by {}", render::inert(key));
+    }
     for finding in findings {
         let kind = if finding.kind == Kind::Breach { "breach" } else { "note" };
-        // Writing into a string cannot fail.
         let _ = writeln!(text, "  {kind}: {}", render::inert(&finding.to_string()));
     }
     text
@@ -150,7 +161,7 @@ async fn export(args: AuditExport) -> anyhow::Result<Exit> {
     let Some(record) = place.whole_record(&id).await? else { bail!("there is no incident {id}") };
     let text = write_export(&record)?;
     fs::write(&args.file, &text).with_context(|| format!("{}", args.file.display()))?;
-    let looked = Looked { incident: id, verified: verify(&record) };
+    let looked = Looked { incident: id, verified: verify(&record, None) };
     let mut out = anstream::stdout();
     if args.store.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&looked)?)?;

@@ -208,8 +208,17 @@ impl Place {
                 let clock = Arc::new(MachineClock::default());
                 // Nobody listens to this queue: the next `up`, or the sweeper, finds what is to be told.
                 let (queue, _) = LocalQueue::new(clock.clone());
-                let ports =
-                    Ports { store: Arc::clone(store), queue: Arc::new(queue), clock, fresh: fresh_ids() };
+                let signing_key = match &flags.table {
+                    Some(_) => None,
+                    None => sentinel_local::signing_key(&flags.data_dir)?,
+                };
+                let ports = Ports {
+                    store: Arc::clone(store),
+                    queue: Arc::new(queue),
+                    clock,
+                    fresh: fresh_ids(),
+                    signing_key,
+                };
                 let card = store.load(id).await?.map(|head| head.card);
                 let rules = loaded
                     .settings

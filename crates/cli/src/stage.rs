@@ -64,8 +64,14 @@ impl Stage {
         let clock = Arc::new(MachineClock::default());
         let shared: Arc<dyn Clock> = clock.clone();
         let (queue, receiver) = LocalQueue::new(Arc::clone(&shared));
-        let ports =
-            Ports { store: backend.store(), queue: Arc::new(queue), clock: shared, fresh: fresh_ids() };
+        let signing_key = folder.map(sentinel_local::signing_key).transpose()?.flatten();
+        let ports = Ports {
+            store: backend.store(),
+            queue: Arc::new(queue),
+            clock: shared,
+            fresh: fresh_ids(),
+            signing_key,
+        };
         let keys = folder.map_or_else(sentinel_local::passing_tag_keys, |folder| Some(tag_keys(folder)));
         Ok(Self {
             clock,

@@ -59,7 +59,14 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     let backend = Backend::open(&args.data_dir).await?;
     let own_token = own_token(&args.data_dir)?;
     let (queue, receiver) = LocalQueue::new(Arc::clone(&clock));
-    let ports = Ports { store: backend.store(), queue: Arc::new(queue.clone()), clock, fresh: fresh_ids() };
+    let signing_key = sentinel_local::signing_key(&args.data_dir)?;
+    let ports = Ports {
+        store: backend.store(),
+        queue: Arc::new(queue.clone()),
+        clock,
+        fresh: fresh_ids(),
+        signing_key,
+    };
     let (events, printer) = progress::start(args.json, env.stderr_is_terminal);
     let worker = sentinel_worker::assemble(settings, playbooks, ports.clone(), Some(events))?;
     let worker = Arc::new(worker.with_tag_keys(Some(sentinel_local::tag_keys(&args.data_dir))));
@@ -73,7 +80,8 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     // Whoever held a lease is gone, and the queue is empty: what the store holds is what there is to do.
     let rules = Arc::new(rules_by_card(&worker));
     let restarted = sentinel_sweeper::restart(&ports, |card| rule(&rules, card)).await?;
-    tracing::info!(%url, resumed = restarted.sent, "listening");
+    let signed_by = ports.signing_key.as_ref().map(|key| tracing::field::display(key.public()));
+    tracing::info!(%url, resumed = restarted.sent, signed_by, "listening");
     let ending = Ending::default();
     ending.watch(settings.listener.drain, last_words(&queue)).context("signals cannot be watched")?;
     announce(&url, args.json)?;

@@ -129,7 +129,7 @@ impl<I: Input> Drive<'_, I> {
                 };
                 return Ok(Driven { outcome, head: Some(head) });
             };
-            self.sign(&mut next);
+            self.number(&mut next);
             let snapshot = snapshot_of(&next, body);
             let mut change = Change {
                 at: now,
@@ -143,6 +143,7 @@ impl<I: Input> Drive<'_, I> {
                     change.children = &[];
                     change.announced = snapshot.as_ref().map(Sealed::of);
                     let _ = chain::advance(None, &mut next, change);
+                    self.sign(&mut next);
                     match ports.store.create(&next).await? {
                         Created::New => {
                             told(&next);
@@ -165,6 +166,7 @@ impl<I: Input> Drive<'_, I> {
                     if let Some(list) = chain::advance(Some(head), &mut next, change) {
                         let _ = ports.store.append(self.id, &list).await?;
                     }
+                    self.sign(&mut next);
                     match ports.store.swap(&next).await? {
                         Swapped::Stored => {
                             told(&next);
@@ -179,9 +181,16 @@ impl<I: Input> Drive<'_, I> {
         Err(StoreError::Contended(self.id.clone()).into())
     }
 
-    fn sign(&self, next: &mut Head) {
+    fn number(&self, next: &mut Head) {
         next.version = next.version.saturating_add(1);
         next.writer = (self.ports.fresh)();
+    }
+
+    /// Signs the new end of the chain, where there is a key.
+    fn sign(&self, next: &mut Head) {
+        if let Some(key) = &self.ports.signing_key {
+            key.sign(next);
+        }
     }
 
     /// Stores a snapshot. `None`: nothing was to be stored, or another body stands under its name.
@@ -204,7 +213,7 @@ impl<I: Input> Drive<'_, I> {
     /// announced. Where the head has changed meanwhile it is left to whoever investigates.
     async fn seal_late(&self, head: Head, late: Sealed) -> Result<Head, StoreError> {
         let mut next = head.clone();
-        self.sign(&mut next);
+        self.number(&mut next);
         let change = Change {
             at: self.ports.clock.now(),
             happened: Happened::Stored,
@@ -213,6 +222,7 @@ impl<I: Input> Drive<'_, I> {
         };
         self.append_moved(&head).await?;
         let _ = chain::advance(Some(&head), &mut next, change);
+        self.sign(&mut next);
         Ok(match self.ports.store.swap(&next).await? {
             Swapped::Stored => {
                 told(&next);
@@ -257,6 +267,10 @@ fn is_late(head: &Head, stored: &Sealed) -> bool {
 /// The chain has a new end: said where the store's own keeper cannot unsay it.
 fn told(head: &Head) {
     if let Some((n, hash)) = chain::anchor(head) {
-        tracing::info!(incident = %head.id, gen = %head.generation, n, hash, "record advanced");
+        let signed = head.signed.as_ref().filter(|signed| signed.n == n);
+        // The redactor takes what is called a signature for a secret.
+        let (signed_by, ed25519) =
+            (signed.map(|signed| &*signed.key), signed.map(|signed| &*signed.signature));
+        tracing::info!(incident = %head.id, gen = %head.generation, n, hash, signed_by, ed25519, "record advanced");
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::UnixMs;
 use crate::alert::Labels;
+use crate::chain::Signature;
 pub use crate::members::{MemberId, Members};
 use crate::report::Verdict;
 
@@ -296,6 +297,9 @@ pub struct Head {
     /// [`crate::drive`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<String>,
+    /// The newest signature over an entry of the chain, where the deployment has a key. Belongs to [`crate::drive`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Signature>,
 }
 
 /// Generations that were opened within one hour.

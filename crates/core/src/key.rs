@@ -1,11 +1,10 @@
 //! Which incident an alert belongs to.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest, Sha256};
 
 use crate::alert::{Alert, Labels};
 use crate::card::{Card, DedupeBy};
+use crate::digest::hex;
 use crate::incident::{IncidentId, MemberId};
 use crate::notification::Envelope;
 
@@ -58,15 +57,6 @@ fn identity(card: &Card, labels: &Labels) -> Labels {
     let mut labels = labels.clone();
     labels.retain(|name, _| !card.ignore_labels.contains(name));
     labels
-}
-
-/// Bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Length first, so that no two lists of parts hash alike.

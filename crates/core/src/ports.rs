@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::UnixMs;
 use crate::budget::{Entered, Entry};
+use crate::chain::SigningKey;
 use crate::incident::{Child, Event, Gen, Head, IncidentId, Job};
 use crate::notification::Notification;
 use crate::report::Report;
@@ -245,6 +246,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Unique identifiers.
     pub fresh: FreshId,
+    /// What signs the end of each record that is written; `None`: nothing is signed.
+    pub signing_key: Option<Arc<SigningKey>>,
 }
 
 impl fmt::Debug for Ports {

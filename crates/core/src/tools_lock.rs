@@ -10,12 +10,11 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::canonical::canonical;
 use crate::card::ToolId;
-use crate::key::hex;
+use crate::digest::sha256;
 
 /// The file's name; it stands beside the configuration.
 pub const FILE: &str = "tools.lock";
@@ -82,7 +81,7 @@ impl Pinned {
             None => json!([name, description, input_schema]),
             Some(more) => json!([name, description, input_schema, more]),
         };
-        hex(&Sha256::digest(canonical(&all).as_bytes()))
+        sha256(canonical(&all))
     }
 
     /// What a tool that says this is held against: an entry of version 1 knows of description and input schema only.
@@ -335,7 +334,7 @@ mod tests {
     fn a_lock_of_version_1_holds_and_pins_less() {
         let hash = {
             let all = json!(["k8s.pods_get", "Gets a pod.", {"type": "object"}]);
-            hex(&Sha256::digest(canonical(&all).as_bytes()))
+            sha256(canonical(&all))
         };
         let text = json!({"version": 1, "tools": {"k8s.pods_get": {
             "sha256": hash, "description": "Gets a pod.", "input-schema": {"type": "object"},

@@ -1,12 +1,13 @@
 //! Evidence: stored tool outputs, what the model sees of them, and how it looks further.
 
 use sentinel_core::UnixMs;
+use sentinel_core::digest::sha256;
 use sentinel_core::redact::Redactor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::arguments;
-use crate::fence::{clip, cut, fenced, sha256};
+use crate::fence::{clip, cut, fenced};
 use crate::refusal::{Refusal, RefusalReason};
 use crate::search::{Found, Search};
 use crate::tools::READ_EVIDENCE;
@@ -124,7 +125,7 @@ impl Kept {
         }
         Self {
             bytes: received.len() as u64,
-            sha256: sha256(&text),
+            sha256: sha256(&*text),
             redactions: text
                 .matches(PLACEHOLDER)
                 .count()

@@ -1,12 +1,6 @@
 //! Marks untrusted text as data, and keeps it short.
 
-use sha2::{Digest, Sha256};
-
-/// SHA-256 in hexadecimal digits.
-pub(crate) fn sha256(text: &str) -> String {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
-    Sha256::digest(text.as_bytes()).iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
-}
+use sentinel_core::digest::sha256;
 
 /// Puts `text` between tags that carry a hash of it. A text that holds its own closing tag would have to hold 64 bits
 /// of its own hash, so nothing inside can end the data early.

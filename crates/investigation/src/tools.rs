@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sentinel_core::card::{Card, ToolId};
+use sentinel_core::digest::sha256;
 use sentinel_core::redact::Redactor;
 use sentinel_core::tools_lock::ToolsLock;
 use serde_json::json;
 
-use crate::fence::{clip, sha256};
+use crate::fence::clip;
 use crate::ports::{ToolDefinition, ToolSpec};
 use crate::refusal::Unfit;
 use crate::report;
@@ -38,7 +39,7 @@ pub fn names(tools: &BTreeSet<ToolId>) -> BTreeMap<String, ToolId> {
             plain.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
         if name.len() > LONGEST_NAME || names.contains_key(&name) {
             name.truncate(LONGEST_NAME - 9);
-            name = format!("{name}_{}", sha256(&tool.to_string()).get(..8).unwrap_or_default());
+            name = format!("{name}_{}", sha256(tool.to_string()).get(..8).unwrap_or_default());
         }
         names.insert(name, tool.clone());
     }

@@ -5,12 +5,15 @@
 //! gets. Nothing listens: requests reach the database by a function call. [`LocalQueue`] is a
 //! [`JobQueue`](sentinel_core::ports::JobQueue) in memory; the store and the sweeper make it durable.
 
+mod audit_key;
 mod backend;
 mod folder;
+mod key_file;
 mod private;
 mod queue;
 mod tag_key;
 
+pub use audit_key::{make_signing_key, signing_key};
 pub use backend::Backend;
 pub use folder::LocalError;
 pub use private::write_private;

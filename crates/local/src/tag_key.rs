@@ -1,11 +1,11 @@
 //! The key of placeholders' tags, in the data folder.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use sentinel_core::redact::{TagKey, TagKeys};
+
+use crate::key_file::{chance, read_or_make};
 
 /// The file's name in the data folder.
 const FILE: &str = "redaction-key";
@@ -15,7 +15,7 @@ const FILE: &str = "redaction-key";
 pub fn tag_keys(folder: &Path) -> Arc<TagKeys> {
     let file = folder.join(FILE);
     Arc::new(TagKeys::new(move || match read_or_make(&file) {
-        Ok(key) => Some(key),
+        Ok(key) => Some(TagKey::new(key)),
         Err(error) => {
             tracing::error!(
                 file = %file.display(),
@@ -33,38 +33,11 @@ pub fn passing_tag_keys() -> Option<Arc<TagKeys>> {
     Some(Arc::new(TagKey::new(chance().ok()?).into()))
 }
 
-fn chance() -> io::Result<[u8; TagKey::BYTES]> {
-    let mut bytes = [0; TagKey::BYTES];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(bytes)
-}
-
-fn read_or_make(file: &Path) -> io::Result<TagKey> {
-    match fs::read_to_string(file) {
-        Ok(text) => {
-            let bad = || io::Error::new(ErrorKind::InvalidData, "it does not hold 64 hexadecimal digits");
-            TagKey::from_hex(&text).ok_or_else(bad)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let bytes = chance()?;
-            let mut digits = String::new();
-            for byte in bytes {
-                use std::fmt::Write as _;
-                let _ = write!(digits, "{byte:02x}");
-            }
-            let mut options = OpenOptions::new();
-            options.write(true).create_new(true);
-            #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-            options.open(file)?.write_all(format!("{digits}\n").as_bytes())?;
-            Ok(TagKey::new(bytes))
-        }
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use sentinel_core::incident::IncidentId;
     use sentinel_core::redact::Redactor;
 
@@ -89,12 +62,8 @@ mod tests {
             first.starts_with("password=[redacted: password ") && first != "password=[redacted: password]"
         );
         assert_eq!(redacted(folder.path()), first);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let mode = fs::metadata(folder.path().join(FILE)).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-        }
+        let mode = fs::metadata(folder.path().join(FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

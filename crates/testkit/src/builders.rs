@@ -160,6 +160,7 @@ pub fn head(id: &str) -> Head {
         openings: None,
         ttl: None,
         chain: Vec::new(),
+        signed: None,
     }
 }
 

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::executor::block_on;
 use sentinel_core::chain::{
-    Finding, IncidentRecord, Kind, Sealed, anchor, read_export, unsealed, verify, write_export,
+    Finding, IncidentRecord, Kind, PublicKey, Sealed, Signature, SigningKey, anchor, read_export, unsealed,
+    verify, write_export,
 };
 use sentinel_core::drive::{Start, drive_sealing};
 use sentinel_core::incident::{Child, ChildName, DeliveryKey, Event, Fence, Head, IncidentId, Job};
@@ -74,7 +75,13 @@ async fn incident(events: u64) -> House {
     let rules = Rules { sinks: Vec::new(), ..Rules::of(&card) };
     let writers = AtomicU32::new(0);
     let fresh = Arc::new(move || format!("writer-{}", writers.fetch_add(1, Ordering::Relaxed)));
-    let ports = Ports { store: store.clone(), queue: Arc::new(Nobody), clock: clock.clone(), fresh };
+    let ports = Ports {
+        store: store.clone(),
+        queue: Arc::new(Nobody),
+        clock: clock.clone(),
+        fresh,
+        signing_key: Some(Arc::new(key(7))),
+    };
     let cards = [card];
     let post = async |names: &[&str]| {
         let alerts = names.iter().map(|pod| alert("PodDown").label("pod", pod));
@@ -121,10 +128,14 @@ fn export() -> &'static str {
     TEXT.get_or_init(|| write_export(two_hundred()).unwrap())
 }
 
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&[seed; 32]).unwrap()
+}
+
 /// What is found in a file.
 fn found(text: &str) -> Vec<Finding> {
     let (record, mut found) = read_export(text);
-    found.extend(verify(&record).findings);
+    found.extend(verify(&record, None).findings);
     found
 }
 
@@ -147,7 +158,7 @@ fn lines() -> Vec<&'static str> {
 
 #[test]
 fn a_record_of_two_hundred_events_verifies_and_its_export_does() {
-    let verified = verify(two_hundred());
+    let verified = verify(two_hundred(), None);
     assert_eq!((verified.n, verified.entries, &*verified.findings), (200, 200, &[][..]));
     assert_eq!(found(export()), []);
     assert_eq!(resealed(&lines()), export());
@@ -191,7 +202,7 @@ fn at_least_five_thousand_events_a_second_are_verified() {
     while began.elapsed() < Duration::from_secs(2) {
         let (read, _) = read_export(export());
         assert_eq!(&read, record);
-        events += verify(&read).entries;
+        events += verify(&read, None).entries;
     }
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     let rate = events as f64 / began.elapsed().as_secs_f64();
@@ -206,9 +217,7 @@ fn lines_that_are_deleted_put_elsewhere_put_in_or_cut_off_are_named() {
     for at in (0..lines.len()).step_by(step).chain([1, 2]) {
         let mut without = lines.clone();
         let line = without.remove(at);
-        // Without its head nothing says what came last: that is told, and is no breach where heads expire.
-        assert!(!found(&resealed(&without)).is_empty(), "line {at} deleted");
-        assert!(at == 1 || breaks(&resealed(&without)), "line {at} deleted");
+        assert!(breaks(&resealed(&without)), "line {at} deleted");
         let mut elsewhere = without.clone();
         elsewhere.insert((at + 7) % lines.len(), line);
         assert!(breaks(&resealed(&elsewhere)), "line {at} put elsewhere");
@@ -226,7 +235,7 @@ fn children_of_the_store_that_are_changed_deleted_put_in_or_exchanged_are_named_
     let first = record.children[0].clone();
     let broken = |children: Vec<Child>, place: &str| {
         let record = IncidentRecord::new(record.id.clone(), record.head.clone(), children);
-        let found: Vec<_> = verify(&record).breaches().cloned().collect();
+        let found: Vec<_> = verify(&record, None).breaches().cloned().collect();
         assert!(found.iter().any(|f| f.to_string().contains(place)), "{place}: {found:?}");
     };
     for at in (0..record.children.len()).step_by(5) {
@@ -256,9 +265,93 @@ fn children_of_the_store_that_are_changed_deleted_put_in_or_exchanged_are_named_
 fn a_head_that_was_changed_behind_the_chain_is_named() {
     let record = two_hundred();
     let head = Head { verdict: Some(Verdict::ActionRequired), ..record.head.clone().unwrap() };
-    let verified = verify(&IncidentRecord::new(record.id.clone(), Some(head), record.children.clone()));
+    let verified = verify(&IncidentRecord::new(record.id.clone(), Some(head), record.children.clone()), None);
     let breaches: Vec<_> = verified.breaches().map(ToString::to_string).collect();
     assert_eq!(breaches, ["HEAD: it is not what entry 200 says it is"]);
+}
+
+/// What breaks a record that this key has to have signed.
+fn breaches(record: &IncidentRecord, by: &PublicKey) -> Vec<String> {
+    verify(record, Some(by)).breaches().map(ToString::to_string).collect()
+}
+
+/// With the head changed by somebody who can write the whole store.
+fn with_head(record: &IncidentRecord, change: impl FnOnce(&mut Head)) -> IncidentRecord {
+    let mut head = record.head.clone().unwrap();
+    change(&mut head);
+    IncidentRecord::new(record.id.clone(), Some(head), record.children.clone())
+}
+
+#[test]
+fn a_signature_that_is_forged_another_ones_or_not_there_is_named() {
+    let (record, ours, other) = (two_hundred(), key(7).public(), key(8).public());
+    assert_eq!(breaches(record, &ours), [""; 0]);
+    assert_eq!(verify(record, None).signed_by, Some(ours.to_string()));
+    let not_by = |by: &PublicKey| format!("HEAD: the signature in it is not one of {by} over entry 200");
+    assert_eq!(breaches(record, &other), [format!("HEAD: it is signed by {ours}, and not by {other}")]);
+    let unsigned = with_head(record, |head| head.signed = None);
+    assert_eq!(breaches(&unsigned, &ours), [format!("HEAD: no signature by {ours} stands in it")]);
+    // Our key's name on another one's signature, a flipped bit, another spelling of the same digits.
+    let claimed = with_head(record, |head| head.signed.as_mut().unwrap().key = other.to_string());
+    assert_eq!(breaches(&claimed, &ours), [not_by(&other)]);
+    let forged = with_head(record, |head| {
+        let signature = &mut head.signed.as_mut().unwrap().signature;
+        let last = if signature.ends_with('0') { "1" } else { "0" };
+        signature.replace_range(127.., last);
+    });
+    assert_eq!(breaches(&forged, &ours), [not_by(&ours)]);
+    let loud = with_head(record, |head| {
+        let signature = &mut head.signed.as_mut().unwrap().signature;
+        *signature = signature.to_uppercase();
+    });
+    assert_eq!(breaches(&loud, &ours), [not_by(&ours)]);
+    // Over an entry that is not there, and over one that is not the newest.
+    let beyond = with_head(record, |head| head.signed.as_mut().unwrap().n = 201);
+    assert_eq!(
+        breaches(&beyond, &ours),
+        ["HEAD: the signature in it is over entry 201, which is not on the chain"]
+    );
+    let before = with_head(record, |head| head.signed.as_mut().unwrap().n = 199);
+    assert_eq!(breaches(&before, &ours).len(), 1);
+}
+
+#[test]
+fn another_chain_without_the_key_is_named_however_well_its_hashes_fit() {
+    // The same incident, told otherwise, by somebody who writes every hash anew and keeps the signature.
+    let told_otherwise = block_on(async {
+        let house = incident(199).await;
+        house.store.record(&house.id)
+    });
+    assert_eq!(told_otherwise.id, two_hundred().id);
+    let signature = two_hundred().head.clone().unwrap().signed;
+    let by_nobody = with_head(&told_otherwise, |head| head.signed = None);
+    assert_eq!(verify(&by_nobody, None).findings, []);
+    let with_ours = with_head(&told_otherwise, |head| head.signed = signature);
+    assert!(verify(&with_ours, None).breaches().next().is_some(), "the signature is of another chain");
+    let ours = key(7).public();
+    assert_eq!(breaches(&by_nobody, &ours), [format!("HEAD: no signature by {ours} stands in it")]);
+    let of_the_last = two_hundred().head.clone().unwrap().signed.map(|signed| Signature { n: 199, ..signed });
+    let moved = with_head(&told_otherwise, |head| head.signed = of_the_last);
+    assert_eq!(
+        breaches(&moved, &ours),
+        [format!("HEAD: the signature in it is not one of {ours} over entry 199")]
+    );
+}
+
+#[test]
+fn entries_that_a_process_without_the_key_wrote_after_a_signed_one_are_noted() {
+    block_on(async {
+        let mut house = incident(20).await;
+        house.ports.signing_key = None;
+        house.clock.advance(Duration::from_hours(2));
+        let cards = [card("pods").build()];
+        let again = alert("PodDown").label("pod", "c").starts_at(house.ports.clock.now());
+        let _ = intake(&house.ports, &cards, &Redactor::default(), &message([again])).await.unwrap();
+        let verified = verify(&house.store.record(&house.id), Some(&key(7).public()));
+        let found: Vec<_> = verified.findings.iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["HEAD: the entries after 20 were written without a key"]);
+        assert_eq!(verified.findings[0].kind, Kind::Note);
+    });
 }
 
 #[test]
@@ -276,15 +369,15 @@ fn a_generation_that_has_expired_as_a_whole_is_no_breach_and_a_part_of_it_is() {
         let claim = Claim { generation: second, owner: "worker".into() };
         let _ = house.happens(&claim, &[]).await;
         let record = house.store.record(&house.id);
-        assert_eq!(verify(&record).findings, []);
+        assert_eq!(verify(&record, None).findings, []);
         let mut expired = record.clone();
         expired.children.retain(|child| child.generation == second);
-        let verified = verify(&expired);
+        let verified = verify(&expired, None);
         assert_eq!(verified.breaches().count(), 0, "{:?}", verified.findings);
         assert!(verified.findings.iter().any(|f| f.what.contains("expired")), "{:?}", verified.findings);
         let mut torn = record;
         torn.children.retain(|child| child.generation == second || child.name != ChildName::Report);
-        assert!(verify(&torn).breaches().any(|f| f.place.ends_with("REPORT")));
+        assert!(verify(&torn, None).breaches().any(|f| f.place.ends_with("REPORT")));
     });
 }
 
@@ -294,7 +387,7 @@ fn a_head_from_before_the_record_begins_one_with_its_next_change() {
         let house = incident(5).await;
         let old = Head { schema: 1, chain: Vec::new(), ..house.head() };
         house.store.put(old.clone());
-        let before = verify(&house.store.record(&house.id));
+        let before = verify(&house.store.record(&house.id), None);
         assert_eq!(before.n, 0);
         let delivery = DeliveryKey { event: Event::Findings, sink: "chat".into() };
         // Nothing is owed: nothing changes, and nothing is recorded.
@@ -307,7 +400,7 @@ fn a_head_from_before_the_record_begins_one_with_its_next_change() {
         let cards = [card("pods").build()];
         let again = alert("PodDown").label("pod", "c").starts_at(house.ports.clock.now());
         let _ = intake(&house.ports, &cards, &Redactor::default(), &message([again])).await.unwrap();
-        let verified = verify(&house.store.record(&house.id));
+        let verified = verify(&house.store.record(&house.id), None);
         assert_eq!((verified.n, verified.breaches().count()), (1, 0), "{:?}", verified.findings);
         let text = house.head().chain[0].clone();
         assert!(text.contains(&format!("\"began_at\":{}", old.version)), "{text}");
@@ -320,8 +413,9 @@ fn a_child_that_a_worker_without_its_lease_may_have_stored_is_noted_and_one_afte
         let house = incident(8).await;
         let committed = house.head();
         house.stores(ChildName::Output(500)).await;
-        let kinds =
-            || verify(&house.store.record(&house.id)).findings.iter().map(|f| f.kind).collect::<Vec<_>>();
+        let kinds = || {
+            verify(&house.store.record(&house.id), None).findings.iter().map(|f| f.kind).collect::<Vec<_>>()
+        };
         assert_eq!(kinds(), [Kind::Breach]);
         // The same of an incident that is opened again and aborted while it runs.
         house.clock.advance(Duration::from_hours(2));
@@ -341,14 +435,21 @@ fn a_child_that_a_worker_without_its_lease_may_have_stored_is_noted_and_one_afte
 fn a_program_that_knows_the_format_alone_verifies_an_export_and_refuses_a_changed_one() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/audit/verify.py");
     let folder = tempfile::tempdir().unwrap();
-    let run = |text: &str| {
+    let run_by = |text: &str, key: &PublicKey| {
         let file = folder.path().join("export.jsonl");
         std::fs::write(&file, text).unwrap();
-        let output = Command::new("python3").arg(&script).arg(&file).output().unwrap();
+        let output = Command::new("python3").arg(&script).arg(&file).arg(key.to_string()).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
+    let (ours, other) = (key(7).public(), key(8).public());
+    let run = |text: &str| run_by(text, &ours);
     let (good, said) = run(export());
     assert!(good, "{said}");
+    let (good, said) = run_by(export(), &other);
+    assert!(!good && said.contains(&format!("is signed by {ours}")), "{said}");
+    let claimed = export().replace(&ours.to_string(), &other.to_string());
+    let (good, said) = run_by(&resealed(&claimed.lines().take(lines().len()).collect::<Vec<_>>()), &other);
+    assert!(!good && said.contains("the signature is not one of"), "{said}");
     for at in (0..export().len()).step_by(export().len() / 8) {
         let mut bytes = export().as_bytes().to_vec();
         bytes[at] ^= 1;
@@ -364,5 +465,5 @@ fn a_program_that_knows_the_format_alone_verifies_an_export_and_refuses_a_change
 fn no_change_of_an_incident_is_without_its_entry() {
     let record = two_hundred();
     let head = record.head.clone().unwrap();
-    assert_eq!(verify(record).n, head.version, "one entry for each version");
+    assert_eq!(verify(record, None).n, head.version, "one entry for each version");
 }

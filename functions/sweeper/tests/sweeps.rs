@@ -128,6 +128,7 @@ impl Bench {
             queue: Arc::<FakeQueue>::clone(&queue),
             clock: Arc::<ManualClock>::clone(&clock),
             fresh: Arc::new(move || format!("writer-{}", fresh.fetch_add(1, Ordering::SeqCst))),
+            signing_key: None,
         };
         Self { store, queue, clock, ports }
     }

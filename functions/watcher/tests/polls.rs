@@ -127,6 +127,7 @@ impl Bench {
             queue: Arc::<Queue>::clone(&queue),
             clock: Arc::<ManualClock>::clone(&clock),
             fresh: Arc::new(move || format!("writer-{}", fresh.fetch_add(1, Ordering::SeqCst))),
+            signing_key: None,
         };
         let settings = Settings {
             name: "main".into(),

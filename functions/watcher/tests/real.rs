@@ -36,6 +36,7 @@ async fn watcher(kind: WatcherKind, endpoint: &str) -> (Watcher, Arc<dyn Inciden
         queue: Arc::new(queue),
         clock: clock as Arc<dyn Clock>,
         fresh: Arc::new(move || format!("writer-{}", fresh.fetch_add(1, Ordering::SeqCst))),
+        signing_key: None,
     };
     let settings = Settings {
         name: "real".into(),

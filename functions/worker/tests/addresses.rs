@@ -65,6 +65,7 @@ async fn polled(http: &Arc<HttpClient>, url: &Url, kind: WatcherKind) -> Result<
         queue: Arc::new(queue),
         clock,
         fresh: Arc::new(|| "writer".to_owned()),
+        signing_key: None,
     };
     let settings = WatcherSettings {
         name: "there".to_owned(),

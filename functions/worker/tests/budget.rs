@@ -123,6 +123,7 @@ impl Bench {
             queue: Arc::new(queue),
             clock: clock.clone(),
             fresh: Arc::new(move || format!("fresh-{}", fresh.fetch_add(1, Ordering::SeqCst))),
+            signing_key: None,
         };
         let sinks = vec![Subscription { sink: "hook".into(), events: Event::ALL.into() }];
         let card = Card { budget: own, sinks, ..card("pods").build() };

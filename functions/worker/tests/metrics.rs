@@ -150,6 +150,7 @@ impl Bench {
             queue: Arc::new(sender),
             clock: Arc::<ManualClock>::clone(&clock),
             fresh: Arc::new(move || format!("id-{}", fresh.fetch_add(1, Ordering::SeqCst))),
+            signing_key: None,
         };
         let card = card("pods").tool("k8s.pods_get").evidence("k8s.pods_get", json!({})).sink("hook").build();
         let playbook = sentinel_investigation::Playbook::compile(&card).unwrap();

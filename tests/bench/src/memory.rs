@@ -21,6 +21,7 @@ pub(crate) fn ports() -> Ports {
         queue: Arc::new(Nowhere),
         clock: Arc::new(Machine),
         fresh: Arc::new(move || format!("fresh-{}", made.fetch_add(1, Ordering::Relaxed))),
+        signing_key: None,
     }
 }
 

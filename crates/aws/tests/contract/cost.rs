@@ -74,8 +74,13 @@ async fn a_duplicate_of_an_incident_that_has_started_costs_one_conditional_write
         let (store, asked) = counted(t).await;
         let clock = Arc::new(ManualClock::default());
         let queue = Arc::new(Sent::default());
-        let ports =
-            Ports { store: Arc::new(store), queue: queue.clone(), clock: clock.clone(), fresh: fresh_ids() };
+        let ports = Ports {
+            store: Arc::new(store),
+            queue: queue.clone(),
+            clock: clock.clone(),
+            fresh: fresh_ids(),
+            signing_key: None,
+        };
         let cards = [card("pods").build()];
         let post = async || {
             asked.lock().unwrap().clear();
@@ -104,8 +109,13 @@ async fn changes_of_an_incident_cost_no_round_trip_for_the_record_and_one_write_
         let (store, asked) = counted(t).await;
         let clock = Arc::new(ManualClock::default());
         let queue = Arc::new(Sent::default());
-        let ports =
-            Ports { store: Arc::new(store), queue: queue.clone(), clock: clock.clone(), fresh: fresh_ids() };
+        let ports = Ports {
+            store: Arc::new(store),
+            queue: queue.clone(),
+            clock: clock.clone(),
+            fresh: fresh_ids(),
+            signing_key: None,
+        };
         let cards = [card("pods").build()];
         let mut pods = Vec::new();
         let mut more = 0;

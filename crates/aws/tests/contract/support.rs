@@ -68,6 +68,7 @@ pub(crate) fn ports(store: &Arc<dyn IncidentStore>) -> Ports {
         queue: Arc::new(SqsQueue::new(aws.sqs(), "http://127.0.0.1:1/nobody")),
         clock: Arc::new(ManualClock::at(UnixMs::new(1_000))),
         fresh: fresh_ids(),
+        signing_key: None,
     }
 }
 

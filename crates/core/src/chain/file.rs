@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::IncidentRecord;
 use super::verify::Finding;
-use super::{IncidentRecord, sha256};
 use crate::canonical::canonical;
+use crate::digest::sha256;
 use crate::incident::{Child, ChildName, Gen, Head, IncidentId};
 
 /// What the first line says the file is.
@@ -15,7 +16,7 @@ const FORMAT: &str = "sentinel-audit-1";
 #[derive(Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 enum Line {
-    First { format: String, incident: IncidentId },
+    First { format: String, head: bool, incident: IncidentId },
     Head { head: Value },
     Child { child: Stored },
     Last { sha256: String },
@@ -44,7 +45,9 @@ pub fn write_export(record: &IncidentRecord) -> Result<String, serde_json::Error
         text.push('\n');
         Ok(())
     };
-    push(&Line::First { format: FORMAT.to_owned(), incident: record.id.clone() })?;
+    let first =
+        Line::First { format: FORMAT.to_owned(), head: record.head.is_some(), incident: record.id.clone() };
+    push(&first)?;
     if let Some(head) = &record.head {
         push(&Line::Head { head: serde_json::to_value(head)? })?;
     }
@@ -55,7 +58,7 @@ pub fn write_export(record: &IncidentRecord) -> Result<String, serde_json::Error
         let intake = matches!(name, ChildName::IntakeEntries(_));
         push(&Line::Child { child: Stored { generation, name: name.to_string(), intake, body } })?;
     }
-    let digest = sha256(text.as_bytes());
+    let digest = sha256(&text);
     text.push_str(&canonical(&serde_json::to_value(Line::Last { sha256: digest })?));
     text.push('\n');
     Ok(text)
@@ -67,6 +70,7 @@ pub fn read_export(text: &str) -> (IncidentRecord, Vec<Finding>) {
     let mut found = Vec::new();
     let mut last: Option<(Gen, ChildName)> = None;
     let mut ended = false;
+    let mut says_head = false;
     let mut offset = 0_usize;
     for (number, line) in text.split_inclusive('\n').enumerate() {
         let place = format!("line {}", number + 1);
@@ -88,7 +92,8 @@ pub fn read_export(text: &str) -> (IncidentRecord, Vec<Finding>) {
             breach("it is not written canonically");
         }
         match serde_json::from_value(value) {
-            Ok(Line::First { format, incident }) => {
+            Ok(Line::First { format, head, incident }) => {
+                says_head = head;
                 if format != FORMAT || number != 0 {
                     breach("it is not the first line of this format");
                 }
@@ -117,7 +122,7 @@ pub fn read_export(text: &str) -> (IncidentRecord, Vec<Finding>) {
                 }
             }
             Ok(Line::Last { sha256: digest }) => {
-                if text.get(..before).is_none_or(|all| sha256(all.as_bytes()) != digest) {
+                if text.get(..before).is_none_or(|all| sha256(all) != digest) {
                     breach("the lines before it are not those that it was written for");
                 }
                 ended = true;
@@ -127,6 +132,9 @@ pub fn read_export(text: &str) -> (IncidentRecord, Vec<Finding>) {
     }
     if record.head.is_none() && record.children.is_empty() {
         found.push(Finding::breach("the file", "it holds neither a head nor a child"));
+    }
+    if says_head && record.head.is_none() {
+        found.push(Finding::breach("HEAD", "line 1 says that there is one, and it is not there"));
     }
     if record.id.as_str().is_empty() {
         found.push(Finding::breach("line 1", "it does not say which incident this is"));

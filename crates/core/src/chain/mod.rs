@@ -8,21 +8,22 @@
 //! `docs/audit.md` describes the format for those who verify it with programs of their own.
 
 mod file;
+mod signature;
 mod verify;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use crate::UnixMs;
 use crate::canonical::canonical;
+use crate::digest::sha256;
 use crate::incident::{Child, ChildName, Event, Gen, Head, IncidentId, State};
-use crate::key::hex;
 use crate::report::Verdict;
 
 pub use file::{read_export, write_export};
+pub use signature::{PublicKey, Signature, SigningKey};
 pub use verify::{Finding, Kind, Verified, verify};
 
 /// What is hashed before an entry's text, so that no hash of another purpose is one of an entry.
@@ -149,7 +150,7 @@ pub struct Sealed {
 impl Sealed {
     /// This child.
     pub fn of(child: &Child) -> Self {
-        Self { name: child.name.to_string(), sha256: sha256(child.body.as_bytes()) }
+        Self { name: child.name.to_string(), sha256: sha256(&child.body) }
     }
 }
 
@@ -211,22 +212,16 @@ impl Entry {
 
 /// The hash of an entry's text, in hexadecimal digits.
 pub fn entry_hash(text: &str) -> String {
-    let mut hash = Sha256::new();
-    hash.update(DOMAIN);
-    hash.update(text);
-    hex(&hash.finalize())
+    sha256([DOMAIN, text].concat())
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// The digest of a head: its canonical JSON without the chain.
+/// The digest of a head: its canonical JSON without the chain and its signature.
 fn head_digest(mut head: Value) -> String {
     if let Value::Object(fields) = &mut head {
         fields.remove("chain");
+        fields.remove("signed");
     }
-    sha256(canonical(&head).as_bytes())
+    sha256(canonical(&head))
 }
 
 /// Everything that is stored of one incident.
@@ -288,7 +283,7 @@ pub(crate) fn advance(found: Option<&Head>, next: &mut Head, change: Change<'_>)
     let list = (children.len() > MOST_LISTED).then(|| {
         let body = serde_json::to_value(&children).map(|list| canonical(&list)).unwrap_or_default();
         children.clear();
-        Child { generation: next.generation, name: ChildName::List(sha256(body.as_bytes())), body }
+        Child { generation: next.generation, name: ChildName::List(sha256(&body)), body }
     });
     let entry = Entry {
         n,
@@ -300,13 +295,14 @@ pub(crate) fn advance(found: Option<&Head>, next: &mut Head, change: Change<'_>)
         epoch: next.epoch,
         head: digest_of(next),
         children,
-        list: list.as_ref().map(|list| sha256(list.body.as_bytes())),
+        list: list.as_ref().map(|list| sha256(&list.body)),
         announced: change.announced,
         opens: found.is_none_or(|head| head.generation != next.generation),
         began_at,
     };
     next.chain = if is_full(before) { Vec::new() } else { before.to_vec() };
     next.chain.push(entry.text());
+    next.signed = found.and_then(|head| head.signed.clone());
     list
 }
 

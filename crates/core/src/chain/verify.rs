@@ -5,7 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Happened, IncidentRecord, Sealed, entry_hash, sha256};
+use super::signature::{self, PublicKey};
+use super::{Entry, Happened, IncidentRecord, Sealed, entry_hash};
+use crate::digest::sha256;
 use crate::incident::{Child, ChildName, Gen, State};
 
 /// Whether a finding breaks the record.
@@ -34,7 +36,7 @@ impl Finding {
         Self { kind: Kind::Breach, place: place.into(), what: what.into() }
     }
 
-    fn note(place: impl Into<String>, what: impl Into<String>) -> Self {
+    pub(super) fn note(place: impl Into<String>, what: impl Into<String>) -> Self {
         Self { kind: Kind::Note, place: place.into(), what: what.into() }
     }
 }
@@ -56,6 +58,9 @@ pub struct Verified {
     pub n: u64,
     /// Its hash, as the log has it.
     pub hash: String,
+    /// The key that the head is signed by, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
     /// What does not fit.
     pub findings: Vec<Finding>,
 }
@@ -67,13 +72,16 @@ impl Verified {
     }
 }
 
-/// Looks through a whole record.
-pub fn verify(record: &IncidentRecord) -> Verified {
+/// Looks through a whole record. `by`: its head has to be signed by this key.
+pub fn verify(record: &IncidentRecord, by: Option<&PublicKey>) -> Verified {
     let mut look = Look { record, texts: BTreeMap::new(), chain: BTreeMap::new(), found: Vec::new() };
     look.gather();
     look.walk();
     look.left_over();
     look.children();
+    let last = look.chain.last_key_value();
+    let hash_of = |n| look.chain.get(&n).map(|(_, text)| entry_hash(text));
+    look.found.extend(signature::check(record.head.as_ref(), by, last.map_or(0, |(n, _)| *n), hash_of));
     look.found.sort();
     look.found.dedup();
     let last = look.chain.last_key_value();
@@ -82,6 +90,7 @@ pub fn verify(record: &IncidentRecord) -> Verified {
         children: record.children.iter().filter(|child| child.name.is_sealed()).count() as u64,
         n: last.map_or(0, |(n, _)| *n),
         hash: last.map(|(_, (_, text))| entry_hash(text)).unwrap_or_default(),
+        signed_by: record.head.as_ref().and_then(|head| Some(head.signed.as_ref()?.key.clone())),
         findings: look.found,
     }
 }
@@ -298,7 +307,7 @@ impl Look<'_> {
         let mut bodies = stored.clone();
         bodies.retain(|_, child| child.name.is_sealed());
         for (key, child) in &bodies {
-            let digest = sha256(child.body.as_bytes());
+            let digest = sha256(&child.body);
             match (sealed.get(key), announced.get(key)) {
                 (Some((sha, n)), _) if *sha != digest => {
                     self.breach(place(child), format!("it is not what entry {n} sealed"));
@@ -344,7 +353,7 @@ impl Look<'_> {
             return Vec::new();
         };
         match serde_json::from_str(&list.body) {
-            Ok(children) if sha256(list.body.as_bytes()) == *digest => children,
+            Ok(children) if sha256(&list.body) == *digest => children,
             _ => {
                 self.breach(place(list), format!("it is not the list that entry {n} names"));
                 Vec::new()

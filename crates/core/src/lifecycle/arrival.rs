@@ -9,8 +9,8 @@ use super::{Decision, Input, Rules, arm, arm_resolved, is_over_unpaid, suppress}
 use crate::UnixMs;
 use crate::alert::Labels;
 use crate::chain::Happened;
+use crate::digest::hex;
 use crate::incident::{Event, Gen, Head, IncidentId, MemberId, Members, Openings, State};
-use crate::key::hex;
 
 /// One alert of an arrival, reduced to what the lifecycle needs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -341,6 +341,7 @@ fn open(old: Option<&Head>, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision
         openings: rules.generations_per_hour.map(|_| Openings::after(old.and_then(|h| h.openings), now)),
         ttl: None,
         chain: old.map(|h| h.chain.clone()).unwrap_or_default(),
+        signed: old.and_then(|h| h.signed.clone()),
     };
     next.digest = digest(&next, a, rules);
     Decision::write(next, Taken::Accepted).and_append().and_send(rules.wait)

@@ -12,8 +12,8 @@ use super::{Decision, Input, MOST_REASON, Rules, clip};
 use crate::UnixMs;
 use crate::alert::Labels;
 use crate::chain::Happened;
+use crate::digest::hex;
 use crate::incident::{Delivery, DeliveryKey, DeliveryState, Event, Gen, Head, IncidentId, Members, State};
-use crate::key::hex;
 
 /// How long the first notice waits for others that the same storm brings.
 pub const GATHER: Duration = Duration::from_mins(1);
@@ -125,6 +125,7 @@ fn open(note: &Note, old: Option<&Head>, at: UnixMs, now: UnixMs) -> Decision<()
         openings: None,
         ttl: None,
         chain: old.map(|h| h.chain.clone()).unwrap_or_default(),
+        signed: old.and_then(|h| h.signed.clone()),
     };
     Decision::write(next, ()).and_append().and_send(at.since(now))
 }

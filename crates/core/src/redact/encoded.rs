@@ -7,7 +7,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 
-use crate::key::hex;
+use crate::digest::hex;
 
 /// How a literal stands in a text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

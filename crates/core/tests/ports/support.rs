@@ -95,6 +95,7 @@ impl World {
             queue: Arc::<Self>::clone(self),
             clock: Arc::<Self>::clone(self),
             fresh: Arc::new(move || format!("id-{}", world.fresh.fetch_add(1, Ordering::SeqCst))),
+            signing_key: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sentinel_core::budget::Amount;
+use sentinel_core::digest::sha256;
 use sentinel_core::incident::ChildName;
 use sentinel_core::redact::Redactor;
 use sentinel_core::without_secrets::redact_text;
@@ -15,7 +16,6 @@ use super::{Session, Stop};
 use crate::arguments;
 use crate::aside::aside;
 use crate::conversation::{MOST_CALLS, Pending, Replayed, reminder};
-use crate::fence::sha256;
 use crate::hosted;
 use crate::ports::{Approval, Item, Model, ModelError, TurnRequest, TurnResponse};
 use crate::progress::Progress;

@@ -66,6 +66,7 @@ pub(crate) static BASE: LazyLock<Base> = LazyLock::new(|| {
         queue: Arc::new(LocalQueue::new(Arc::new(ManualClock::default())).0),
         clock: Arc::new(ManualClock::default()),
         fresh: Arc::new(String::new),
+        signing_key: None,
     };
     Base {
         rules: sentinel_sweeper::lambda::rules(&cards),

@@ -148,7 +148,7 @@ fn records(world: &World) {
         return;
     }
     for head in world.store.heads() {
-        let verified = chain::verify(&world.store.record(&head.id));
+        let verified = chain::verify(&world.store.record(&head.id), None);
         let breaches: Vec<_> = verified.breaches().collect();
         world
             .broken

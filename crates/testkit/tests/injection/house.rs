@@ -225,6 +225,7 @@ impl House {
             queue: Arc::new(queue),
             clock: Arc::<ManualClock>::clone(&clock),
             fresh: Arc::new(move || format!("fresh-{}", fresh.fetch_add(1, Ordering::SeqCst))),
+            signing_key: None,
         };
         let settings = &loaded.settings;
         let mut worker = assemble(settings, compile(&loaded).unwrap(), ports, None).unwrap();

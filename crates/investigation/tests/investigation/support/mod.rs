@@ -91,6 +91,7 @@ impl World {
             queue: Arc::new(Queue),
             clock: clock.clone(),
             fresh: Arc::new(move || format!("fresh-{}", counter.fetch_add(1, Ordering::SeqCst))),
+            signing_key: None,
         };
         Self {
             store,

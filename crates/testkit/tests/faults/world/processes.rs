@@ -49,6 +49,7 @@ impl World {
             queue: process.through(&queue),
             clock: Arc::new(self.clock.ahead(ahead)),
             fresh: fresh_ids(&self.fresh),
+            signing_key: None,
         };
         self.alive.push(process.clone());
         (process, ports)
