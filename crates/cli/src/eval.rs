@@ -91,7 +91,7 @@ pub(crate) async fn run(args: Eval, env: &Environment) -> anyhow::Result<Exit> {
         // A case's tools are written down without what a server says about itself.
         card.lock = None;
         if let Some(model) = &args.model {
-            model.clone_into(&mut card.model);
+            card.model = model.as_str().into();
             card.fallback_models.clear();
         }
     }

@@ -143,7 +143,7 @@ fn prepare(loaded: &mut Loaded, card: &str, model: Option<&str>) -> anyhow::Resu
     // What a tool's definition was is not in the transcript, only what of it was shown.
     only.lock = None;
     if let Some(model) = model {
-        model.clone_into(&mut only.model);
+        only.model = model.into();
         only.fallback_models.clear();
     }
     loaded.settings.cards = vec![only];

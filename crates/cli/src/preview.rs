@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::bail;
 use async_trait::async_trait;
 use sentinel_config::Caller;
-use sentinel_core::card::{Card, ToolId};
+use sentinel_core::card::{Card, ModelId, ToolId};
 use sentinel_core::intake::Receipt;
 use sentinel_investigation::estimated_tokens;
 use sentinel_investigation::ports::{
@@ -93,7 +93,7 @@ pub(crate) async fn run(args: Render, env: &Environment) -> anyhow::Result<Exit>
             let reason = reason.unwrap_or_else(|| detail.state.to_string());
             bail!("incident {} of card {} never comes to ask a model: {reason}", detail.id, detail.card);
         };
-        let request = requests.swap_remove(at);
+        let request = requests.remove(at);
         let estimated_tokens = estimated_tokens(&request);
         let incident = detail.id.as_str().to_owned();
         let card = loaded.settings.cards.iter().find(|card| card.name == detail.card);
@@ -135,7 +135,7 @@ fn text(r: &Rendered) -> String {
     line(&format!(
         "\x1b[1mCard {}\x1b[0m  model {}  about {} tokens of {} (and ${}) in all",
         inert(&r.card),
-        inert(&request.model),
+        inert(&request.model.to_string()),
         r.estimated_tokens,
         r.max_tokens,
         r.max_usd
@@ -190,7 +190,7 @@ impl Model for Keeps {
         Err(ModelError::Refused("only what it would be asked was wanted".to_owned()))
     }
 
-    fn hosts(&self, server: &str) -> Option<String> {
+    fn hosts(&self, _model: &ModelId, server: &str) -> Option<String> {
         self.labels.get(server).cloned()
     }
 

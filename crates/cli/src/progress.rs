@@ -121,6 +121,9 @@ fn line(event: &Progress, totals: &mut Totals) -> Option<String> {
             let how = if *ok { "" } else { "  \x1b[31mfailed\x1b[0m" };
             format!("{id:<4} {}  {bytes} bytes  {}{how}", inert(tool), seconds(*ms))
         }
+        Progress::ModelRefused { model, reason, .. } => {
+            format!("\x1b[33m{} does not answer: {}\x1b[0m", inert(model), inert(reason))
+        }
         Progress::Answered { turn, calls, input_tokens, output_tokens, ms, .. } => {
             totals.tokens += input_tokens + output_tokens;
             let calls = if calls.is_empty() { "no calls".to_owned() } else { inert(&calls.join(", ")) };

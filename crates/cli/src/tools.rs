@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures::future::join_all;
 use sentinel_config::{Server, Settings};
-use sentinel_core::card::ToolId;
+use sentinel_core::card::{ModelId, ToolId};
 use sentinel_core::redact::Redactor;
 use sentinel_core::tools_lock::{Drift, FILE, ToolsLock};
 use sentinel_investigation::hosted_tools;
@@ -148,7 +148,8 @@ async fn list(settings: &Settings, allowed: &BTreeSet<ToolId>) -> anyhow::Result
     };
     let redactor = sentinel_worker::redactor(settings);
     let names: BTreeSet<&str> = allowed.iter().map(|tool| tool.server.as_str()).collect();
-    let hosted_by = |name: &str| model.as_ref().and_then(|model| Some((model, model.hosts(name)?)));
+    let first = ModelId::from(settings.openai.model.as_str());
+    let hosted_by = |name: &str| model.as_ref().and_then(|model| Some((model, model.hosts(&first, name)?)));
     let paid: Vec<&str> = names.iter().copied().filter(|name| hosted_by(name).is_some()).collect();
     if !paid.is_empty() {
         let about = paid.join(", ");
@@ -157,13 +158,13 @@ async fn list(settings: &Settings, allowed: &BTreeSet<ToolId>) -> anyhow::Result
             "asking the model's service, at the price of one short answer each: {about}"
         )?;
     }
-    let (direct, redactor, hosted_by) = (&servers, &redactor, &hosted_by);
+    let (direct, redactor, hosted_by, first) = (&servers, &redactor, &hosted_by, &first);
     let asked = names.iter().map(|&name| async move {
         let answer = match hosted_by(name) {
             Some((model, label)) => {
                 let tools = allowed.iter().filter(|tool| tool.server == name).map(|tool| tool.tool.clone());
                 let hosted = HostedServer { server: name.to_owned(), label, tools: tools.collect() };
-                shown(model.as_ref(), &settings.openai.model, hosted, redactor).await
+                shown(model.as_ref(), first, hosted, redactor).await
             }
             None if settings.server(name).is_some_and(Server::is_hosted_only) => {
                 Err("only the model's service can list its tools, and there is no `openai.api-key`"
@@ -178,26 +179,30 @@ async fn list(settings: &Settings, allowed: &BTreeSet<ToolId>) -> anyhow::Result
     Ok(listed)
 }
 
+/// The most tokens of an answer that is one word, with room to think.
+const SHORT_ANSWER: u32 = 1_024;
+
 /// What the model's service shows of a server's tools. It does so at the beginning of every answer.
 async fn shown(
     model: &dyn Model,
-    name: &str,
+    asked: &ModelId,
     hosted: HostedServer,
     redactor: &Redactor,
 ) -> Result<Vec<ToolDefinition>, String> {
     let label = hosted.label.clone();
     let request = TurnRequest {
-        model: name.to_owned(),
+        model: asked.clone(),
         instructions: "Answer with the word ok. Call no tool.".to_owned(),
         input: vec![Item::User { text: "ok?".to_owned() }],
         tools: Vec::new(),
         hosted: vec![hosted],
         max_hosted_calls: 1,
         force: None,
+        max_output_tokens: SHORT_ANSWER,
         cache_key: "tools-lock".to_owned(),
     };
     let answer = model.respond(&request, LISTING).await.map_err(|e| e.to_string())?;
-    hosted_tools(answer.items, &label, redactor)
+    hosted_tools(answer.outputs, &label, redactor)
 }
 
 /// The new lock, and what became of each tool.

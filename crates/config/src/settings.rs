@@ -202,8 +202,8 @@ pub enum Api {
 pub struct OpenAi {
     /// The model of cards that name none.
     pub model: String,
-    /// 0 to 2; dropped for models that refuse it.
-    pub temperature: f64,
+    /// 0 to 2, where one is written; left out for models that refuse it.
+    pub temperature: Option<f64>,
     /// Where the API lives, as written: `https://api.openai.com/v1` by default.
     pub base_url: Url,
     /// Which interface.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use crate::alert::Labels;
 use crate::budget::{Limits, MicroUsd};
 use crate::incident::Event;
@@ -205,6 +207,42 @@ pub struct ToolRuleExample {
     pub verified: Option<String>,
 }
 
+/// The service of models that `openai` in the configuration describes. The others have names of their own.
+pub const FIRST_SERVICE: &str = "openai";
+
+/// A model: its service, and its name there.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ModelId {
+    /// The service's name in the configuration.
+    pub service: String,
+    /// The model's name, as the service knows it.
+    pub name: String,
+}
+
+/// A model of the first service.
+impl From<&str> for ModelId {
+    fn from(name: &str) -> Self {
+        Self { service: FIRST_SERVICE.to_owned(), name: name.to_owned() }
+    }
+}
+
+/// For people: the service is named where it is not the first one.
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.service == FIRST_SERVICE {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}: {}", self.service, self.name)
+        }
+    }
+}
+
+impl Serialize for ModelId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// How incidents of one resource are handled.
 #[derive(Clone, Debug)]
 pub struct Card {
@@ -215,9 +253,9 @@ pub struct Card {
     /// The task given to the model.
     pub prompt: Prompt,
     /// The model to ask.
-    pub model: String,
+    pub model: ModelId,
     /// Tried in turn when `model` is out.
-    pub fallback_models: Vec<String>,
+    pub fallback_models: Vec<ModelId>,
     /// The only tools that may be called, wildcards resolved. Empty: none.
     pub tools: BTreeSet<ToolId>,
     /// What their arguments may be.

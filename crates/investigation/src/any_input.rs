@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::evidence::{self, CallStatus, EvidenceRecord};
 use crate::policy::shaped;
-use crate::ports::ToolDefinition;
+use crate::ports::{Output, Said, ToolDefinition, TurnResponse, TurnUsage};
 use crate::problem::Part;
 use crate::quotes::Searchable;
 use crate::rule::{Facts, Rule};
@@ -162,19 +162,24 @@ pub fn arguments(body: &[u8]) {
 /// # Panics
 /// Where that does not hold.
 pub fn hosted_items(body: &[u8]) {
-    let Ok(mut items) = serde_json::from_slice::<Vec<Value>>(body) else { return };
+    let Ok(items) = serde_json::from_slice::<Vec<Value>>(body) else { return };
+    let stored = serde_json::json!({"model": "m", "items": items, "usage": TurnUsage::default()});
+    let Ok(TurnResponse { mut outputs, .. }) = serde_json::from_value(stored) else { return };
     let redactor = Redactor::new(["swordfish-1234".to_owned()]);
-    let _ = hosted::hosted_tools(items.clone(), "k8s", &redactor);
-    let (outputs, _) = hosted::take_outputs(&mut items, &redactor);
-    assert!(outputs.values().all(|output| !output.kept.text.contains("swordfish-1234")));
+    let _ = hosted::hosted_tools(outputs.clone(), "k8s", &redactor);
+    let (taken, _) = hosted::take_outputs(&mut outputs, &redactor);
+    assert!(taken.values().all(|output| !output.kept.text.contains("swordfish-1234")));
     let mut asked = std::collections::BTreeSet::new();
-    let is_answerable = |event: &hosted::Event<'_>| match event {
-        hosted::Event::Asked { id, .. } => !id.is_empty() && asked.insert((*id).to_owned()),
+    let is_answerable = |output: &&Output| match &output.said {
+        Said::HostedRequest(request) => !request.id.is_empty() && asked.insert(request.id.clone()),
         _ => true,
     };
-    let shown = hosted::shown(&items, true, |_| Some("[E1]".to_owned()));
-    assert_eq!(hosted::events(&shown).count(), hosted::events(&items).filter(is_answerable).count());
-    assert_eq!(hosted::events(&hosted::shown(&items, false, |_| None)).count(), 0);
+    let shown = hosted::shown(&outputs, true, |_| Some("[E1]".to_owned()));
+    assert_eq!(shown.len(), outputs.iter().filter(is_answerable).count());
+    let is_hosted = |output: &Output| {
+        matches!(output.said, Said::HostedRequest(_) | Said::HostedCall(_) | Said::HostedList(_))
+    };
+    assert!(!hosted::shown(&outputs, false, |_| None).iter().any(is_hosted));
 }
 
 /// A tool with any schema is one that may be offered, or there is a reason.

@@ -13,7 +13,7 @@ use crate::evidence::{self, CallStatus, EvidenceRecord, id_of};
 use crate::fence::{clip, fenced};
 use crate::hosted::{self, HostedOutput};
 use crate::policy::Policy;
-use crate::ports::{Approval, FunctionCall, Item};
+use crate::ports::{Approval, FunctionCall, HostedRequest, Incomplete, Item};
 use crate::quotes::Searchable;
 use crate::refusal::{Refusal, RefusalReason, Refused};
 use crate::report::{self, Draft};
@@ -30,7 +30,13 @@ pub(crate) const MOST_READ: usize = 16;
 /// The same call as often as this gets a hint.
 const HINT_AT: u32 = 3;
 /// What other calls of a turn that reports are answered.
+pub(crate) const REPORT_IS_DUE: &str = "Not called: the report is due now.";
 const REPORTED_INSTEAD: &str = "Not called: a report was submitted in the same turn.";
+/// What a report that had no room is answered.
+const CUT_OFF: &str = "The report was cut off: it had no room. Call submit_report once more and be brief; there is more \
+                       room now.";
+/// What stands in place of an answer of `read_evidence` that did not fit any more.
+const READ_BEFORE: &str = "[left out to make room: read_evidence shows it again]";
 /// A model that asks for the same call as often as this has to report.
 const LOOP_AT: u32 = 4;
 
@@ -43,6 +49,8 @@ pub(crate) struct Case<'a> {
     pub(crate) turns: &'a [TurnRecord],
     pub(crate) outputs: &'a BTreeMap<u32, EvidenceRecord>,
     pub(crate) readings: &'a Readings,
+    /// The evidence up to this number is shown as its ids: the whole did not fit into the model's context.
+    pub(crate) cut: u32,
 }
 
 /// What `read_evidence` gave, by turn and place. A conversation is rebuilt after each of its turns, and its searches
@@ -104,6 +112,46 @@ pub(crate) struct Replayed {
     pub(crate) checked: Option<(usize, usize)>,
 }
 
+impl Case<'_> {
+    /// What the model is shown of an evidence; `None`: there is none of this number.
+    fn shown(&self, number: u32) -> Option<String> {
+        let output = self.outputs.get(&number)?;
+        let whole = number > self.cut;
+        Some(if whole { output.for_model(self.card.max_tool_output_tokens) } else { output.as_id() })
+    }
+}
+
+/// A report as it was handed over.
+enum Handed<'r> {
+    /// As the call of this place, with these arguments.
+    Call(usize, &'r str),
+    /// In words: services that offer no tools well, and models that take a schema for a form.
+    Text(String),
+}
+
+impl<'r> Handed<'r> {
+    fn of(record: &'r TurnRecord) -> Option<Self> {
+        let mut calls = record.response.calls().enumerate().peekable();
+        if calls.peek().is_none() {
+            let text = record.response.text();
+            return report::in_text(&text).map(|report| Self::Text(report.to_owned()));
+        }
+        let (at, call) = calls.find(|(_, call)| call.name == SUBMIT_REPORT)?;
+        Some(Self::Call(at, &call.arguments))
+    }
+
+    fn report(&self) -> &str {
+        match self {
+            Self::Call(_, arguments) => arguments,
+            Self::Text(report) => report,
+        }
+    }
+
+    fn is_call(&self, place: usize) -> bool {
+        matches!(self, Self::Call(at, _) if *at == place)
+    }
+}
+
 /// Rebuilds the conversation.
 pub(crate) fn replay(case: Case<'_>) -> Replayed {
     let mut replay = Replay::new(case);
@@ -113,14 +161,17 @@ pub(crate) fn replay(case: Case<'_>) -> Replayed {
         }
     }
     let turn = u32::try_from(case.turns.len()).unwrap_or(u32::MAX).saturating_add(1);
-    let forced = if replay.repairing {
+    let forced = if replay.again {
+        Some(Forced::Again)
+    } else if replay.repairing {
         Some(Forced::Repair)
     } else if turn >= case.card.max_iterations {
         Some(Forced::LastTurn)
     } else {
         replay.looping.then_some(Forced::Looping)
     };
-    let next = if turn > case.card.max_iterations { replay.give_up() } else { Next::Ask { turn, forced } };
+    let is_over = turn > case.card.max_iterations && !replay.again;
+    let next = if is_over { replay.give_up() } else { Next::Ask { turn, forced } };
     replay.ended(next)
 }
 
@@ -133,6 +184,7 @@ pub(crate) fn reminder(forced: Option<Forced>) -> Option<Item> {
             "What this investigation may spend is nearly used up."
         }
         Forced::Looping => "The same call was asked for again and again.",
+        Forced::Again => "Nothing that can be read as a report was handed over.",
         // The rejected report's own answer says it.
         Forced::Repair => return None,
     };
@@ -155,7 +207,7 @@ fn ended_by(forced: Forced, turn: u32, card: &Card) -> Option<String> {
         Forced::Looping => {
             format!("with turn {turn}: the model had asked for the same call again and again")
         }
-        Forced::Repair => return None,
+        Forced::Repair | Forced::Again => return None,
     };
     Some(format!("The investigation had to end {why}. There may be more to find."))
 }
@@ -187,7 +239,7 @@ struct Replay<'a> {
     pending: Vec<Pending>,
     refused: Vec<Refused>,
     /// The hosted calls that asked to be made: the turn's requests by their ids, over the whole run.
-    requests: BTreeMap<String, Vec<hosted_calls::Request>>,
+    requests: BTreeMap<String, Vec<HostedRequest>>,
     /// The requests that were approved.
     approved: BTreeSet<String>,
     gaps: Vec<String>,
@@ -195,6 +247,8 @@ struct Replay<'a> {
     looping: bool,
     /// A report did not pass: the next turn is its repair.
     repairing: bool,
+    /// A turn that had to report did not: the next one offers nothing else.
+    again: bool,
     /// What of that report can be shown.
     rejected: Option<Draft>,
     checked: Option<(usize, usize)>,
@@ -223,6 +277,7 @@ impl<'a> Replay<'a> {
             gaps: Vec::new(),
             looping: false,
             repairing: false,
+            again: false,
             rejected: None,
             checked: None,
             case,
@@ -267,15 +322,21 @@ impl<'a> Replay<'a> {
         if let Some(gap) = record.forced.and_then(|forced| ended_by(forced, record.turn, self.case.card)) {
             self.gap(gap);
         }
-        let calls = &record.response.calls;
+        for left_out in &record.response.left_out {
+            self.gap(format!(
+                "{} was not offered to the model, whose service did not take it: {}",
+                left_out.name,
+                clip(&left_out.reason, 300)
+            ));
+        }
         let made = self.made(record);
         let owed = |planned: &&Planned| !self.case.outputs.contains_key(&planned.number);
         let owed: Vec<Planned> = made.iter().map(|(_, p)| p).filter(owed).cloned().collect();
         if !owed.is_empty() {
             return Some(Next::Call(owed));
         }
-        if let Some(at) = calls.iter().position(|c| c.name == SUBMIT_REPORT) {
-            return self.submission(record, at, &made);
+        if let Some(handed) = Handed::of(record) {
+            return self.submission(record, &handed, &made);
         }
         let answers = self.plan(record);
         self.judge_requests(record);
@@ -293,8 +354,21 @@ impl<'a> Replay<'a> {
             for planned in &missing {
                 self.refuse(record.turn, &planned.tool.to_string(), RefusalReason::ReportDue);
             }
-            self.left_unanswered(record);
-            return Some(self.give_up());
+            // Once more, with nothing else to call and more room, unless there is something to show already.
+            if self.again || self.repairing {
+                self.left_unanswered(record);
+                return Some(self.give_up());
+            }
+            self.again = true;
+            self.input.push(self.response(record, &made));
+            self.input.extend(
+                answers
+                    .into_iter()
+                    .map(|(call_id, _)| Item::CallOutput { call_id, output: REPORT_IS_DUE.to_owned() }),
+            );
+            self.input.extend(self.naming(record, &made));
+            self.deny_requests(record, &Refusal::ReportDue(REPORT_IS_DUE));
+            return None;
         }
         if !missing.is_empty() {
             return Some(Next::Call(missing));
@@ -306,21 +380,25 @@ impl<'a> Replay<'a> {
                 Answer::Read(arguments, below) => {
                     let tokens = self.case.card.max_tool_output_tokens;
                     let find = |id: &str| self.find(id, below);
-                    self.case.readings.get(record.turn, place, || {
-                        evidence::read(&arguments, find, tokens).unwrap_or_else(|refusal| refusal.to_string())
-                    })
+                    let is_cut = below.saturating_sub(1) <= self.case.cut;
+                    if is_cut {
+                        READ_BEFORE.to_owned()
+                    } else {
+                        self.case.readings.get(record.turn, place, || {
+                            evidence::read(&arguments, find, tokens)
+                                .unwrap_or_else(|refusal| refusal.to_string())
+                        })
+                    }
                 }
                 Answer::Output(planned, hint) => {
-                    let shown = self.case.outputs.get(&planned.number);
-                    let shown = shown
-                        .map_or_else(String::new, |o| o.for_model(self.case.card.max_tool_output_tokens));
+                    let shown = self.case.shown(planned.number).unwrap_or_default();
                     hint.map_or_else(|| shown.clone(), |hint| format!("{shown}\n{hint}"))
                 }
             };
             self.input.push(Item::CallOutput { call_id, output });
         }
         self.input.extend(self.naming(record, &made));
-        if calls.is_empty() && self.pending.is_empty() && made.is_empty() {
+        if record.response.calls().next().is_none() && self.pending.is_empty() && made.is_empty() {
             self.input.push(Item::User { text: nudge(record) });
         }
         None
@@ -330,18 +408,18 @@ impl<'a> Replay<'a> {
     fn response(&self, record: &TurnRecord, made: &[(String, Planned)]) -> Item {
         let evidence = |id: &str| {
             let (_, planned) = made.iter().find(|(call, _)| call == id)?;
-            Some(self.case.outputs.get(&planned.number)?.for_model(self.case.card.max_tool_output_tokens))
+            self.case.shown(planned.number)
         };
         let has_hosted = !self.case.opening.hosted.is_empty();
-        let items = hosted::shown(&record.response.items, has_hosted, evidence);
-        Item::Response { asked: record.asked.clone(), items }
+        let outputs = hosted::shown(&record.response.outputs, has_hosted, evidence);
+        Item::Response { asked: record.asked(), api: record.response.api, outputs }
     }
 
     /// Decides about each call of a turn, in order: numbers depend on nothing but what is stored.
     fn plan(&mut self, record: &TurnRecord) -> Vec<(String, Answer)> {
         let (mut left, mut read) = (0usize, 0usize);
         let mut answers = Vec::new();
-        for (place, call) in record.response.calls.iter().enumerate() {
+        for (place, call) in record.response.calls().enumerate() {
             let is_reading = call.name == READ_EVIDENCE;
             read += usize::from(is_reading);
             let answer = if place >= MOST_ASKED || read > MOST_READ {
@@ -409,11 +487,14 @@ impl<'a> Replay<'a> {
         Ok(Answer::Output(Planned { number, turn, tool, arguments, given: None }, hint))
     }
 
-    fn submission(&mut self, record: &TurnRecord, at: usize, made: &[(String, Planned)]) -> Option<Next> {
-        let calls = &record.response.calls;
-        self.not_made_beside_the_report(record, at);
-        let arguments = calls.get(at).map_or("", |c| c.arguments.as_str());
-        let (draft, problems) = match report::read(arguments) {
+    fn submission(
+        &mut self,
+        record: &TurnRecord,
+        handed: &Handed<'_>,
+        made: &[(String, Planned)],
+    ) -> Option<Next> {
+        self.not_made_beside_the_report(record, handed);
+        let (draft, problems) = match report::read(handed.report()) {
             Ok(submission) => {
                 let draft = report::check(submission, |id| self.find(id, u32::MAX), &self.alert);
                 self.checked = Some((draft.found, draft.quotes));
@@ -426,9 +507,12 @@ impl<'a> Replay<'a> {
             self.left_unanswered(record);
             return Some(Next::Finish(Ok(Box::new(draft.clone()))));
         }
-        // One repair, and only where a turn is left for it.
-        let no_more = record.forced.is_some_and(|forced| forced != Forced::Looping);
-        if self.repairing || no_more || record.turn >= self.case.card.max_iterations {
+        // One repair, and only where a turn is left for it; a report that was cut off is asked for once more in any case.
+        let cut_off =
+            draft.is_none() && record.response.incomplete == Some(Incomplete::NoRoom) && !self.again;
+        let no_more = record.forced.is_some_and(|forced| forced != Forced::Looping)
+            || record.turn >= self.case.card.max_iterations;
+        if self.repairing || (no_more && !cut_off) {
             let earlier = self.rejected.take();
             self.left_unanswered(record);
             return Some(Next::Finish(
@@ -438,21 +522,29 @@ impl<'a> Replay<'a> {
                     .ok_or_else(|| format!("the model's report could not be read: {}", problems.join("; "))),
             ));
         }
-        self.repairing = true;
+        if no_more {
+            self.again = true;
+        } else {
+            self.repairing = true;
+        }
         self.rejected = draft;
+        let told = if cut_off {
+            CUT_OFF.to_owned()
+        } else {
+            format!(
+                "The report was not accepted:\n- {}\nCall submit_report once more, mended: copy quotes from the \
+                 evidence character by character, and drop or weaken what no quote supports. What still fails \
+                 is shown as unsupported.",
+                problems.join("\n- ")
+            )
+        };
         self.input.push(self.response(record, made));
-        for (index, call) in calls.iter().enumerate() {
-            let output = if index == at {
-                format!(
-                    "The report was not accepted:\n- {}\nCall submit_report once more, mended: copy quotes from the \
-                     evidence character by character, and drop or weaken what no quote supports. What still fails \
-                     is shown as unsupported.",
-                    problems.join("\n- ")
-                )
-            } else {
-                REPORTED_INSTEAD.to_owned()
-            };
+        for (index, call) in record.response.calls().enumerate() {
+            let output = if handed.is_call(index) { told.clone() } else { REPORTED_INSTEAD.to_owned() };
             self.input.push(Item::CallOutput { call_id: call.call_id.clone(), output });
+        }
+        if matches!(handed, Handed::Text(_)) {
+            self.input.push(Item::User { text: told });
         }
         self.input.extend(self.naming(record, made));
         self.deny_requests(record, &Refusal::ReportDue(REPORTED_INSTEAD));
@@ -460,9 +552,9 @@ impl<'a> Replay<'a> {
     }
 
     /// The calls that a turn asks for beside its report are not made.
-    fn not_made_beside_the_report(&mut self, record: &TurnRecord, at: usize) {
-        for (index, call) in record.response.calls.iter().enumerate() {
-            if index != at {
+    fn not_made_beside_the_report(&mut self, record: &TurnRecord, handed: &Handed<'_>) {
+        for (index, call) in record.response.calls().enumerate() {
+            if !handed.is_call(index) {
                 self.refuse(record.turn, &call.name, RefusalReason::ReportDue);
             }
         }
@@ -483,9 +575,9 @@ impl<'a> Replay<'a> {
 /// What a turn says that should have been a report, for people.
 fn last_words(record: &TurnRecord) -> String {
     let response = &record.response;
-    match (&response.incomplete, response.text.trim()) {
+    match (&response.incomplete, response.text().trim()) {
         (Some(why), _) => format!("its last answer ended early ({why})"),
-        (None, "") if response.calls.is_empty() => "its last answer was empty".to_owned(),
+        (None, "") if response.calls().next().is_none() => "its last answer was empty".to_owned(),
         (None, "") => "it called another tool".to_owned(),
         (None, text) => format!("it said: {}", clip(text, 300)),
     }
@@ -493,7 +585,7 @@ fn last_words(record: &TurnRecord) -> String {
 
 /// What a turn without any call is answered.
 fn nudge(record: &TurnRecord) -> String {
-    let what = match (&record.response.incomplete, record.response.text.trim().is_empty()) {
+    let what = match (&record.response.incomplete, record.response.text().trim().is_empty()) {
         (Some(why), _) => format!("Your answer ended early ({why}) and calls no tool."),
         (None, true) => "Your answer was empty.".to_owned(),
         (None, false) => "Text alone is not read by anyone.".to_owned(),
@@ -508,10 +600,7 @@ fn first_item(case: Case<'_>) -> String {
         opening.task,
         fenced(&opening.alert)
     );
-    let held: Vec<String> = (1..=opening.evidence_calls)
-        .filter_map(|number| case.outputs.get(&number))
-        .map(|output| output.for_model(case.card.max_tool_output_tokens))
-        .collect();
+    let held: Vec<String> = (1..=opening.evidence_calls).filter_map(|number| case.shown(number)).collect();
     if held.is_empty() {
         text.push_str("None yet.");
     } else {

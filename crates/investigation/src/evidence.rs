@@ -195,6 +195,15 @@ impl EvidenceRecord {
         }
     }
 
+    /// What is left of it where the whole does not fit into the model's context.
+    pub(crate) fn as_id(&self) -> String {
+        let arguments = clip(&Value::Object(self.arguments.clone()).to_string(), 200);
+        format!(
+            "[{}] {} {arguments} — left out to make room: read_evidence with id {} shows it",
+            self.id, self.tool, self.id
+        )
+    }
+
     /// What the model sees: the id, the call, and at most `tokens` of the text, fenced as data.
     pub(crate) fn for_model(&self, tokens: u32) -> String {
         let status = match self.status {

@@ -27,6 +27,7 @@ mod search;
 mod situation;
 mod tools;
 mod transcript;
+mod turn;
 mod usage;
 
 pub use aside::aside;

@@ -4,13 +4,18 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sentinel_core::card::ToolId;
-use sentinel_core::tools_lock::Said;
+use sentinel_core::card::{ModelId, ToolId};
+use sentinel_core::tools_lock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+pub use crate::evidence::CallStatus;
 use crate::refusal::{Refusal, RefusalReason, Unfit};
+pub use crate::turn::{
+    Api, FunctionCall, HostedCall, HostedList, HostedRequest, Incomplete, Item, LeftOut, Output, Said,
+    TurnResponse, TurnUsage,
+};
 
 /// A function that the model may call.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -23,34 +28,7 @@ pub struct ToolSpec {
     pub parameters: Value,
 }
 
-/// One item of the conversation, oldest first.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Item {
-    /// The task.
-    User {
-        /// Its text.
-        text: String,
-    },
-    /// A model response as it was received: the output items, raw.
-    Response {
-        /// The model that was asked: another one does not understand its encrypted reasoning. Empty: unknown.
-        asked: String,
-        /// The items, in the model API's own JSON.
-        items: Vec<Value>,
-    },
-    /// What a function call gave.
-    CallOutput {
-        /// Which call.
-        call_id: String,
-        /// What the model is shown.
-        output: String,
-    },
-    /// What a hosted call that asks to be made is answered.
-    Approval(Approval),
-}
-
-/// The answer to an `mcp_approval_request`.
+/// The answer to a [`HostedRequest`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Approval {
     /// Which request.
@@ -88,8 +66,8 @@ pub struct HostedServer {
 /// What the model is asked in one turn.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct TurnRequest {
-    /// The model's name.
-    pub model: String,
+    /// The model.
+    pub model: ModelId,
     /// The system prompt.
     pub instructions: String,
     /// The conversation. Each request's is the one before it and what followed.
@@ -102,60 +80,22 @@ pub struct TurnRequest {
     pub max_hosted_calls: u32,
     /// The function that has to be called now; `None`: the model chooses.
     pub force: Option<String>,
+    /// The most tokens of the answer, reasoning included.
+    pub max_output_tokens: u32,
     /// The same for all requests of one incident: helps the model's cache.
     pub cache_key: String,
 }
 
-/// A function call that the model asks for. Untrusted.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct FunctionCall {
-    /// Names the call in the conversation.
-    pub call_id: String,
-    /// The function's name, whatever the model wrote.
-    pub name: String,
-    /// Its arguments as the model wrote them: perhaps not JSON.
-    pub arguments: String,
-}
-
-/// Tokens of one turn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct TurnUsage {
-    /// Sent.
-    pub input_tokens: u64,
-    /// Of those, held by the model's cache.
-    pub cached_tokens: u64,
-    /// Received.
-    pub output_tokens: u64,
-}
-
-/// What the model answered in one turn. This is what is stored on receipt.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct TurnResponse {
-    /// The model that answered, by its own word.
-    pub model: String,
-    /// The output items, raw; sent back as they are.
-    pub items: Vec<Value>,
-    /// The function calls among them, in order.
-    pub calls: Vec<FunctionCall>,
-    /// The text among them, joined; a refusal's text too.
-    pub text: String,
-    /// Why the answer stopped early (`max_output_tokens`, `content_filter`), where it did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub incomplete: Option<String>,
-    /// What it took.
-    pub usage: TurnUsage,
-}
-
-/// Someone who investigates when asked.
+/// The models that can be asked, of all services.
 #[async_trait]
 pub trait Model: Send + Sync + fmt::Debug {
     /// Asks once. `within` is the longest that the answer may take, retries included; the caller cuts the call off
     /// when it is over.
     async fn respond(&self, request: &TurnRequest, within: Duration) -> Result<TurnResponse, ModelError>;
 
-    /// The label under which the model's service calls this server itself; `None`: it does not.
-    fn hosts(&self, server: &str) -> Option<String> {
-        let _ = server;
+    /// The label under which the service of `model` calls this server itself; `None`: it does not.
+    fn hosts(&self, model: &ModelId, server: &str) -> Option<String> {
+        let _ = (model, server);
         None
     }
 
@@ -178,13 +118,18 @@ pub enum ModelError {
         /// Whether a try may have been answered, and be billed, although nothing of it came back.
         billed: bool,
     },
-    /// It will refuse every time: a bad key (401), no permission (403), no such model, a request that it does not
-    /// understand.
+    /// It will refuse every time: a bad key (401), no permission (403), nothing left on the account (402), no such model
+    /// (404), a request that it does not understand. Another model or service may answer.
     #[error("the model refused the request: {0}")]
     Refused(String),
-    /// The account has nothing left. Another model may have.
-    #[error("the model refused the request: {0}")]
-    OutOfQuota(String),
+    /// The conversation does not fit into the model's context.
+    #[error("the model refused the request: {reason}")]
+    TooLong {
+        /// What the service said.
+        reason: String,
+        /// How much of it would fit, in hundredths, where the service said that.
+        fits: Option<u32>,
+    },
     /// The model's service could not reach hosted servers, and therefore did not ask the model at all.
     #[error("hosted servers are out: {reason}")]
     ServersOut {
@@ -209,7 +154,7 @@ impl ModelError {
         match self {
             Self::Unavailable { billed, .. } => *billed,
             Self::Unreadable(_) => true,
-            Self::Refused(_) | Self::OutOfQuota(_) | Self::ServersOut { .. } => false,
+            Self::Refused(_) | Self::TooLong { .. } | Self::ServersOut { .. } => false,
         }
     }
 }
@@ -254,9 +199,24 @@ impl ToolDefinition {
         }
     }
 
+    /// The definition as the protocol's JSON has it, its schema under `schema_key`.
+    pub fn written(&self, schema_key: &str) -> Value {
+        let mut tool = self.more.clone();
+        tool.insert("name".to_owned(), Value::String(self.tool.clone()));
+        if !self.description.is_empty() {
+            tool.insert("description".to_owned(), Value::String(self.description.clone()));
+        }
+        tool.insert(schema_key.to_owned(), self.input_schema.clone());
+        Value::Object(tool)
+    }
+
     /// All that is pinned of it.
-    pub fn said(&self) -> Said<'_> {
-        Said { description: &self.description, input_schema: &self.input_schema, more: &self.more }
+    pub fn said(&self) -> tools_lock::Said<'_> {
+        tools_lock::Said {
+            description: &self.description,
+            input_schema: &self.input_schema,
+            more: &self.more,
+        }
     }
 
     /// Whether its server says of it what a tool may say that is called. `accepted`: the card takes it although it does

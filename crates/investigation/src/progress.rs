@@ -109,6 +109,18 @@ pub enum Progress {
         /// The model.
         model: String,
     },
+    /// The model's service does not take the request, and would not take it later: a wrong key, nothing left on the
+    /// account, no such model.
+    ModelRefused {
+        /// Whose.
+        incident: IncidentId,
+        /// From 1.
+        turn: u32,
+        /// The model.
+        model: String,
+        /// What the service said.
+        reason: String,
+    },
     /// The model has answered, and the answer is stored.
     Answered {
         /// Whose.
@@ -178,6 +190,7 @@ impl Progress {
             | Self::Called { incident, .. }
             | Self::Refused { incident, .. }
             | Self::Asking { incident, .. }
+            | Self::ModelRefused { incident, .. }
             | Self::Answered { incident, .. }
             | Self::Checked { incident, .. }
             | Self::Concluded { incident, .. }
@@ -197,6 +210,7 @@ impl Progress {
             Self::Called { .. } => "called",
             Self::Refused { .. } => "refused",
             Self::Asking { .. } => "asking",
+            Self::ModelRefused { .. } => "model_refused",
             Self::Answered { .. } => "answered",
             Self::Checked { .. } => "checked",
             Self::Concluded { .. } => "concluded",
@@ -220,7 +234,11 @@ impl Progress {
                 redact(tool);
             }
             Self::Answered { calls, .. } => calls.iter_mut().for_each(redact),
-            Self::BudgetUsedUp { limit: text, .. } | Self::PutOff { reason: text, .. } => redact(text),
+            Self::BudgetUsedUp { limit: text, .. }
+            | Self::PutOff { reason: text, .. }
+            | Self::ModelRefused { reason: text, .. } => {
+                redact(text);
+            }
             Self::Ended { reason, .. } => reason.iter_mut().for_each(redact),
         }
     }
@@ -277,7 +295,7 @@ pub fn told_before(head: &Head, children: &[Child]) -> Vec<Progress> {
         told.push(Progress::Answered {
             incident: incident(),
             turn: record.turn,
-            calls: record.response.calls.iter().map(|c| c.name.clone()).collect(),
+            calls: record.response.calls().map(|c| c.name.clone()).collect(),
             input_tokens: record.response.usage.input_tokens,
             output_tokens: record.response.usage.output_tokens,
             ms: record.ms,

@@ -96,6 +96,20 @@ const MOST_TOLD: usize = 40;
 
 static SCHEMA: OnceLock<Result<Schema, String>> = OnceLock::new();
 
+/// The report that stands in a text: the text itself, or the one block of code in it, where that keeps the schema.
+pub(crate) fn in_text(text: &str) -> Option<&str> {
+    let fenced = || {
+        let (_, rest) = text.split_once("```")?;
+        let (block, rest) = rest.split_once("```")?;
+        let is_only_one = !rest.contains("```");
+        // The first line names the language.
+        let json = block.get(block.find('{')?..)?;
+        is_only_one.then_some(json)
+    };
+    let bare = Some(text).filter(|text| text.trim_start().starts_with('{'));
+    bare.or_else(fenced).filter(|report| read(report).is_ok())
+}
+
 /// Reads what the model handed in.
 ///
 /// # Errors

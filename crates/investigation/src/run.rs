@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Held, Limits, Scope, UsedUp};
-use sentinel_core::card::ToolId;
+use sentinel_core::card::{ModelId, ToolId};
 use sentinel_core::chain::{Sealed, unsealed};
 use sentinel_core::incident::{Fence, Head, IncidentId};
 use sentinel_core::lifecycle::Rules;
@@ -38,7 +38,7 @@ mod model;
 mod notes;
 mod opening;
 
-use model::Asking;
+use model::{Asked, Asking};
 
 /// How often a run that finds no snapshot looks again, and how long it waits in between.
 const LOOKS: u32 = 3;
@@ -68,7 +68,7 @@ pub struct Run<'a> {
     /// What takes secrets out, as the incident's own placeholders show them.
     pub redactor: &'a Redactor,
     /// What models cost, by their names in the configuration.
-    pub prices: &'a BTreeMap<String, Price>,
+    pub prices: &'a BTreeMap<ModelId, Price>,
     /// Who limits what is paid for, the card's own limits first. Empty: nobody.
     pub budget: &'a [(Scope, Limits)],
     /// The most tokens of one answer: what a call is reserved for.
@@ -184,6 +184,10 @@ struct Session<'a> {
     worked: bool,
     /// Hosted servers that are out, with what the model's service said.
     without: BTreeMap<String, String>,
+    /// The evidence up to this number is shown as its ids.
+    cut: u32,
+    /// The turn for which it was last cut.
+    cut_at: Option<u32>,
     /// What counts this investigation, until its first answer is stored.
     investigation: Option<Held>,
     /// A call may be billed that was not answered.
@@ -204,6 +208,8 @@ impl<'a> Session<'a> {
             began,
             worked: false,
             without: BTreeMap::new(),
+            cut: 0,
+            cut_at: None,
             investigation: None,
             billed: false,
             readings: Readings::default(),
@@ -272,6 +278,7 @@ impl<'a> Session<'a> {
         })
         .await;
         self.without = self.servers_out(&opening);
+        self.cut = self.stored.turns.last().map_or(0, |turn| turn.cut);
         // What is stored was told when it happened.
         let mut told = None;
         loop {
@@ -282,6 +289,7 @@ impl<'a> Session<'a> {
                 turns: &self.stored.turns,
                 outputs: &self.stored.outputs,
                 readings: &self.readings,
+                cut: self.cut,
             };
             let replayed = aside(|| replay(case)).await;
             let new = replayed.refused.iter().skip(told.unwrap_or(replayed.refused.len()));
@@ -316,7 +324,8 @@ impl<'a> Session<'a> {
                     let asking =
                         Asking { model, turn: *turn, forced, opening: &opening, replayed: &replayed };
                     match self.ask(&asking).await {
-                        Ok(asked) => asked.err().map(Err),
+                        Ok(Asked::Answered | Asked::Cut) => None,
+                        Ok(Asked::GivenUp(reason)) => Some(Err(reason)),
                         Err(Stop::UsedUp(limit)) => Some(Err(self.used_up(&limit).await?)),
                         Err(Stop::NoRoom(short)) => Some(Err(short.to_string())),
                         Err(stop) => return Err(stop),
@@ -426,7 +435,12 @@ impl<'a> Session<'a> {
             situation,
             gaps: &gaps,
             model: self.stored.turns.last().map(|t| t.response.model.clone()),
-            usage: usage::sum(&self.stored.turns, outputs.iter().copied(), |model| self.price(model), ms),
+            usage: usage::sum(
+                &self.stored.turns,
+                outputs.iter().copied(),
+                |turn| self.price(&turn.asked()),
+                ms,
+            ),
             outputs,
         };
         let recorded = self.run.model.is_some_and(Model::is_recorded);
@@ -456,8 +470,9 @@ impl<'a> Session<'a> {
         let last = self.stored.turns.last().map(|turn| turn.without.as_slice()).unwrap_or_default();
         let mut out: BTreeMap<String, String> =
             last.iter().map(|w| (w.server.clone(), w.reason.clone())).collect();
+        let first = &self.run.playbook.card().model;
         for hosted in &opening.hosted {
-            if self.run.model.is_some_and(|model| model.hosts(&hosted.server).is_none()) {
+            if self.run.model.is_some_and(|model| model.hosts(first, &hosted.server).is_none()) {
                 let reason = "the configuration changed: the model's service does not call it any more";
                 out.insert(hosted.server.clone(), reason.to_owned());
             }
@@ -466,8 +481,8 @@ impl<'a> Session<'a> {
     }
 
     /// What a model costs; records that do not say which one was asked mean the card's.
-    fn price(&self, model: &str) -> Option<Price> {
-        let model = if model.is_empty() { &self.run.playbook.card().model } else { model };
+    fn price(&self, model: &ModelId) -> Option<Price> {
+        let model = if model.name.is_empty() { &self.run.playbook.card().model } else { model };
         self.run.prices.get(model).copied()
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sentinel_core::UnixMs;
+use sentinel_core::card::{FIRST_SERVICE, ModelId};
 use sentinel_core::incident::{Child, ChildName};
 use sentinel_core::notification::Notification;
 use sentinel_core::report::Report;
@@ -28,6 +29,9 @@ pub enum Forced {
     MoneyNearlyUsedUp,
     /// The model asked for the same call again and again.
     Looping,
+    /// The turn before it had to be the report and was not, or was cut off: nothing else is offered, and there is more
+    /// room.
+    Again,
 }
 
 /// What a run began with. Stored with its first turn, so that every request of the run begins with the same bytes
@@ -78,6 +82,9 @@ pub struct TurnRecord {
     /// The model that was asked. Empty in records that do not say: the card's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub asked: String,
+    /// The service of that model, where it is not the first of the configuration's.
+    #[serde(default = "first_service", skip_serializing_if = "is_first_service")]
+    pub service: String,
     /// Why the model before it in the card's list was not the one, where that was so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,
@@ -87,10 +94,13 @@ pub struct TurnRecord {
     /// The hosted servers that were out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<Without>,
+    /// The evidence up to this number was shown as its ids: the whole did not fit into the model's context.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cut: u32,
     /// SHA-256 of what the model was asked, as canonical JSON, in hexadecimal digits. Empty in records that do not say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request_sha256: String,
-    /// The answer, raw, but for the outputs of its hosted calls.
+    /// The answer, but for the outputs of its hosted calls.
     pub response: TurnResponse,
     /// The calls and hosted requests whose arguments hold a credential, by their ids, with its kind. They are refused, and
     /// stand in the answer without it.
@@ -102,6 +112,26 @@ pub struct TurnRecord {
     /// What the run began with; only the first turn has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opening: Option<Opening>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+fn first_service() -> String {
+    FIRST_SERVICE.to_owned()
+}
+
+fn is_first_service(service: &str) -> bool {
+    service == FIRST_SERVICE
+}
+
+impl TurnRecord {
+    /// The model that was asked.
+    pub fn asked(&self) -> ModelId {
+        ModelId { service: self.service.clone(), name: self.asked.clone() }
+    }
 }
 
 /// Everything that is stored of one generation.

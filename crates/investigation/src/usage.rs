@@ -30,12 +30,12 @@ impl Price {
     }
 }
 
-/// Sums up. `price` is what a model costs by its name; one without a price makes the cost of the whole unknown. `ms` is
+/// Sums up. `price` is what a turn's model costs; one without a price makes the cost of the whole unknown. `ms` is
 /// the wall time over all attempts.
 pub(crate) fn sum<'e>(
     turns: &[TurnRecord],
     outputs: impl IntoIterator<Item = &'e EvidenceRecord>,
-    price: impl Fn(&str) -> Option<Price>,
+    price: impl Fn(&TurnRecord) -> Option<Price>,
     ms: u64,
 ) -> Usage {
     let mut usage = Usage { ms, usd: Some(0.0), ..Usage::default() };
@@ -45,7 +45,7 @@ pub(crate) fn sum<'e>(
         usage.input_tokens = usage.input_tokens.saturating_add(tokens.input_tokens);
         usage.cached_tokens = usage.cached_tokens.saturating_add(tokens.cached_tokens);
         usage.output_tokens = usage.output_tokens.saturating_add(tokens.output_tokens);
-        usage.usd = usage.usd.zip(price(&turn.asked)).map(|(sum, price)| sum + price.of(tokens));
+        usage.usd = usage.usd.zip(price(turn)).map(|(sum, price)| sum + price.of(tokens));
     }
     for output in outputs {
         usage.tool_calls = usage.tool_calls.saturating_add(u32::from(output.status.left()));
@@ -61,7 +61,9 @@ const CHARS_PER_TOKEN_OF_PROSE: usize = 4;
 pub fn estimated_tokens(request: &TurnRequest) -> u64 {
     let items = request.input.iter().map(|item| match item {
         Item::User { text } => text.chars().count(),
-        Item::Response { items, .. } => items.iter().map(|item| item.to_string().chars().count()).sum(),
+        Item::Response { outputs, .. } => {
+            serde_json::to_string(outputs).map_or(0, |outputs| outputs.chars().count())
+        }
         Item::CallOutput { output, .. } => output.chars().count(),
         Item::Approval(approval) => approval.reason.as_ref().map_or(0, |reason| reason.chars().count()),
     });

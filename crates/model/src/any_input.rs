@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use sentinel_core::card::FIRST_SERVICE;
 use sentinel_investigation::ports::{Item, TurnRequest, TurnResponse};
 use serde_json::Value;
 
+use crate::adapt::Adapted;
 use crate::failure::Failure;
-use crate::{ModelSettings, Recorded, chat, responses};
+use crate::{Auth, Recorded, ServiceSettings, chat, responses};
 
 /// An answer of the Responses API is read, or refused with a reason.
 ///
@@ -25,7 +27,7 @@ pub fn of_responses(body: &[u8]) {
 /// Where that does not hold.
 pub fn of_chat(body: &[u8]) {
     let Ok(answer) = serde_json::from_slice::<Value>(body) else { return };
-    check(chat::answer::read(&answer, &HashSet::from(["call_1".to_owned()]), 1));
+    check(chat::answer::read(answer, &HashSet::from(["call_1".to_owned()]), 1));
 }
 
 /// A recorded run is read, or refused with a reason.
@@ -48,33 +50,38 @@ fn check(read: Result<TurnResponse, Failure>) {
             return;
         }
     };
-    assert!(turn.calls.iter().all(|call| !call.call_id.is_empty() && !call.name.is_empty()), "{turn:?}");
-    let settings = ModelSettings {
+    assert!(turn.calls().all(|call| !call.call_id.is_empty() && !call.name.is_empty()), "{turn:?}");
+    let settings = ServiceSettings {
+        name: FIRST_SERVICE.to_owned(),
+        api: turn.api,
         base_url: "https://api.openai.com/v1".to_owned(),
-        api_key: "key".into(),
+        auth: Auth::Bearer("key".into()),
         temperature: None,
         reasoning_effort: None,
-        max_output_tokens: None,
         service_tier: None,
         timeout: Duration::ZERO,
         attempts: 1,
         backoff: Duration::ZERO,
         random: || 0,
+        forced_turns: BTreeMap::new(),
     };
-    for model in ["gpt-4.1-mini", "gpt-5-mini"] {
-        let asked = "gpt-4.1-mini".to_owned();
+    for model in ["one", "another"] {
         let next = TurnRequest {
-            model: model.to_owned(),
+            model: model.into(),
             instructions: String::new(),
-            input: vec![Item::Response { asked, items: turn.items.clone() }],
+            input: vec![Item::Response { asked: "one".into(), api: turn.api, outputs: turn.outputs.clone() }],
             tools: Vec::new(),
             hosted: Vec::new(),
             max_hosted_calls: 0,
             force: None,
+            max_output_tokens: 1_000,
             cache_key: String::new(),
         };
-        assert!(responses::request::body(&settings, &BTreeMap::new(), &next).get("input").is_some());
-        assert!(chat::request::body(&settings, &next).get("messages").is_some());
+        let adapted = Adapted::default();
+        assert!(
+            responses::request::body(&settings, &BTreeMap::new(), &next, &adapted).get("input").is_some()
+        );
+        assert!(chat::request::body(&settings, &next, &adapted).get("messages").is_some());
     }
 }
 

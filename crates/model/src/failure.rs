@@ -7,6 +7,8 @@ use sentinel_investigation::ports::ModelError;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::adapt::numbers;
+
 /// The most items, or calls, of one answer. No service gives a hundred; what is done about each is little, and about each
 /// pair of them not nothing.
 pub(crate) const MOST_ITEMS: usize = 4096;
@@ -125,22 +127,53 @@ impl Failure {
         (unreached || about_a_list).then_some(message)
     }
 
-    /// What the service says where it does not take an answer to a hosted call that asked to be made: a 400 that speaks of
-    /// the approval. The same answer would be refused again.
+    /// What the service says where it does not take an answer to a hosted call that asked to be made: a refusal that speaks
+    /// of the approval. The same answer would be refused again.
     pub(crate) fn approval_refused(&self) -> Option<&str> {
-        let Self::Status { status: 400, param, message, .. } = self else { return None };
+        let Self::Status { status: 400..=499, param, message, .. } = self else { return None };
         let speaks = |text: &str| text.to_ascii_lowercase().contains("approval");
         (speaks(message) || param.as_deref().is_some_and(speaks)).then_some(message)
     }
 
-    /// The option of the request that this model does not take, where it says so (OpenAI: 400 with the code
-    /// `unsupported_parameter` or `unsupported_value`).
-    pub(crate) fn refused_option(&self) -> Option<&str> {
-        let Self::Status { status: 400, code: Some(code), param: Some(param), .. } = self else {
-            return None;
-        };
-        let is_unsupported = matches!(code.as_str(), "unsupported_parameter" | "unsupported_value");
-        is_unsupported.then(|| param.split(['.', '[']).next().unwrap_or(param))
+    /// Whether the conversation does not fit into the model's context. Every service says it in its own words.
+    fn is_too_long(&self) -> bool {
+        const SAID: &[&str] = &[
+            "context length",
+            "context window",
+            "context_length",
+            "maximum context",
+            "context size",
+            "too many tokens",
+            "prompt is too long",
+            "input is too long",
+            "input length",
+            "reduce the length",
+            "exceeds the context",
+            "exceed context limit",
+            "exceeds the maximum number of tokens",
+            "string_above_max_length",
+        ];
+        match self {
+            Self::Status { status: 413, .. } => true,
+            Self::Status { status: 400 | 422, code, message, .. } => {
+                let lower = message.to_ascii_lowercase();
+                let code = code.as_deref().unwrap_or_default();
+                SAID.iter().any(|said| lower.contains(said) || code.contains(said))
+            }
+            Self::Failed { code, message } => {
+                code.contains("context_length")
+                    || SAID.iter().any(|said| message.to_ascii_lowercase().contains(said))
+            }
+            Self::Http(_) | Self::Status { .. } | Self::Unreadable(_) | Self::LeftAlone { .. } => false,
+        }
+    }
+
+    /// How much of the conversation would fit, in hundredths, where a text names what it has and what it may have.
+    fn fits(&self) -> Option<u32> {
+        let (Self::Status { message, .. } | Self::Failed { message, .. }) = self else { return None };
+        let tokens = || numbers(message).filter(|n| *n >= 512);
+        let (least, most) = (tokens().min()?, tokens().max()?);
+        u32::try_from(least.saturating_mul(100) / most).ok().filter(|fits| *fits < 100)
     }
 
     /// How long the server asks to be left alone.
@@ -174,8 +207,8 @@ impl Failure {
                 billed,
             };
         }
-        if self.is_out_of_quota() {
-            return ModelError::OutOfQuota(self.to_string());
+        if self.is_too_long() {
+            return ModelError::TooLong { reason: self.to_string(), fits: self.fits() };
         }
         match self {
             Self::Unreadable(reason) => ModelError::Unreadable(reason),

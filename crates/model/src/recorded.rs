@@ -6,14 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sentinel_core::card::ToolId;
 use sentinel_investigation::ports::{
-    Item, Model, ModelError, ToolBox, ToolDefinition, ToolError, ToolOutput, TurnRequest, TurnResponse,
-    TurnUsage,
+    self as investigated, Api, FunctionCall, Item, Model, ModelError, Said, ToolBox, ToolDefinition,
+    ToolError, ToolOutput, TurnRequest, TurnResponse, TurnUsage,
 };
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use thiserror::Error;
-
-use crate::responses::answer;
 
 /// The only version of the file format.
 const VERSION: u32 = 1;
@@ -184,35 +182,29 @@ fn check(run: &Run) -> Result<(), (String, String)> {
 }
 
 impl Turn {
-    /// The turn as the Responses API would have answered it. `n` counts from 1.
-    fn as_response(&self, n: usize, model: &str) -> Value {
-        let mut output = Vec::new();
-        if !self.text.is_empty() {
-            output.push(json!({
-                "type": "message", "id": format!("msg_{n}"), "role": "assistant", "status": "completed",
-                "content": [{"type": "output_text", "text": self.text, "annotations": [], "logprobs": []}],
-            }));
-        }
-        output.extend(self.calls.iter().zip(1..).map(|(call, k)| {
+    /// The turn as a service would have answered it. `n` counts from 1.
+    fn as_response(&self, n: usize, model: &str) -> TurnResponse {
+        let text = Some(&self.text).filter(|text| !text.is_empty());
+        let text = text.map(|text| investigated::Output::plain(Said::Text { text: text.clone() }));
+        let calls = self.calls.iter().zip(1..).map(|(call, k)| {
             let arguments = match &call.arguments {
                 // A text is what the model wrote, JSON or not.
                 Value::String(written) => written.clone(),
                 Value::Null => "{}".to_owned(),
                 value => value.to_string(),
             };
-            json!({
-                "type": "function_call", "id": format!("fc_{n}_{k}"), "call_id": format!("call_{n}_{k}"),
-                "name": call.name, "arguments": arguments, "status": "completed",
-            })
-        }));
-        json!({
-            "model": model, "status": "completed", "output": output,
-            "usage": {
-                "input_tokens": self.usage.input_tokens,
-                "input_tokens_details": {"cached_tokens": self.usage.cached_tokens},
-                "output_tokens": self.usage.output_tokens,
-            },
-        })
+            let call_id = format!("call_{n}_{k}");
+            let call = FunctionCall { call_id, name: call.name.clone(), arguments };
+            investigated::Output::plain(Said::Call(call))
+        });
+        TurnResponse {
+            model: model.to_owned(),
+            api: Api::Responses,
+            outputs: text.into_iter().chain(calls).collect(),
+            incomplete: None,
+            usage: self.usage,
+            left_out: Vec::new(),
+        }
     }
 }
 
@@ -227,8 +219,7 @@ impl Model for Recorded {
                 self.run.turns.len()
             ))
         })?;
-        answer::read(turn.as_response(answered + 1, &self.run.model))
-            .map_err(|e| ModelError::Unreadable(e.to_string()))
+        Ok(turn.as_response(answered + 1, &self.run.model))
     }
 
     fn is_recorded(&self) -> bool {
@@ -269,6 +260,8 @@ impl ToolBox for Recorded {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const RUN: &str = r#"{
@@ -284,15 +277,20 @@ mod tests {
 
     fn request(input: Vec<Item>) -> TurnRequest {
         TurnRequest {
-            model: "another".to_owned(),
+            model: "another".into(),
             instructions: String::new(),
             input,
             tools: vec![],
             hosted: vec![],
             max_hosted_calls: 16,
             force: None,
+            max_output_tokens: 1_000,
             cache_key: String::new(),
         }
+    }
+
+    fn answered(turn: TurnResponse) -> Item {
+        Item::Response { asked: "another".into(), api: turn.api, outputs: turn.outputs }
     }
 
     async fn answer(run: &Recorded, input: Vec<Item>) -> Result<TurnResponse, ModelError> {
@@ -306,28 +304,18 @@ mod tests {
         let user = Item::User { text: "look".to_owned() };
         let first = answer(&run, vec![user.clone()]).await.unwrap();
         assert_eq!(first.model, "gpt-4.1-mini");
-        assert_eq!(first.usage, TurnUsage { input_tokens: 900, cached_tokens: 100, output_tokens: 30 });
-        insta::assert_json_snapshot!(first.items, @r#"
-        [
-          {
-            "arguments": "{\"name\":\"a\",\"namespace\":\"web\"}",
-            "call_id": "call_1_1",
-            "id": "fc_1_1",
-            "name": "k8s__pods_get",
-            "status": "completed",
-            "type": "function_call"
-          }
-        ]
-        "#);
-        let resumed = vec![user, Item::Response { asked: String::new(), items: first.items }];
+        assert_eq!(
+            first.usage,
+            TurnUsage { input_tokens: 900, cached_tokens: 100, output_tokens: 30, ..TurnUsage::default() }
+        );
+        insta::assert_json_snapshot!(first.outputs, @r#""#);
+        let resumed = vec![user, answered(first)];
         let second = answer(&run, resumed.clone()).await.unwrap();
-        assert_eq!((second.text.as_str(), second.calls[0].arguments.as_str()), ("done", "not JSON"));
-        let beyond = answer(
-            &run,
-            [resumed, vec![Item::Response { asked: String::new(), items: second.items }]].concat(),
-        )
-        .await
-        .unwrap_err();
+        assert_eq!(
+            (second.text().as_str(), second.calls().next().unwrap().arguments.as_str()),
+            ("done", "not JSON")
+        );
+        let beyond = answer(&run, [resumed, vec![answered(second.clone())]].concat()).await.unwrap_err();
         assert_eq!(
             beyond.to_string(),
             "the model refused the request: the recorded run run.json has only 2 turns"

@@ -1,22 +1,22 @@
-//! What both interfaces share: one exchange by async-openai with raw JSON at the boundary, the retries, the breaker.
+//! A service at one address: one exchange with raw JSON at the boundary, the retries, the breaker, and what its models have
+//! been found not to take.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_openai::Client;
-use async_openai::error::OpenAIError;
-use secrecy::SecretString;
 use sentinel_http::{HttpClient, HttpError};
-use sentinel_investigation::ports::{ModelError, TurnResponse};
+use sentinel_investigation::ports::{Api, Item, ModelError, TurnRequest, TurnResponse};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::adapt::{Adapted, ForcedTurn};
 use crate::breaker::Breaker;
 use crate::failure::Failure;
-use crate::wire::{self, Endpoint};
+use crate::hosted::HostedSpec;
+use crate::wire::{Auth, Endpoint};
+use crate::{chat, responses};
 
 /// The longest wait between two tries that nobody asked for.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(8);
@@ -24,31 +24,24 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(8);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// How much sooner than the caller's own limit the last try ends, so that its reason is told and counted.
 const MARGIN: Duration = Duration::from_millis(50);
+/// The most that is learned in one turn of what a model does not take: each costs an exchange, and no answer.
+const MOST_LEARNED: u32 = 16;
 
-/// How an answer is made, not what is asked: a model that does not take one of these is asked without it.
-const OPTIONS: &[&str] = &[
-    "temperature",
-    "reasoning",
-    "reasoning_effort",
-    "include",
-    "service_tier",
-    "parallel_tool_calls",
-    "prompt_cache_key",
-];
-
-/// How a service that speaks OpenAI's interfaces is asked.
+/// A service of models, and how it is asked.
 #[derive(Clone, Debug)]
-pub struct ModelSettings {
-    /// The API's root, e.g. `https://api.openai.com/v1`.
+pub struct ServiceSettings {
+    /// How cards name it.
+    pub name: String,
+    /// The interface that it speaks.
+    pub api: Api,
+    /// The API's root, e.g. `https://api.openai.com/v1`. A query of it (`?api-version=…`) is sent with each request.
     pub base_url: String,
-    /// Sent as `Authorization: Bearer`.
-    pub api_key: SecretString,
-    /// 0 to 2. Not sent to models that refuse it.
+    /// How it knows who asks.
+    pub auth: Auth,
+    /// Sent where there is one, to models that take it.
     pub temperature: Option<f64>,
-    /// `none`, `minimal`, `low`, `medium`, `high`, … Only sent to models that reason.
+    /// `none`, `minimal`, `low`, `medium`, `high`, … Sent to models that take it.
     pub reasoning_effort: Option<String>,
-    /// The most tokens of one answer, reasoning included; at least 16.
-    pub max_output_tokens: Option<u32>,
     /// `auto`, `default`, `flex`, `priority`, …
     pub service_tier: Option<String>,
     /// The longest that one try may take.
@@ -59,24 +52,20 @@ pub struct ModelSettings {
     pub backoff: Duration,
     /// Chance: spreads the waits, so that incidents which failed together do not come back together.
     pub random: fn() -> u32,
-}
-
-/// The two interfaces.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Api {
-    Responses,
-    Chat,
+    /// By model: how a turn that has to call one function says so, where it is known.
+    pub forced_turns: BTreeMap<String, ForcedTurn>,
 }
 
 /// A service at one address, with one credential.
 pub(crate) struct Service {
-    pub(crate) settings: ModelSettings,
+    settings: ServiceSettings,
     endpoint: Endpoint,
     http: Arc<HttpClient>,
+    hosted: BTreeMap<String, HostedSpec>,
     /// By model: one may be overloaded while another at the same address answers.
     breakers: Mutex<BTreeMap<String, Breaker>>,
-    /// By model: the options that it has refused, and is not sent any more.
-    refused: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// By model: what it does not take.
+    adapted: Mutex<BTreeMap<String, Adapted>>,
 }
 
 impl fmt::Debug for Service {
@@ -87,35 +76,49 @@ impl fmt::Debug for Service {
 
 /// A turn's last failure, how many tries it had, and whether an earlier one may have cost something.
 #[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) failure: Failure,
-    pub(crate) tries: u32,
-    pub(crate) billed: bool,
+struct Failed {
+    failure: Failure,
+    tries: u32,
+    billed: bool,
 }
 
 impl Service {
-    /// Fails where the base URL may not be called or the key cannot be a header. `secrets` are what else must not
-    /// stand in an error. Nothing is loaded or called yet.
+    /// Fails where the base URL may not be called or the key cannot be a header. `hosted` are the servers that it calls
+    /// itself. Nothing is loaded or called yet.
     pub(crate) fn new(
-        settings: ModelSettings,
-        secrets: Vec<SecretString>,
+        settings: ServiceSettings,
+        hosted: Vec<HostedSpec>,
         http: Arc<HttpClient>,
     ) -> Result<Self, ModelError> {
+        let secrets = hosted.iter().flat_map(HostedSpec::secrets).collect();
         let endpoint = Endpoint::new(&settings, secrets, &http)?;
-        Ok(Self { settings, endpoint, http, breakers: Mutex::default(), refused: Mutex::default() })
+        let hosted = hosted.into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+        let (breakers, adapted) = (Mutex::default(), Mutex::default());
+        Ok(Self { settings, endpoint, http, hosted, breakers, adapted })
+    }
+
+    /// The label under which it calls a server itself.
+    pub(crate) fn hosts(&self, server: &str) -> Option<String> {
+        self.hosted.get(server).map(|spec| spec.label.clone())
+    }
+
+    /// Asks one of its models.
+    pub(crate) async fn respond(
+        &self,
+        request: &TurnRequest,
+        within: Duration,
+    ) -> Result<TurnResponse, ModelError> {
+        self.ask(request, within).await.map_err(|failed| {
+            let Failed { failure, tries, billed } = failed;
+            hosted_out(&failure, request).unwrap_or_else(|| failure.into_model_error(tries, billed))
+        })
     }
 
     /// Asks, and asks again where that may help and the time allows it.
-    pub(crate) async fn ask(
-        &self,
-        api: Api,
-        model: &str,
-        body: &Value,
-        within: Duration,
-        read: impl Fn(Value) -> Result<TurnResponse, Failure>,
-    ) -> Result<TurnResponse, Failed> {
+    async fn ask(&self, request: &TurnRequest, within: Duration) -> Result<TurnResponse, Failed> {
+        let model = &request.model.name;
         let deadline = Instant::now() + within.saturating_sub(MARGIN);
-        let (mut tries, mut billed) = (0, false);
+        let (mut tries, mut learned, mut billed) = (0, 0, false);
         loop {
             if let Err(open) = self.breaker(model, |breaker| breaker.ask(Instant::now())) {
                 let failure = Failure::LeftAlone { reason: open.reason, left: open.left };
@@ -123,18 +126,17 @@ impl Service {
             }
             tries += 1;
             let left = deadline.saturating_duration_since(Instant::now());
-            let answer = {
-                let body = self.without_refused(model, body);
-                timeout(left.min(self.settings.timeout), self.exchange(api, &body)).await
-            };
-            let answer = match answer {
-                Ok(answer) => answer.and_then(&read),
+            let adapted = self.adapted(model, |adapted| adapted.clone());
+            let body = self.body(&adapted.fit(request), &adapted);
+            let exchange = self.endpoint.exchange(&self.http, self.settings.api, &body);
+            let answer = match timeout(left.min(self.settings.timeout), exchange).await {
+                Ok(answer) => answer.and_then(|answer| self.read(answer, request)),
                 Err(_) => Err(Failure::Http(HttpError::TimedOut)),
             };
             let failure = match answer {
                 Ok(answer) => {
                     self.breaker(model, Breaker::answered);
-                    return Ok(answer);
+                    return Ok(TurnResponse { left_out: adapted.left_out(request), ..answer });
                 }
                 Err(failure) => failure,
             };
@@ -145,9 +147,11 @@ impl Service {
                     breaker.answered();
                 }
             });
+            let adapted = self.adapted(model, |adapted| adapted.learn(&failure, &body, request));
             // It answered at once and costs nothing, so it is no try.
-            if self.learn(model, body, &failure) {
-                tries -= 1;
+            if let Some(instead) = adapted.filter(|_| learned < MOST_LEARNED) {
+                tracing::warn!(model, instead, reason = %failure, "the model does not take what it was sent, asking it otherwise");
+                (tries, learned) = (tries - 1, learned + 1);
                 continue;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -164,52 +168,60 @@ impl Service {
         }
     }
 
+    fn body(&self, request: &TurnRequest, adapted: &Adapted) -> Value {
+        match self.settings.api {
+            Api::Responses => responses::request::body(&self.settings, &self.hosted, request, adapted),
+            Api::Chat => chat::request::body(&self.settings, request, adapted),
+        }
+    }
+
+    fn read(&self, answer: Value, request: &TurnRequest) -> Result<TurnResponse, Failure> {
+        match self.settings.api {
+            Api::Responses => responses::answer::read(answer),
+            Api::Chat => {
+                let (used, turn) = used_ids(&request.input);
+                chat::answer::read(answer, &used, turn)
+            }
+        }
+    }
+
     fn breaker<T>(&self, model: &str, with: impl FnOnce(&mut Breaker) -> T) -> T {
         let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
         with(breakers.entry(model.to_owned()).or_default())
     }
 
-    /// Remembers an option that the model has refused; whether that is one that it was sent just now.
-    fn learn(&self, model: &str, body: &Value, failure: &Failure) -> bool {
-        let Some(option) = failure.refused_option() else { return false };
-        if !OPTIONS.contains(&option) || body.get(option).is_none() {
-            return false;
-        }
-        tracing::warn!(model, option, reason = %failure, "the model does not take an option, going on without it");
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.entry(model.to_owned()).or_default().insert(option.to_owned())
+    fn adapted<T>(&self, model: &str, with: impl FnOnce(&mut Adapted) -> T) -> T {
+        let mut all = self.adapted.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || Adapted::new(self.settings.forced_turns.get(model).copied().unwrap_or_default());
+        with(all.entry(model.to_owned()).or_insert_with(known))
     }
+}
 
-    fn without_refused<'b>(&self, model: &str, body: &'b Value) -> Cow<'b, Value> {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(options) = refused.get(model) else { return Cow::Borrowed(body) };
-        let mut body = body.clone();
-        if let Some(fields) = body.as_object_mut() {
-            fields.retain(|name, _| !options.contains(name));
-        }
-        Cow::Owned(body)
+/// A hosted server that is out fails the whole request: which one it is, stands in the text only. An approval that is not
+/// taken would be refused again.
+fn hosted_out(failure: &Failure, request: &TurnRequest) -> Option<ModelError> {
+    if request.hosted.is_empty() {
+        return None;
     }
+    let all = || request.hosted.iter().map(|h| h.label.clone());
+    if let Some(reason) = failure.hosted_server_out() {
+        let named: Vec<String> = all().filter(|label| reason.contains(&format!("'{label}'"))).collect();
+        let labels = if named.is_empty() { all().collect() } else { named };
+        return Some(ModelError::ServersOut { labels, reason: reason.to_owned() });
+    }
+    let answers = request.input.iter().any(|item| matches!(item, Item::Approval(_)));
+    let reason = failure.approval_refused().filter(|_| answers)?;
+    let reason = format!("an approval was not taken: {reason}");
+    Some(ModelError::ServersOut { labels: all().collect(), reason })
+}
 
-    async fn exchange(&self, api: Api, body: &Value) -> Result<Value, Failure> {
-        let http = self.http.client()?.clone();
-        // The service replaces async-openai's own retries, which honour any Retry-After.
-        let client = Client::build(http.clone(), self.endpoint.clone())
-            .with_http_service(wire::service(http, self.endpoint.clone()));
-        let answer: Result<Value, _> = match api {
-            Api::Responses => client.responses().create_byot(body).await,
-            Api::Chat => client.chat().create_byot(body).await,
-        };
-        answer.map_err(|error| match error {
-            OpenAIError::Boxed(error) => match error.downcast::<Failure>() {
-                Ok(failure) => *failure,
-                Err(other) => Failure::Unreadable(other.to_string()),
-            },
-            OpenAIError::Reqwest(error) => Failure::Http((&error).into()),
-            // Its text holds the whole answer.
-            OpenAIError::JSONDeserialize(error, _) => Failure::Unreadable(error.to_string()),
-            other => Failure::Unreadable(other.to_string()),
-        })
-    }
+/// The call ids that the conversation holds, and how many responses.
+fn used_ids(input: &[Item]) -> (HashSet<String>, usize) {
+    let ids = input.iter().filter_map(|item| match item {
+        Item::CallOutput { call_id, .. } => Some(call_id.clone()),
+        Item::User { .. } | Item::Response { .. } | Item::Approval(_) => None,
+    });
+    (ids.collect(), input.iter().filter(|item| matches!(item, Item::Response { .. })).count())
 }
 
 /// How long to wait after the `n`-th failed try, from 1; `None`: another try would fail the same way.
@@ -224,14 +236,6 @@ fn wait_before_next(failure: &Failure, n: u32, backoff: Duration, random: u32) -
     let full = backoff.saturating_mul(1 << (n - 1).min(16)).min(LONGEST_BACKOFF);
     // Somewhere in the upper half.
     Some(full / 2 + full / 2 * (random % 1000) / 1000)
-}
-
-/// Whether the model reasons: then it takes an effort and refuses a temperature. By OpenAI's names: the o series and
-/// gpt-5, but for its chat models; a vendor's prefix (`openai/…`) does not matter.
-pub(crate) fn is_reasoning(model: &str) -> bool {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    let o_series = name.strip_prefix('o').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    o_series || (name.starts_with("gpt-5") && !name.contains("-chat"))
 }
 
 #[cfg(test)]
@@ -278,20 +282,6 @@ mod tests {
         assert_eq!(wait(status(429, Some("insufficient_quota"), Some(1))), None);
         for passing in [408, 409, 429, 500, 502, 503, 504, 529] {
             assert!(wait(status(passing, None, None)).is_some(), "{passing}");
-        }
-    }
-
-    #[test]
-    fn models_that_reason_are_told_by_their_names() {
-        for model in
-            ["o1", "o3-mini", "o4-mini-2025-04-16", "gpt-5", "gpt-5-mini", "gpt-5.2", "openai/gpt-5-nano"]
-        {
-            assert!(is_reasoning(model), "{model}");
-        }
-        for model in
-            ["gpt-4.1-mini", "gpt-4o", "gpt-5-chat-latest", "gpt-5.2-chat-latest", "omni", "llama-3", ""]
-        {
-            assert!(!is_reasoning(model), "{model}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sentinel_core::card::ToolId;
+use sentinel_core::card::{ModelId, ToolId};
 use sentinel_core::redact::Redactor;
 use sentinel_investigation::ports::{
     Item, Model, ModelError, ToolBox, ToolDefinition, ToolError, ToolOutput, TurnRequest, TurnResponse,
@@ -91,7 +91,7 @@ impl Model for Transcript {
         Ok(turn.response.clone())
     }
 
-    fn hosts(&self, server: &str) -> Option<String> {
+    fn hosts(&self, _model: &ModelId, server: &str) -> Option<String> {
         let opening = self.turns.first()?.opening.as_ref()?;
         opening.hosted.iter().find(|hosted| hosted.server == server).map(|hosted| hosted.label.clone())
     }

@@ -2,32 +2,79 @@
 
 use std::fmt;
 
+use async_openai::Client;
 use async_openai::config::Config;
+use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use reqwest::Response;
 use secrecy::{ExposeSecret, SecretString};
 use sentinel_http::{HttpClient, HttpError, Url, read_body, retry_after};
-use sentinel_investigation::ports::ModelError;
+use sentinel_investigation::ports::{Api, ModelError};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tower::{BoxError, Service, service_fn};
 
 use crate::failure::Failure;
-use crate::service::ModelSettings;
+use crate::service::ServiceSettings;
 
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 16 << 20;
+/// What to look at where nothing is found at an address.
+const NOT_FOUND: &str = "Is the model's name right, does `base-url` end where the service's API begins (often in /v1), and \
+                         does the service speak this interface? Many speak `api: chat` only";
 /// How much of an error's text is shown.
 const MAX_MESSAGE: usize = 500;
+
+/// How a service knows who asks.
+#[derive(Clone)]
+pub enum Auth {
+    /// `Authorization: Bearer …`
+    Bearer(SecretString),
+    /// A header of another name, e.g. `api-key`.
+    Header {
+        /// Its name.
+        name: HeaderName,
+        /// Its value.
+        key: SecretString,
+    },
+}
+
+impl Auth {
+    fn key(&self) -> &SecretString {
+        match self {
+            Self::Bearer(key) | Self::Header { key, .. } => key,
+        }
+    }
+
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        let (name, value) = match self {
+            Self::Bearer(key) => (AUTHORIZATION, format!("Bearer {}", key.expose_secret().trim())),
+            Self::Header { name, key } => (name.clone(), key.expose_secret().trim().to_owned()),
+        };
+        let mut value = HeaderValue::try_from(value).ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bearer(_) => "Bearer",
+            Self::Header { .. } => "Header",
+        })
+    }
+}
 
 /// The service's address and credential. async-openai's own configuration would read the environment, and panics on
 /// a key that cannot be a header.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     base: String,
-    authorization: HeaderValue,
+    query: Vec<(String, String)>,
+    headers: HeaderMap,
     key: SecretString,
     /// What else must not stand in an error: the credentials of hosted servers.
     secrets: Vec<SecretString>,
@@ -43,19 +90,45 @@ impl fmt::Debug for Endpoint {
 impl Endpoint {
     /// Checks that the address may be called and that the key can be sent.
     pub(crate) fn new(
-        settings: &ModelSettings,
+        settings: &ServiceSettings,
         secrets: Vec<SecretString>,
         http: &HttpClient,
     ) -> Result<Self, ModelError> {
-        let refused = |reason: String| ModelError::Refused(format!("openai.base-url: {reason}"));
-        let url = Url::parse(&settings.base_url).map_err(|e| refused(e.to_string()))?;
+        let service = &settings.name;
+        let refused = |reason: String| ModelError::Refused(format!("{service}: base-url: {reason}"));
+        let mut url = Url::parse(&settings.base_url).map_err(|e| refused(e.to_string()))?;
         http.check_url(&url).map_err(|e| refused(e.to_string()))?;
-        let bearer = format!("Bearer {}", settings.api_key.expose_secret().trim());
-        let mut authorization = HeaderValue::try_from(bearer)
-            .map_err(|_| ModelError::Refused("openai.api-key cannot be sent in a header".to_owned()))?;
-        authorization.set_sensitive(true);
-        let base = settings.base_url.trim_end_matches('/').to_owned();
-        Ok(Self { base, authorization, key: settings.api_key.clone(), secrets })
+        let (name, value) = settings
+            .auth
+            .header()
+            .ok_or_else(|| ModelError::Refused(format!("{service}: api-key cannot be sent in a header")))?;
+        let headers = HeaderMap::from_iter([(name, value)]);
+        let query = url.query_pairs().into_owned().collect();
+        url.set_query(None);
+        let base = url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { base, query, headers, key: settings.auth.key().clone(), secrets })
+    }
+
+    /// One exchange: `body` is sent, and the JSON of a 2xx comes back.
+    pub(crate) async fn exchange(&self, http: &HttpClient, api: Api, body: &Value) -> Result<Value, Failure> {
+        let http = http.client()?.clone();
+        // The service replaces async-openai's own retries, which honour any Retry-After.
+        let client =
+            Client::build(http.clone(), self.clone()).with_http_service(service(http.clone(), self.clone()));
+        let answer: Result<Value, _> = match api {
+            Api::Responses => client.responses().create_byot(body).await,
+            Api::Chat => client.chat().create_byot(body).await,
+        };
+        answer.map_err(|error| match error {
+            OpenAIError::Boxed(error) => match error.downcast::<Failure>() {
+                Ok(failure) => *failure,
+                Err(other) => Failure::Unreadable(other.to_string()),
+            },
+            OpenAIError::Reqwest(error) => Failure::Http((&error).into()),
+            // Its text holds the whole answer.
+            OpenAIError::JSONDeserialize(error, _) => Failure::Unreadable(error.to_string()),
+            other => Failure::Unreadable(other.to_string()),
+        })
     }
 
     /// `text` on one line, cut, and without the key or what looks like a part of one: the API quotes a wrong key
@@ -80,7 +153,7 @@ impl Endpoint {
 
 impl Config for Endpoint {
     fn headers(&self) -> HeaderMap {
-        HeaderMap::from_iter([(AUTHORIZATION, self.authorization.clone())])
+        self.headers.clone()
     }
 
     fn url(&self, path: &str) -> String {
@@ -88,7 +161,7 @@ impl Config for Endpoint {
     }
 
     fn query(&self) -> Vec<(&str, &str)> {
-        Vec::new()
+        self.query.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
     }
 
     fn api_base(&self) -> &str {
@@ -102,7 +175,7 @@ impl Config for Endpoint {
 
 /// What async-openai sends by: one exchange, checked and bounded. It hands on nothing but JSON of a 2xx, so that
 /// async-openai never logs a body (it does, at ERROR, when it cannot parse one).
-pub(crate) fn service(
+fn service(
     http: reqwest::Client,
     endpoint: Endpoint,
 ) -> impl Service<HttpRequestFactory, Response = Response, Error = BoxError, Future: Send> + Clone + Send + Sync
@@ -118,6 +191,7 @@ pub(crate) fn service(
 }
 
 async fn take(answer: Response, endpoint: &Endpoint) -> Result<Response, Failure> {
+    let path = answer.url().path().to_owned();
     let (status, headers) = (answer.status(), answer.headers().clone());
     let body = read_body(answer, MAX_ANSWER).await.map_err(|error| match error {
         // It is paid for; asking again would give the same.
@@ -126,23 +200,45 @@ async fn take(answer: Response, endpoint: &Endpoint) -> Result<Response, Failure
     })?;
     if !status.is_success() {
         let parsed: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let text = |key: &str| parsed.pointer(key).and_then(Value::as_str);
+        let Refusal { code, param, message } = refusal_of(&parsed);
         let shown = body.get(..body.len().min(4 * MAX_MESSAGE)).unwrap_or_default();
-        let message = text("/error/message").map_or_else(|| String::from_utf8_lossy(shown), Into::into);
-        return Err(Failure::Status {
-            status: status.as_u16(),
-            code: text("/error/code").or_else(|| text("/error/type")).map(str::to_owned),
-            param: text("/error/param").map(str::to_owned),
-            message: endpoint.clean(&message),
-            retry_after: retry_after(&headers),
-        });
+        let message = message.unwrap_or_else(|| String::from_utf8_lossy(shown).into_owned());
+        let mut message = endpoint.clean(&message);
+        if status == StatusCode::NOT_FOUND {
+            message = format!("POST {path}: {message}. {NOT_FOUND}");
+        }
+        let (status, retry_after) = (status.as_u16(), retry_after(&headers));
+        return Err(Failure::Status { status, code, param, message, retry_after });
     }
-    let kind =
-        headers.get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).to_ascii_lowercase());
-    if let Some(kind) = kind.filter(|kind| !kind.contains("json")) {
-        return Err(Failure::Unreadable(format!("it is {}, not JSON", endpoint.clean(&kind))));
+    // Some services call JSON a text.
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(&body) {
+        let kind =
+            headers.get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
+        let kind = kind.map_or_else(String::new, |kind| format!(" of type {}", endpoint.clean(&kind)));
+        let reason = format!("it is not JSON, {} bytes{kind}: {error}", body.len());
+        return Err(Failure::Unreadable(reason));
     }
-    serde_json::from_slice::<IgnoredAny>(&body)
-        .map_err(|e| Failure::Unreadable(format!("it is not JSON, {} bytes: {e}", body.len())))?;
     Ok(http::Response::new(body).into())
+}
+
+/// What an error's body says. OpenAI and most others have an object `error`; some have its fields at the top, or a text.
+struct Refusal {
+    code: Option<String>,
+    param: Option<String>,
+    message: Option<String>,
+}
+
+fn refusal_of(body: &Value) -> Refusal {
+    let error = body.get("error").filter(|error| error.is_object()).unwrap_or(body);
+    let text = |key: &str| match error.get(key) {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    };
+    let words = ["message", "Message", "error", "msg"].into_iter().find_map(text);
+    // FastAPI's, whatever its shape.
+    let detail = || error.get("detail").map(|d| d.as_str().map_or_else(|| d.to_string(), str::to_owned));
+    let code = ["code", "type", "__type"].into_iter().find_map(text);
+    let param = text("param").filter(|param| !matches!(param.as_str(), "" | "None" | "null"));
+    Refusal { code, param, message: words.or_else(detail) }
 }

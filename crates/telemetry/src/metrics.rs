@@ -55,6 +55,8 @@ pub enum Metric {
         /// Why, one of a few labels.
         reason: &'static str,
     },
+    /// `ModelRefusals`: a model's service did not take a request, and would not take it later.
+    ModelRefused,
     /// `Tokens`: tokens sent and received by an investigation.
     Tokens(u64),
     /// `Usd`: what an investigation cost, in US dollars.
@@ -113,6 +115,7 @@ impl Metric {
             Self::Turns(n) => ("Turns", "Count", Some((*n).into())),
             Self::Tool { took, .. } => ("ToolMs", "Milliseconds", Some(ms(*took))),
             Self::RefusedCall { .. } => ("RefusedCalls", "Count", Some(1.into())),
+            Self::ModelRefused => ("ModelRefusals", "Count", Some(1.into())),
             Self::Tokens(n) => ("Tokens", "Count", Some((*n).into())),
             // What is no number has no place in JSON.
             Self::Usd(usd) => ("Usd", "None", Number::from_f64(*usd)),

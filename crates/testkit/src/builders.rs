@@ -205,7 +205,7 @@ pub fn card(name: &str) -> CardBuilder {
             annotations: Labels::new(),
         },
         prompt: Prompt { source: PromptSource::Inline, text: "Find out why this alert fires.".to_owned() },
-        model: "gpt-4.1-mini".to_owned(),
+        model: "gpt-4.1-mini".into(),
         fallback_models: vec![],
         tools: [].into(),
         policy: vec![],

@@ -23,6 +23,7 @@ use futures::FutureExt as _;
 use futures::future::Abortable;
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Limits, Scope};
+use sentinel_core::card::ModelId;
 use sentinel_core::chain::{self, Sealed};
 use sentinel_core::drive::{DriveError, Driven, Start, drive, drive_sealing};
 use sentinel_core::incident::{Child, ChildName, DeliveryKey, Fence, Head, IncidentId, Job};
@@ -72,7 +73,7 @@ pub struct Worker {
     /// What must not leave.
     pub redactor: Arc<Redactor>,
     /// US dollars per million tokens, by model.
-    pub prices: Arc<BTreeMap<String, Price>>,
+    pub prices: Arc<BTreeMap<ModelId, Price>>,
     /// What all cards together may spend.
     pub budget: Limits,
     /// The most tokens of one answer.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use sentinel_core::UnixMs;
+use sentinel_core::card::ModelId;
 use sentinel_core::incident::{DeliveryKey, Head};
 use sentinel_core::ports::SinkError;
 use sentinel_core::report::Usage;
@@ -88,7 +89,7 @@ pub(crate) async fn measured(
 }
 
 struct Heard<'a> {
-    prices: &'a BTreeMap<String, Price>,
+    prices: &'a BTreeMap<ModelId, Price>,
     /// What the model costs that was asked last.
     price: Option<Price>,
     /// What the turns cost, the model's cache left aside; `None`: one of the models has no price.
@@ -102,7 +103,7 @@ struct Heard<'a> {
 }
 
 impl<'a> Heard<'a> {
-    fn new(prices: &'a BTreeMap<String, Price>) -> Self {
+    fn new(prices: &'a BTreeMap<ModelId, Price>) -> Self {
         Self {
             prices,
             price: None,
@@ -136,7 +137,11 @@ impl<'a> Heard<'a> {
                 self.metrics.push(Metric::RefusedCall { reason: reason.as_str() });
             }
             Progress::BudgetUsedUp { .. } => self.metrics.push(Metric::BudgetExhausted),
-            Progress::Asking { model, .. } => self.price = self.prices.get(model).copied(),
+            Progress::Asking { model, .. } => {
+                let priced = self.prices.iter().find(|(id, _)| id.to_string() == *model);
+                self.price = priced.map(|(_, price)| *price);
+            }
+            Progress::ModelRefused { .. } => self.metrics.push(Metric::ModelRefused),
             Progress::Answered { input_tokens, output_tokens, .. } => {
                 self.turns += 1;
                 self.usd = self.usd.zip(self.price).map(|(sum, price)| {

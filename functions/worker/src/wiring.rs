@@ -7,14 +7,14 @@ use std::time::Duration;
 use sentinel_config::{
     Api, Caller, CardPlaces, Diagnostic, HostedAt, Level, Loaded, Place, Problems, Server, Settings, SinkKind,
 };
-use sentinel_core::card::{Card, Subscription};
+use sentinel_core::card::{Card, FIRST_SERVICE, ModelId, Subscription};
 use sentinel_core::ports::{Clock, Ports, Sink};
 use sentinel_core::redact::Redactor;
 use sentinel_http::{AddressPolicy, HttpClient, Url};
-use sentinel_investigation::ports::{Model, ModelError, ToolBox};
+use sentinel_investigation::ports::{self, Model, ModelError, ToolBox};
 use sentinel_investigation::{CompileProblem, EventSender, Part, Playbook, Price};
 use sentinel_mcp::{Credential, Endpoint, OAuth, Program, Reach, ServerSpec, Servers};
-use sentinel_model::{Chat, HostedPlace, HostedSpec, ModelSettings, Responses};
+use sentinel_model::{Auth, HostedPlace, HostedSpec, ServiceSettings, Services};
 use sentinel_sinks::{LogSink, Slack, SlackSettings, Webhook, WebhookSettings, slack};
 use sentinel_telemetry::Metrics;
 use thiserror::Error;
@@ -133,7 +133,10 @@ pub fn assemble(
         .prices
         .iter()
         .map(|(model, p)| {
-            (model.clone(), Price { input: p.input, cached_input: p.cached_input, output: p.output })
+            (
+                ModelId::from(model.as_str()),
+                Price { input: p.input, cached_input: p.cached_input, output: p.output },
+            )
         })
         .collect();
     let sinks = sinks(settings, &http, &ports.clock)?;
@@ -163,26 +166,25 @@ pub fn mind(settings: &Settings, http: &Arc<HttpClient>) -> Result<Mind, ModelEr
     let Some(api_key) = &openai.api_key else {
         return Ok(Mind::None { reason: "no model key is configured (`openai.api-key`)".to_owned() });
     };
-    let model = ModelSettings {
+    let service = ServiceSettings {
+        name: FIRST_SERVICE.to_owned(),
+        api: match openai.api {
+            Api::Responses => ports::Api::Responses,
+            Api::Chat => ports::Api::Chat,
+        },
         base_url: openai.base_url.to_string(),
-        api_key: api_key.clone(),
-        temperature: Some(openai.temperature),
+        auth: Auth::Bearer(api_key.clone()),
+        temperature: openai.temperature,
         reasoning_effort: openai.reasoning_effort.clone(),
-        max_output_tokens: Some(openai.max_output_tokens),
         service_tier: openai.service_tier.clone(),
         timeout: openai.timeout,
         attempts: MODEL_ATTEMPTS,
         backoff: MODEL_BACKOFF,
         random,
+        forced_turns: BTreeMap::new(),
     };
-    let http = Arc::clone(http);
-    Ok(Mind::Model(match openai.api {
-        Api::Responses => {
-            let hosted = settings.servers.iter().filter_map(hosted);
-            Arc::new(Responses::new(model, hosted.collect(), http)?)
-        }
-        Api::Chat => Arc::new(Chat::new(model, http)?),
-    }))
+    let hosted = settings.servers.iter().filter_map(hosted).collect();
+    Ok(Mind::Model(Arc::new(Services::new(vec![service], hosted, http)?)))
 }
 
 /// A server that the model's service calls.

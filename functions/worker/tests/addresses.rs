@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sentinel_config::{Watcher as WatcherSettings, WatcherKind};
+use sentinel_core::card::FIRST_SERVICE;
 use sentinel_core::incident::Event;
 use sentinel_core::ports::{Ports, Sink, Telling};
 use sentinel_core::redact::Redactor;
 use sentinel_http::dns::{Addrs, Name, Resolve, Resolving};
 use sentinel_http::{AddressPolicy, HttpClient, Url};
-use sentinel_investigation::ports::{ModelError, ToolBox};
+use sentinel_investigation::ports::{Api, ModelError, ToolBox};
 use sentinel_local::LocalQueue;
 use sentinel_mcp::{Credential, Endpoint, OAuth, Reach, ServerSpec, Servers};
-use sentinel_model::{Chat, ModelSettings, Responses};
+use sentinel_model::{Auth, ServiceSettings, Services};
 use sentinel_sinks::{Slack, SlackSettings, Webhook, WebhookSettings};
 use sentinel_testkit::builders::{card, head, report};
 use sentinel_testkit::clock::ManualClock;
@@ -86,22 +87,23 @@ async fn polled(http: &Arc<HttpClient>, url: &Url, kind: WatcherKind) -> Result<
 }
 
 fn model(base_url: &str, http: &Arc<HttpClient>) -> [Result<(), ModelError>; 2] {
-    let settings = || ModelSettings {
-        base_url: base_url.to_owned(),
-        api_key: "k".into(),
-        temperature: None,
-        reasoning_effort: None,
-        max_output_tokens: None,
-        service_tier: None,
-        timeout: Duration::from_secs(5),
-        attempts: 1,
-        backoff: Duration::from_millis(1),
-        random: || 0,
-    };
-    [
-        Responses::new(settings(), vec![], Arc::clone(http)).map(|_| ()),
-        Chat::new(settings(), Arc::clone(http)).map(|_| ()),
-    ]
+    [Api::Responses, Api::Chat].map(|api| {
+        let settings = ServiceSettings {
+            name: FIRST_SERVICE.to_owned(),
+            api,
+            base_url: base_url.to_owned(),
+            auth: Auth::Bearer("k".into()),
+            temperature: None,
+            reasoning_effort: None,
+            service_tier: None,
+            timeout: Duration::from_secs(5),
+            attempts: 1,
+            backoff: Duration::from_millis(1),
+            random: || 0,
+            forced_turns: [].into(),
+        };
+        Services::new(vec![settings], vec![], http).map(|_| ())
+    })
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ use sentinel_core::redact::Redactor;
 use sentinel_core::report::{Report, ReportSource};
 use sentinel_investigation::Price;
 use sentinel_investigation::ports::{
-    FunctionCall, Model, ModelError, ToolBox, ToolDefinition, ToolError, ToolOutput, TurnRequest,
-    TurnResponse, TurnUsage,
+    Api, FunctionCall, Model, ModelError, Output, Said, ToolBox, ToolDefinition, ToolError, ToolOutput,
+    TurnRequest, TurnResponse, TurnUsage,
 };
 use sentinel_local::{LocalQueue, Receiver};
 use sentinel_telemetry::Metrics;
@@ -76,16 +76,18 @@ impl Model for Analyst {
             name: "submit_report".into(),
             arguments: report.to_string(),
         };
-        let item = json!({
-            "type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": call.arguments
-        });
         Ok(TurnResponse {
             model: "m".into(),
-            items: vec![item],
-            calls: vec![call],
-            text: String::new(),
+            api: Api::Responses,
+            outputs: vec![Output::plain(Said::Call(call))],
             incomplete: None,
-            usage: TurnUsage { input_tokens: 1_000, cached_tokens: 0, output_tokens: 100 },
+            left_out: vec![],
+            usage: TurnUsage {
+                input_tokens: 1_000,
+                cached_tokens: 0,
+                output_tokens: 100,
+                ..TurnUsage::default()
+            },
         })
     }
 }

@@ -16,8 +16,8 @@ use sentinel_core::ports::{Clock, Ports, Sink, SinkError, Telling};
 use sentinel_core::redact::Redactor;
 use sentinel_investigation::Price;
 use sentinel_investigation::ports::{
-    FunctionCall, Model, ModelError, ToolBox, ToolDefinition, ToolError, ToolOutput, TurnRequest,
-    TurnResponse, TurnUsage,
+    Api, FunctionCall, Model, ModelError, Output, Said, ToolBox, ToolDefinition, ToolError, ToolOutput,
+    TurnRequest, TurnResponse, TurnUsage,
 };
 use sentinel_local::{Backend, LocalQueue, Receiver};
 use sentinel_telemetry::Metrics;
@@ -90,17 +90,18 @@ impl Model for Script {
             }
             _ => return Err(ModelError::Refused("no credit".into())),
         };
-        let items = calls
-            .iter()
-            .map(|c| json!({"type": "function_call", "call_id": c.call_id, "name": c.name, "arguments": c.arguments}))
-            .collect();
         Ok(TurnResponse {
             model: "gpt-4.1-mini".into(),
-            items,
-            calls,
-            text: String::new(),
+            api: Api::Responses,
+            outputs: calls.into_iter().map(|call| Output::plain(Said::Call(call))).collect(),
             incomplete: None,
-            usage: TurnUsage { input_tokens: 1_000, cached_tokens: 0, output_tokens: 100 },
+            left_out: vec![],
+            usage: TurnUsage {
+                input_tokens: 1_000,
+                cached_tokens: 0,
+                output_tokens: 100,
+                ..TurnUsage::default()
+            },
         })
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sentinel_config::Source;
-use sentinel_core::card::Card;
+use sentinel_core::card::{Card, FIRST_SERVICE, ModelId};
 use sentinel_core::drive::{Start, drive};
 use sentinel_core::intake::intake;
 use sentinel_core::lifecycle::{Claim, Claimed, Rules};
@@ -17,10 +17,10 @@ use sentinel_core::ports::Ports;
 use sentinel_core::redact::Redactor;
 use sentinel_core::report::Verdict;
 use sentinel_http::{AddressPolicy, HttpClient};
-use sentinel_investigation::ports::{Model, ToolBox};
+use sentinel_investigation::ports::{Api, Model, ToolBox};
 use sentinel_investigation::{Outcome, Playbook, Price, Run, investigate};
 use sentinel_mcp::{Credential, Endpoint, Reach, ServerSpec, Servers};
-use sentinel_model::{ModelSettings, Responses};
+use sentinel_model::{Auth, ServiceSettings, Services};
 use serde_json::json;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -57,24 +57,26 @@ struct Bench {
     model: Box<dyn Model>,
     tools: Box<dyn ToolBox>,
     redactor: Redactor,
-    prices: BTreeMap<String, Price>,
+    prices: BTreeMap<ModelId, Price>,
 }
 
 impl Bench {
     fn new(url: &str) -> Result<Self, Failure> {
         let host = ["127.0.0.1".to_owned()];
         let http = Arc::new(HttpClient::new(AddressPolicy::new(&host, &host)));
-        let model = ModelSettings {
+        let service = ServiceSettings {
+            name: FIRST_SERVICE.to_owned(),
+            api: Api::Responses,
             base_url: format!("{url}/v1"),
-            api_key: "bench".to_owned().into(),
+            auth: Auth::Bearer("bench".to_owned().into()),
             temperature: None,
             reasoning_effort: None,
-            max_output_tokens: None,
             service_tier: None,
             timeout: Duration::from_mins(1),
             attempts: 1,
             backoff: Duration::ZERO,
             random: || 0,
+            forced_turns: BTreeMap::new(),
         };
         let server = ServerSpec {
             name: "k8s".to_owned(),
@@ -91,7 +93,7 @@ impl Bench {
             ports: crate::memory::ports(),
             card,
             playbook,
-            model: Box::new(Responses::new(model, Vec::new(), Arc::clone(&http))?),
+            model: Box::new(Services::new(vec![service], Vec::new(), &http)?),
             tools: Box::new(Servers::new(vec![server], &http)),
             redactor: Redactor::new(["a-secret-of-the-configuration".to_owned()]),
             prices: BTreeMap::new(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sentinel_core::card::{
-    Card, CheckRule, DedupeBy, EvidenceCall, Matcher, Otherwise, Prompt, PromptSource, Resource,
+    Card, CheckRule, DedupeBy, EvidenceCall, Matcher, ModelId, Otherwise, Prompt, PromptSource, Resource,
     Subscription, ToolId,
 };
 
@@ -79,7 +79,7 @@ pub(super) fn cards(
         let Some((card, places)) = card(r, &field, &s, name, context) else { continue };
         let fallbacks = card.fallback_models.iter().map(|model| (model, "fallback-models"));
         for (model, key) in [(&card.model, "model")].into_iter().chain(fallbacks) {
-            if !context.openai.prices.contains_key(model) && unpriced.insert(model.clone()) {
+            if !context.openai.prices.contains_key(&model.name) && unpriced.insert(model.clone()) {
                 let place = s.get(key).map_or_else(|| r.place(&field), |f| r.place(&f));
                 let message = format!(
                     "the model `{model}` has no price, so its cost will read \"unknown\" and no limit in dollars \
@@ -124,7 +124,8 @@ fn card(
     }
     let not_read_only = not_read_only(r, s, c.servers, &tools);
     let (checklist, rules) = checklist(r, s);
-    let fallback_models = r.texts(s, "fallback-models");
+    let fallback_models =
+        r.texts(s, "fallback-models").iter().map(|name| ModelId::from(name.as_str())).collect();
     let ignore_labels = match s.get("ignore-labels") {
         Some(_) => r.texts(s, "ignore-labels").into_iter().collect(),
         None => IGNORED.iter().map(|l| (*l).to_owned()).collect(),
@@ -148,7 +149,7 @@ fn card(
         name: name?,
         resource: resource?,
         prompt: prompt?,
-        model: model.unwrap_or_else(|| c.openai.model.clone()),
+        model: model.as_deref().unwrap_or(&c.openai.model).into(),
         fallback_models,
         tools,
         policy,

@@ -190,9 +190,12 @@ pub(super) fn openai(r: &mut Reader<'_>, field: Option<Field<'_>>, network: &Net
             }
         }
     }
+    let written = s.get("temperature").is_some();
+    let temperature = r.number_or(&s, "temperature", 0.0..=2.0, 0.0);
+    let temperature = written.then_some(temperature);
     OpenAi {
         model: r.optional_text(&s, "model").unwrap_or_else(|| "gpt-4.1-mini".into()),
-        temperature: r.number_or(&s, "temperature", 0.0..=2.0, 0.2),
+        temperature,
         base_url: base_url.unwrap_or_else(default_base_url),
         api: api.unwrap_or(Api::Responses),
         api_key,

@@ -12,8 +12,8 @@ use super::{HINT_AT, LOOP_AT, MOST_ASKED, MOST_CALLS, Pending, Planned, Replay, 
 use crate::arguments;
 use crate::evidence::{CallStatus, id_of};
 use crate::fence::clip;
-use crate::hosted::{self, Event};
-use crate::ports::{Approval, Item, ToolDefinition};
+use crate::hosted;
+use crate::ports::{Approval, HostedCall, HostedList, HostedRequest, Item, Said, ToolDefinition};
 use crate::refusal::{Refusal, RefusalReason, Unfit};
 use crate::schema::Schema;
 use crate::transcript::TurnRecord;
@@ -24,23 +24,15 @@ pub(super) struct Judged {
     verdict: Result<Schema, Unfit>,
 }
 
-/// A hosted call that asked to be made.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Request {
-    label: String,
-    tool: String,
-    /// What the model wrote.
-    written: String,
-}
-
-impl Request {
-    /// Whether a call that was made is this one: server, tool, and arguments as parsed values. Arguments that could mean
-    /// two things are never the same.
-    fn is(&self, label: &str, tool: &str, written: &str) -> bool {
-        let value = |written: &str| arguments::object(tool, written).ok();
-        let arguments = value(&self.written);
-        self.label == label && self.tool == tool && arguments.is_some() && arguments == value(written)
-    }
+/// Whether a call that was made is this request's: server, tool, and arguments as parsed values. Arguments that could mean
+/// two things are never the same.
+fn is_asked(request: &HostedRequest, call: &HostedCall) -> bool {
+    let value = |written: &str| arguments::object(&call.tool, written).ok();
+    let arguments = value(&request.arguments);
+    request.label == call.label
+        && request.tool == call.tool
+        && arguments.is_some()
+        && arguments == value(&call.arguments)
 }
 
 impl Replay<'_> {
@@ -60,17 +52,17 @@ impl Replay<'_> {
             ));
         }
         let mut made = Vec::new();
-        for event in hosted::events(&record.response.items) {
-            match event {
-                Event::Listed { label, tools, error } => self.listed(label, &tools, error.as_deref()),
-                Event::Called { id, label, tool, arguments, request } => {
+        for output in &record.response.outputs {
+            match &output.said {
+                Said::HostedList(list) => self.listed(list),
+                Said::HostedCall(call) => {
                     // One call has one number, also where the service tells of it twice.
-                    if made.iter().any(|(call, _): &(String, Planned)| call == id) {
+                    if made.iter().any(|(id, _): &(String, Planned)| *id == call.id) {
                         continue;
                     }
-                    let Some(given) = record.hosted.get(id) else { continue };
-                    let Some(tool) = self.approved_call(label, tool, arguments, request) else {
-                        let tool = format!("{}.{}", clip(label, 64), clip(tool, 64));
+                    let Some(given) = record.hosted.get(&call.id) else { continue };
+                    let Some(tool) = self.approved_call(call) else {
+                        let tool = format!("{}.{}", clip(&call.label, 64), clip(&call.tool, 64));
                         self.gap(format!(
                             "The model's service says that it called {tool}, and no such call was approved in this \
                              investigation. What it gave is no evidence."
@@ -80,30 +72,29 @@ impl Replay<'_> {
                     };
                     let number = self.next_number;
                     self.next_number = number.saturating_add(1);
-                    let (turn, arguments) = (record.turn, hosted::any_arguments(arguments));
+                    let (turn, arguments) = (record.turn, hosted::any_arguments(&call.arguments));
                     let key = format!("{tool} {}", canonical(&Value::Object(arguments.clone())));
                     let times = self.seen.get(&key).map_or(1, |s| s.times);
                     self.seen.insert(key, Seen { number, turn, times });
                     let given = Some(given.clone());
-                    made.push((id.to_owned(), Planned { number, turn, tool, arguments, given }));
+                    made.push((call.id.clone(), Planned { number, turn, tool, arguments, given }));
                 }
-                Event::Asked { .. } => {}
+                Said::HostedRequest(_)
+                | Said::Text { .. }
+                | Said::Refusal { .. }
+                | Said::Call(_)
+                | Said::Reasoning { .. }
+                | Said::Other => {}
             }
         }
         made
     }
 
     /// The tool of a call that was made, if that very call was approved in this run and not made before.
-    fn approved_call(
-        &mut self,
-        label: &str,
-        tool: &str,
-        written: &str,
-        request: Option<&str>,
-    ) -> Option<ToolId> {
-        let id = self.hosted_tool(label, tool)?;
-        let request = request?;
-        let is_it = self.requests.get(request)?.iter().any(|asked| asked.is(label, tool, written));
+    fn approved_call(&mut self, call: &HostedCall) -> Option<ToolId> {
+        let id = self.hosted_tool(&call.label, &call.tool)?;
+        let request = call.request.as_deref()?;
+        let is_it = self.requests.get(request)?.iter().any(|asked| is_asked(asked, call));
         // One approval is for one call.
         (is_it && self.approved.remove(request)).then_some(id)
     }
@@ -117,10 +108,8 @@ impl Replay<'_> {
             format!("[{}] is the output of mcp call {} ({})", id_of(p.number), clip(id, 80), p.tool)
         };
         let mut lines: Vec<String> = made.iter().map(line).collect();
-        for event in hosted::events(&record.response.items) {
-            if let Event::Called { id, .. } = event
-                && !made.iter().any(|(call, _)| call == id)
-            {
+        for HostedCall { id, .. } in record.response.hosted_calls() {
+            if !made.iter().any(|(call, _)| call == id) {
                 lines.push(format!("mcp call {} was not approved here and is no evidence", clip(id, 80)));
             }
         }
@@ -144,21 +133,21 @@ impl Replay<'_> {
 
     /// The run ends with this turn: what it asks for is answered by nobody, and so not made.
     pub(super) fn left_unanswered(&mut self, record: &TurnRecord) {
-        for event in hosted::events(&record.response.items) {
-            if let Event::Asked { id, label, tool, .. } = event
-                && !id.is_empty()
-                && !self.case.opening.hosted.is_empty()
-            {
-                self.refuse(record.turn, &format!("{label}.{tool}"), RefusalReason::ReportDue);
-            }
+        if self.case.opening.hosted.is_empty() {
+            return;
+        }
+        for HostedRequest { label, tool, .. } in
+            record.response.hosted_requests().filter(|r| !r.id.is_empty())
+        {
+            self.refuse(record.turn, &format!("{label}.{tool}"), RefusalReason::ReportDue);
         }
     }
 
     /// Keeps what the requests of a turn ask for. One without an id cannot be answered, and none is where nothing is
     /// hosted.
     pub(super) fn note_requests(&mut self, record: &TurnRecord) {
-        for event in hosted::events(&record.response.items) {
-            let Event::Asked { id, label, tool, arguments } = event else { continue };
+        for request in record.response.hosted_requests() {
+            let HostedRequest { id, label, tool, .. } = request;
             let reason = if self.case.opening.hosted.is_empty() {
                 Some(RefusalReason::NotOffered)
             } else if id.is_empty() {
@@ -170,17 +159,15 @@ impl Replay<'_> {
                 self.refuse(record.turn, &format!("{label}.{tool}"), reason);
                 continue;
             }
-            let request =
-                Request { label: label.to_owned(), tool: tool.to_owned(), written: arguments.to_owned() };
-            let all = self.requests.entry(id.to_owned()).or_default();
-            if !all.contains(&request) {
-                all.push(request);
+            let all = self.requests.entry(id.clone()).or_default();
+            if !all.contains(request) {
+                all.push(request.clone());
             }
         }
     }
 
-    fn listed(&mut self, label: &str, tools: &[ToolDefinition], error: Option<&str>) {
-        let Some(server) = self.case.opening.hosted.iter().find(|h| h.label == label) else { return };
+    fn listed(&mut self, HostedList { label, tools, error }: &HostedList) {
+        let Some(server) = self.case.opening.hosted.iter().find(|h| h.label == *label) else { return };
         if let Some(error) = error {
             self.gap(format!(
                 "The tools of hosted server {} were not there: {}",
@@ -215,11 +202,11 @@ impl Replay<'_> {
             return;
         }
         let mut asked = BTreeSet::new();
-        let mut judged: Vec<(&str, &str, &str, &str)> = Vec::new();
-        for event in hosted::events(&record.response.items) {
-            let Event::Asked { id, label, tool, arguments } = event else { continue };
+        let mut judged: Vec<&HostedRequest> = Vec::new();
+        for request in record.response.hosted_requests() {
+            let HostedRequest { id, label, tool, arguments } = request;
             // A request that stands there twice, word by word, is one.
-            if id.is_empty() || judged.contains(&(id, label, tool, arguments)) {
+            if id.is_empty() || judged.contains(&request) {
                 continue;
             }
             let name = self.hosted_tool(label, tool);
@@ -234,7 +221,7 @@ impl Replay<'_> {
                 },
             };
             if judged.len() < MOST_ASKED {
-                judged.push((id, label, tool, arguments));
+                judged.push(request);
             }
             self.answer_request(id, name, refusal.as_ref());
         }
@@ -242,13 +229,11 @@ impl Replay<'_> {
 
     /// Denies each of them.
     pub(super) fn deny_requests(&mut self, record: &TurnRecord, refusal: &Refusal) {
-        for event in hosted::events(&record.response.items) {
-            if let Event::Asked { id, .. } = event
-                && !id.is_empty()
-                && !self.case.opening.hosted.is_empty()
-            {
-                self.answer_request(id, None, Some(refusal));
-            }
+        if self.case.opening.hosted.is_empty() {
+            return;
+        }
+        for request in record.response.hosted_requests().filter(|request| !request.id.is_empty()) {
+            self.answer_request(&request.id, None, Some(refusal));
         }
     }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use sentinel_core::budget::MicroUsd;
+use sentinel_core::card::ModelId;
 use serde::Serialize;
 
 use super::Session;
@@ -60,7 +61,7 @@ impl fmt::Display for Short {
 
 impl Session<'_> {
     /// The turn, if need be as the last one, which has to report. `Err`: there is no room even for that.
-    pub(super) fn bounded(&self, asking: &Asking<'_>, name: &str) -> Result<Bounded, Short> {
+    pub(super) fn bounded(&self, asking: &Asking<'_>, name: &ModelId) -> Result<Bounded, Short> {
         let mut forced = asking.forced;
         let (mut approvals, mut request) = self.request(asking, name, forced);
         let turn = self.most(&request);
@@ -89,27 +90,31 @@ impl Session<'_> {
     /// was sent, and answered, its service has counted. Only what a hosted server answers inside a call is in no
     /// request.
     pub(super) fn most(&self, request: &TurnRequest) -> TurnUsage {
-        let output_tokens = u64::from(self.run.max_output_tokens);
+        let output_tokens = u64::from(request.max_output_tokens);
         let before = self.stored.turns.last().map(|turn| (turn, &turn.response));
-        let counted =
-            before.filter(|(turn, response)| turn.asked == request.model && response.usage.input_tokens > 0);
+        let counted = before.filter(|(turn, response)| {
+            turn.asked() == request.model && turn.cut == self.cut && response.usage.input_tokens > 0
+        });
         let input = counted.and_then(|(_, response)| {
             let at = request.input.iter().rposition(|item| matches!(item, Item::Response { .. }))?;
             let added = request.input.get(at..)?;
             // Of a hosted call its service counts what it pleases.
-            let is_hosted = response.items.iter().any(|item| {
-                item.get("type").and_then(|kind| kind.as_str()).is_some_and(|kind| kind.starts_with("mcp_"))
-            });
+            let is_hosted = response.hosted_calls().next().is_some();
             let answered = added.first().filter(|_| is_hosted).map_or(response.usage.output_tokens, bytes);
             let followed: u64 = added.iter().skip(1).map(bytes).sum();
             Some(response.usage.input_tokens.saturating_add(answered).saturating_add(followed))
         });
         let input = input.unwrap_or_else(|| bytes(request));
-        TurnUsage { input_tokens: input.saturating_add(WRAPPING), cached_tokens: 0, output_tokens }
+        TurnUsage {
+            input_tokens: input.saturating_add(WRAPPING),
+            cached_tokens: 0,
+            cache_write_tokens: 0,
+            output_tokens,
+        }
     }
 
     /// What a turn can cost at most; `None`: its model has no price.
-    pub(super) fn most_usd(&self, model: &str, turn: &TurnUsage) -> Option<MicroUsd> {
+    pub(super) fn most_usd(&self, model: &ModelId, turn: &TurnUsage) -> Option<MicroUsd> {
         let price = self.price(model)?;
         let dearest = crate::Price { input: price.input.max(price.cached_input), ..price };
         Some(MicroUsd::from_usd(dearest.of(turn)))
@@ -123,7 +128,7 @@ impl Session<'_> {
     }
 
     /// The first bound that leaves no room for these turns beside those that are stored.
-    fn short(&self, model: &str, turns: &[TurnUsage]) -> Option<Short> {
+    fn short(&self, model: &ModelId, turns: &[TurnUsage]) -> Option<Short> {
         let card = self.run.playbook.card();
         let tokens = |usage: &TurnUsage| usage.input_tokens.saturating_add(usage.output_tokens);
         let stored = self.stored.turns.iter();
@@ -132,7 +137,7 @@ impl Session<'_> {
         if used.saturating_add(needed) > card.max_tokens {
             return Some(Short::Tokens { most: card.max_tokens, used, needed });
         }
-        let paid = stored.filter_map(|turn| Some(self.price(&turn.asked)?.of(&turn.response.usage)));
+        let paid = stored.filter_map(|turn| Some(self.price(&turn.asked())?.of(&turn.response.usage)));
         let used = MicroUsd::from_usd(paid.sum());
         let needed = turns.iter().filter_map(|turn| self.most_usd(model, turn));
         let needed = MicroUsd(needed.fold(0, |sum, usd| sum.saturating_add(usd.0)));

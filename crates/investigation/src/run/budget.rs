@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sentinel_core::budget::{Amount, Held, MicroUsd, Reserved, UsedUp, hour_of, reserve, settle};
+use sentinel_core::card::ModelId;
 
 use super::{Session, Stop};
 use crate::ports::{TurnRequest, TurnUsage};
@@ -53,7 +54,7 @@ impl Session<'_> {
     }
 
     /// What an answered call really cost.
-    pub(super) fn cost(&self, model: &str, usage: &TurnUsage) -> Amount {
+    pub(super) fn cost(&self, model: &ModelId, usage: &TurnUsage) -> Amount {
         Amount::of(self.price(model).map_or(MicroUsd::default(), |price| MicroUsd::from_usd(price.of(usage))))
     }
 

@@ -5,19 +5,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sentinel_core::budget::Amount;
+use sentinel_core::card::ModelId;
 use sentinel_core::digest::sha256;
 use sentinel_core::incident::ChildName;
 use sentinel_core::redact::Redactor;
 use sentinel_core::without_secrets::redact_text;
-use serde_json::Value;
 
 use super::bounds::Bounded;
 use super::{Session, Stop};
-use crate::arguments;
 use crate::aside::aside;
-use crate::conversation::{MOST_CALLS, Pending, Replayed, reminder};
+use crate::conversation::{MOST_CALLS, Pending, REPORT_IS_DUE, Replayed, reminder};
 use crate::hosted;
-use crate::ports::{Approval, Item, Model, ModelError, TurnRequest, TurnResponse};
+use crate::ports::{
+    Approval, FunctionCall, Incomplete, Item, Model, ModelError, Said, TurnRequest, TurnResponse,
+};
 use crate::progress::Progress;
 use crate::refusal::Refusal;
 use crate::tools::SUBMIT_REPORT;
@@ -42,55 +43,64 @@ pub(super) struct Asking<'a> {
     pub(super) replayed: &'a Replayed,
 }
 
+/// What became of a turn that was asked for.
+pub(super) enum Asked {
+    /// It was answered, and the answer is stored.
+    Answered,
+    /// Less of the conversation is shown: it is to be asked for again.
+    Cut,
+    /// No model answers, and why: the report is made of the evidence.
+    GivenUp(String),
+}
+
 /// Why one of the card's models gave no turn.
 enum Out {
     /// Later it may.
     Passing { reason: String, retry_after: Duration },
-    /// The account has nothing left.
-    Quota(String),
-    /// It will refuse every time.
+    /// The same request would be refused every time. Another model, or service, may take it.
     Refused(String),
-}
-
-impl Out {
-    fn reason(&self) -> &str {
-        match self {
-            Self::Passing { reason, .. } | Self::Quota(reason) | Self::Refused(reason) => reason,
-        }
-    }
+    /// The conversation is too long for it, and has been made shorter.
+    Cut,
 }
 
 impl Session<'_> {
-    /// Asks, and stores the answer before anything is done about it. The inner `Err` is why the model is given up.
-    pub(super) async fn ask(&mut self, asking: &Asking<'_>) -> Result<Result<(), String>, Stop> {
-        let (names, mut instead) = self.candidates();
-        let alone = names.len() == 1;
-        let mut outs: Vec<(String, Out)> = Vec::new();
-        for name in names {
-            let out = match self.ask_one(asking, &name, instead.as_deref(), alone).await? {
-                Ok(()) => return Ok(Ok(())),
-                Err(out) => out,
+    /// Asks, and stores the answer before anything is done about it. Whatever one model says, the next of the card's is
+    /// asked; where none answers, what was found is not lost.
+    pub(super) async fn ask(&mut self, asking: &Asking<'_>) -> Result<Asked, Stop> {
+        let (models, mut instead) = self.candidates();
+        let alone = models.len() == 1;
+        let mut outs: Vec<(ModelId, String)> = Vec::new();
+        let mut wait: Option<Duration> = None;
+        for model in models {
+            let reason = match self.ask_one(asking, &model, instead.as_deref(), alone).await? {
+                Ok(()) => return Ok(Asked::Answered),
+                Err(Out::Cut) => return Ok(Asked::Cut),
+                Err(Out::Refused(reason)) => {
+                    self.tell(Progress::ModelRefused {
+                        incident: self.id.clone(),
+                        turn: asking.turn,
+                        model: model.to_string(),
+                        reason: reason.clone(),
+                    });
+                    reason
+                }
+                Err(Out::Passing { reason, retry_after }) => {
+                    wait = Some(wait.map_or(retry_after, |shortest| shortest.min(retry_after)));
+                    reason
+                }
             };
-            // The first one's refusal is the configuration's fault, and another model would hide it.
-            if let (Out::Refused(reason), true) = (&out, outs.is_empty()) {
-                return Err(Stop::Fail(reason.clone()));
-            }
-            tracing::warn!(model = name, reason = out.reason(), "a model is out");
-            instead = Some(format!("{name} was out: {}", out.reason()));
-            outs.push((name, out));
+            tracing::warn!(%model, reason, "a model is out");
+            instead = Some(format!("{model} was out: {reason}"));
+            outs.push((model, reason));
         }
         let reason = match &*outs {
-            [(_, only)] => only.reason().to_owned(),
-            all => all.iter().map(|(n, o)| format!("{n}: {}", o.reason())).collect::<Vec<_>>().join("; "),
+            [(_, only)] => only.clone(),
+            all => all.iter().map(|(model, why)| format!("{model}: {why}")).collect::<Vec<_>>().join("; "),
         };
-        let waits = outs.iter().filter_map(|(_, out)| match out {
-            Out::Passing { retry_after, .. } => Some(*retry_after),
-            Out::Quota(_) | Out::Refused(_) => None,
-        });
-        let Some(retry_after) = waits.min() else { return Err(Stop::Fail(reason)) };
+        let Some(retry_after) = wait else { return Ok(Asked::GivenUp(reason)) };
         let slices = self.run.head.slices;
         if slices >= PATIENCE || self.is_over() {
-            return Ok(Err(format!("{reason}, also after {slices} pauses")));
+            return Ok(Asked::GivenUp(format!("{reason}, also after {slices} pauses")));
         }
         let wait = FIRST_WAIT.saturating_mul(1 << slices.min(8)).min(LONGEST_WAIT);
         Err(self.put_off(wait.max(retry_after), reason))
@@ -98,24 +108,24 @@ impl Session<'_> {
 
     /// The card's models, the one first that answered last, and why it was not the first of the card's: a run does not
     /// change its model at each turn, which would cost the model's cache.
-    fn candidates(&self) -> (Vec<String>, Option<String>) {
+    fn candidates(&self) -> (Vec<ModelId>, Option<String>) {
         let card = self.run.playbook.card();
-        let mut names = vec![card.model.clone()];
+        let mut models = vec![card.model.clone()];
         for fallback in &card.fallback_models {
-            if !names.contains(fallback) {
-                names.push(fallback.clone());
+            if !models.contains(fallback) {
+                models.push(fallback.clone());
             }
         }
         let last = self.stored.turns.last();
-        let at = last.and_then(|turn| names.iter().position(|n| *n == turn.asked)).unwrap_or(0);
-        names.rotate_left(at);
-        (names, last.filter(|_| at > 0).and_then(|turn| turn.instead.clone()))
+        let at = last.and_then(|turn| models.iter().position(|model| *model == turn.asked())).unwrap_or(0);
+        models.rotate_left(at);
+        (models, last.filter(|_| at > 0).and_then(|turn| turn.instead.clone()))
     }
 
     async fn ask_one(
         &mut self,
         asking: &Asking<'_>,
-        name: &str,
+        name: &ModelId,
         instead: Option<&str>,
         alone: bool,
     ) -> Result<Result<(), Out>, Stop> {
@@ -130,7 +140,10 @@ impl Session<'_> {
             redact_text(&mut reason, self.run.redactor);
             match error {
                 ModelError::Refused(_) => return Ok(Err(Out::Refused(reason))),
-                ModelError::OutOfQuota(_) => return Ok(Err(Out::Quota(reason))),
+                ModelError::TooLong { fits, .. } => {
+                    let cut = self.cut_to(asking, fits);
+                    return Ok(Err(if cut { Out::Cut } else { Out::Refused(reason) }));
+                }
                 ModelError::ServersOut { labels, reason: said } if self.leave_out(asking, &labels, &said) => {
                     tries -= 1;
                 }
@@ -139,7 +152,9 @@ impl Session<'_> {
                 ModelError::Unavailable { retry_after: None, .. } if tries == 1 && !cut_off && alone => {
                     tokio::time::sleep(PAUSE).await;
                 }
-                ModelError::Unreadable(_) | ModelError::ServersOut { .. } => {
+                // Each of its answers is paid for.
+                ModelError::Unreadable(_) => return Ok(Err(Out::Refused(reason))),
+                ModelError::ServersOut { .. } => {
                     return Ok(Err(Out::Passing { reason, retry_after: Duration::ZERO }));
                 }
                 ModelError::Unavailable { retry_after, .. } => {
@@ -162,11 +177,41 @@ impl Session<'_> {
         any
     }
 
+    /// Shows less of the conversation, the oldest outputs first, until it is as short as the model's service says that it
+    /// has to be, or half as long. Whether anything could be cut: that is tried once for each turn.
+    fn cut_to(&mut self, asking: &Asking<'_>, fits: Option<u32>) -> bool {
+        if self.cut_at == Some(asking.turn) {
+            return false;
+        }
+        self.cut_at = Some(asking.turn);
+        let tokens = self.run.playbook.card().max_tool_output_tokens;
+        let whole = serde_json::to_string(&asking.replayed.input).map_or(0, |json| json.len());
+        // A little less than would fit: bytes are no tokens.
+        let fits = usize::try_from(fits.unwrap_or(55)).unwrap_or(100).min(95).saturating_sub(5);
+        let mut left_out = whole.saturating_sub(whole / 100 * fits);
+        let before = self.cut;
+        for (number, output) in self.stored.outputs.range(before.saturating_add(1)..) {
+            if left_out == 0 {
+                break;
+            }
+            self.cut = *number;
+            left_out = left_out.saturating_sub(output.for_model(tokens).len());
+        }
+        if self.cut > before {
+            tracing::warn!(
+                turn = asking.turn,
+                upto = self.cut,
+                "the context is too long, outputs are shown as their ids"
+            );
+        }
+        self.cut > before
+    }
+
     /// What the pending hosted calls are answered, and the whole request.
     pub(super) fn request(
         &self,
         asking: &Asking<'_>,
-        name: &str,
+        model: &ModelId,
         forced: Option<Forced>,
     ) -> (Vec<Approval>, TurnRequest) {
         let opening = asking.opening;
@@ -175,18 +220,30 @@ impl Session<'_> {
         let mut input = asking.replayed.input.clone();
         input.extend(approvals.iter().cloned().map(Item::Approval));
         input.extend(reminder(forced));
-        let hosted = opening.hosted.iter().filter(|h| !self.without.contains_key(&h.server));
+        let hosts = |server: &str| asking.model.hosts(model, server).is_some();
+        let hosted =
+            opening.hosted.iter().filter(|h| !self.without.contains_key(&h.server) && hosts(&h.server));
+        let alone = forced == Some(Forced::Again);
+        let tools = opening.tools.iter().filter(|tool| !alone || tool.name == SUBMIT_REPORT);
         let request = TurnRequest {
-            model: name.to_owned(),
+            model: model.clone(),
             instructions: opening.instructions.clone(),
             input,
-            tools: opening.tools.clone(),
-            hosted: hosted.cloned().collect(),
+            tools: tools.cloned().collect(),
+            hosted: hosted.filter(|_| !alone).cloned().collect(),
             max_hosted_calls: u32::try_from(MOST_CALLS).unwrap_or(u32::MAX),
             force: forced.is_some().then(|| SUBMIT_REPORT.to_owned()),
+            max_output_tokens: self.room(),
             cache_key: self.id.to_string(),
         };
         (approvals, request)
+    }
+
+    /// The most tokens of the next answer: twice as many after one that was cut off.
+    fn room(&self) -> u32 {
+        let last = self.stored.turns.last().and_then(|turn| turn.response.incomplete.as_ref());
+        let times = if last == Some(&Incomplete::NoRoom) { 2 } else { 1 };
+        self.run.max_output_tokens.saturating_mul(times)
     }
 
     /// The policy's answer, unless the tool cannot be called any more.
@@ -194,7 +251,7 @@ impl Session<'_> {
         let Pending { tool, answer } = pending;
         let objection = tool.as_ref().filter(|_| answer.approve).and_then(|tool| {
             if forced.is_some() {
-                Some(Refusal::ReportDue("Not called: the report is due now."))
+                Some(Refusal::ReportDue(REPORT_IS_DUE))
             } else if self.without.contains_key(&tool.server) {
                 Some(Refusal::ServerOut { tool: tool.clone(), why: "its server is out".to_owned() })
             } else {
@@ -207,7 +264,7 @@ impl Session<'_> {
     async fn once(
         &mut self,
         asking: &Asking<'_>,
-        name: &str,
+        name: &ModelId,
         instead: Option<&str>,
     ) -> Result<Result<(), (ModelError, bool)>, Stop> {
         let turn = asking.turn;
@@ -233,7 +290,7 @@ impl Session<'_> {
             );
         }
         let request_sha256 = serde_json::to_string(&request).map(|text| sha256(&text)).unwrap_or_default();
-        self.tell(Progress::Asking { incident: self.id.clone(), turn, model: request.model.clone() });
+        self.tell(Progress::Asking { incident: self.id.clone(), turn, model: request.model.to_string() });
         let within = until.since(at);
         let answered = tokio::time::timeout(within, asking.model.respond(&request, within)).await;
         let (mut response, mut credentials) = match answered {
@@ -254,7 +311,7 @@ impl Session<'_> {
             }
         };
         let (hosted, of_requests) =
-            aside(|| hosted::take_outputs(&mut response.items, self.run.redactor)).await;
+            aside(|| hosted::take_outputs(&mut response.outputs, self.run.redactor)).await;
         credentials.extend(of_requests);
         let without = self.without.iter();
         let record = TurnRecord {
@@ -263,7 +320,9 @@ impl Session<'_> {
             request_sha256,
             ms: u64::try_from(self.now().since(at).as_millis()).unwrap_or(u64::MAX),
             forced,
-            asked: request.model,
+            asked: request.model.name,
+            service: request.model.service,
+            cut: self.cut,
             instead: instead.map(str::to_owned),
             approvals,
             without: without
@@ -275,12 +334,12 @@ impl Session<'_> {
             opening: (turn == 1).then(|| asking.opening.clone()),
         };
         self.append(ChildName::Turn(turn), "a model turn", &record).await?;
-        self.settle(held, self.cost(&record.asked, &record.response.usage)).await;
+        self.settle(held, self.cost(&record.asked(), &record.response.usage)).await;
         self.settle_investigation(true).await;
         self.tell(Progress::Answered {
             incident: self.id.clone(),
             turn,
-            calls: record.response.calls.iter().map(|c| c.name.clone()).collect(),
+            calls: record.response.calls().map(|c| c.name.clone()).collect(),
             input_tokens: record.response.usage.input_tokens,
             output_tokens: record.response.usage.output_tokens,
             ms: record.ms,
@@ -297,46 +356,19 @@ impl Session<'_> {
 /// above all, goes back as it came.
 fn redacted(mut response: TurnResponse, redactor: &Redactor) -> (TurnResponse, BTreeMap<String, String>) {
     let mut credentials = BTreeMap::new();
-    for item in &mut response.items {
-        let kind = item.get("type").and_then(Value::as_str).map(str::to_owned);
-        match kind.as_deref() {
-            Some("function_call") => drop(hosted::take_credential(item, redactor)),
-            Some("message") => redact_texts(item, redactor),
-            // A message of Chat Completions, which has a role and no type.
-            None => {
-                redact_texts(item, redactor);
-                let calls = item.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten();
-                for call in calls {
-                    drop(call.get_mut("function").and_then(|f| hosted::take_credential(f, redactor)));
+    let redact = |text: &mut String| *text = redactor.redact(text).into_owned();
+    for output in &mut response.outputs {
+        match &mut output.said {
+            Said::Text { text } | Said::Refusal { text } | Said::Reasoning { text } => redact(text),
+            Said::Call(FunctionCall { call_id, arguments, .. }) => {
+                if let Some(kind) = hosted::take_credential(arguments, redactor) {
+                    credentials.insert(call_id.clone(), kind);
                 }
             }
-            Some(_) => {}
+            Said::Other => output.raw.values_mut().for_each(|value| redactor.redact_json(value)),
+            Said::HostedCall(_) | Said::HostedList(_) | Said::HostedRequest(_) => {}
         }
     }
-    for call in &mut response.calls {
-        if let Some(kind) = arguments::credential(&call.arguments, redactor) {
-            call.arguments = arguments::without_credentials(&call.arguments, redactor);
-            credentials.insert(call.call_id.clone(), kind);
-        }
-    }
-    response.text = redactor.redact(&response.text).into_owned();
+    response.left_out.iter_mut().for_each(|left_out| redact(&mut left_out.reason));
     (response, credentials)
-}
-
-/// The texts of a message: its content, whole or in parts, and its refusal.
-fn redact_texts(message: &mut Value, redactor: &Redactor) {
-    for key in ["content", "refusal"] {
-        match message.get_mut(key) {
-            Some(Value::Array(parts)) => {
-                let texts = parts.iter_mut().filter_map(Value::as_object_mut).flat_map(|part| {
-                    part.iter_mut()
-                        .filter(|(key, _)| matches!(key.as_str(), "text" | "refusal"))
-                        .map(|(_, v)| v)
-                });
-                texts.for_each(|text| redactor.redact_json(text));
-            }
-            Some(text) => redactor.redact_json(text),
-            None => {}
-        }
-    }
 }

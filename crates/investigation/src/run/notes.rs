@@ -3,9 +3,9 @@
 use sentinel_core::card::Card;
 use sentinel_core::tools_lock::FILE;
 
-use crate::hosted::{self, Event};
+use crate::evidence::id_of;
 use crate::refusal::{self, Refused};
-use crate::transcript::{Opening, TurnRecord};
+use crate::transcript::{Forced, Opening, TurnRecord};
 
 /// The notes of a run.
 pub(super) fn of(turns: &[TurnRecord], opening: &Opening, card: &Card, refused: &[Refused]) -> Vec<String> {
@@ -18,8 +18,7 @@ pub(super) fn of(turns: &[TurnRecord], opening: &Opening, card: &Card, refused: 
         })
         .collect();
     let called = |label: &str| {
-        let mut events = turns.iter().flat_map(|turn| hosted::events(&turn.response.items));
-        events.any(|event| matches!(event, Event::Called { label: of, .. } if of == label))
+        turns.iter().flat_map(|turn| turn.response.hosted_calls()).any(|call| call.label == label)
     };
     let servers: Vec<&str> =
         opening.hosted.iter().filter(|h| called(&h.label)).map(|h| h.server.as_str()).collect();
@@ -30,12 +29,38 @@ pub(super) fn of(turns: &[TurnRecord], opening: &Opening, card: &Card, refused: 
             servers.join(", ")
         ));
     }
+    notes.extend(not_taken(turns));
     notes.extend(refusal::notes(refused));
     if card.lock_undecided && !card.tools.is_empty() {
         notes.push(format!(
             "There is no {FILE}: a server that changes what its tools say of themselves is not noticed from one \
              investigation to the next. `sentinel tools lock` writes it; `require-lock` says whether it has to be there."
         ));
+    }
+    notes
+}
+
+/// What did not fit into a model's context, and what was asked for twice.
+fn not_taken(turns: &[TurnRecord]) -> Vec<String> {
+    let mut notes: Vec<String> = Vec::new();
+    let mut cut = 0;
+    for turn in turns {
+        if turn.cut > cut {
+            cut = turn.cut;
+            notes.push(format!(
+                "From turn {} on, the outputs up to {} were shown as their ids: all of them did not fit into the context \
+                 of {}.",
+                turn.turn,
+                id_of(cut),
+                turn.asked()
+            ));
+        }
+        if turn.forced == Some(Forced::Again) {
+            notes.push(format!(
+                "Turn {} was offered nothing but the report, which the turn before it owed.",
+                turn.turn
+            ));
+        }
     }
     notes
 }

@@ -70,10 +70,10 @@ impl Session<'_> {
 
     /// The card's servers that the model's service calls.
     fn hosted_servers(&self) -> Vec<HostedServer> {
-        let tools = &self.run.playbook.card().tools;
+        let (tools, first) = (&self.run.playbook.card().tools, &self.run.playbook.card().model);
         let servers: BTreeSet<&str> = tools.iter().map(|t| t.server.as_str()).collect();
         let hosted = servers.into_iter().filter_map(|server| {
-            let label = self.run.model?.hosts(server)?;
+            let label = self.run.model?.hosts(first, server)?;
             let tools = tools.iter().filter(|t| t.server == server).map(|t| t.tool.clone()).collect();
             Some(HostedServer { server: server.to_owned(), label, tools })
         });

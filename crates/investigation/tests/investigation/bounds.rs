@@ -13,7 +13,12 @@ use crate::support::*;
 fn took(turn: TurnResponse, tokens: u64) -> TurnResponse {
     let output_tokens = tokens / 20;
     TurnResponse {
-        usage: TurnUsage { input_tokens: tokens - output_tokens, cached_tokens: 0, output_tokens },
+        usage: TurnUsage {
+            input_tokens: tokens - output_tokens,
+            cached_tokens: 0,
+            cache_write_tokens: 0,
+            output_tokens,
+        },
         ..turn
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sentinel_core::report::Verdict;
+use sentinel_core::report::{ReportSource, Verdict};
 use sentinel_investigation::ports::{Item, ModelError, TurnRequest, TurnResponse};
-use sentinel_investigation::{Outcome, Price, turns_of};
+use sentinel_investigation::{Outcome, Price, evidence_of, turns_of};
 
 use crate::support::*;
 
@@ -16,7 +16,7 @@ fn world() -> World {
 }
 
 fn asked(model: &Script) -> Vec<String> {
-    model.requests().into_iter().map(|request| request.model).collect()
+    model.requests().into_iter().map(|request| request.model.to_string()).collect()
 }
 
 fn well(request: &TurnRequest) -> TurnResponse {
@@ -33,8 +33,8 @@ fn unavailable(reason: &str) -> ModelError {
 #[tokio::test(start_paused = true)]
 async fn a_model_without_quota_is_replaced_for_the_rest_of_the_run_and_the_report_says_so() {
     let world = world();
-    let model = Script::by(|request| match request.model.as_str() {
-        "gpt-4.1-mini" => Err(ModelError::OutOfQuota("429: no credit".into())),
+    let model = Script::by(|request| match request.model.name.as_str() {
+        "gpt-4.1-mini" => Err(ModelError::Refused("429: no credit".into())),
         _ => Ok(well(request)),
     });
     let report = world.report(&model).await;
@@ -59,7 +59,7 @@ async fn a_model_without_quota_is_replaced_for_the_rest_of_the_run_and_the_repor
 #[tokio::test(start_paused = true)]
 async fn one_that_goes_out_in_the_middle_is_replaced_from_there_on() {
     let world = world();
-    let model = Script::by(|request| match (request.model.as_str(), turn_of(request)) {
+    let model = Script::by(|request| match (request.model.name.as_str(), turn_of(request)) {
         ("gpt-4.1-mini", 2) => Err(unavailable("HTTP 503, 4 times")),
         ("second", _) => Err(unavailable("HTTP 502")),
         _ => Ok(well(request)),
@@ -73,7 +73,7 @@ async fn one_that_goes_out_in_the_middle_is_replaced_from_there_on() {
         ]
     );
     assert_eq!(report.usage.usd, None, "third has no price");
-    let whose = |item: &Item| matches!(item, Item::Response { asked, .. } if asked == "gpt-4.1-mini");
+    let whose = |item: &Item| matches!(item, Item::Response { asked, .. } if asked.name == "gpt-4.1-mini");
     assert!(model.requests()[3].input.iter().any(whose), "the port is told whose reasoning it is");
 }
 
@@ -91,8 +91,8 @@ async fn one_that_hangs_is_cut_off_and_the_next_one_is_asked() {
 #[tokio::test(start_paused = true)]
 async fn where_all_are_out_the_run_is_put_off_and_names_each() {
     let world = world();
-    let model = Script::by(|request| match request.model.as_str() {
-        "second" => Err(ModelError::OutOfQuota("no credit".into())),
+    let model = Script::by(|request| match request.model.name.as_str() {
+        "second" => Err(ModelError::Refused("no credit".into())),
         name => Err(unavailable(&format!("{name} is busy"))),
     });
     let Outcome::Yield { reason, .. } = world.run(Some(&model)).await.unwrap() else { panic!("no yield") };
@@ -104,12 +104,49 @@ async fn where_all_are_out_the_run_is_put_off_and_names_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_the_first_one_refuses_is_not_hidden_by_another() {
+async fn where_all_refuse_what_was_found_is_reported_with_what_each_said() {
     let world = world();
-    let model = Script::new(|_| Err(ModelError::Refused("401: incorrect API key".into())));
-    let Outcome::Fail { reason, .. } = world.run(Some(&model)).await.unwrap() else { panic!("no failure") };
-    assert_eq!(
-        (reason.as_str(), asked(&model).len()),
-        ("the model refused the request: 401: incorrect API key", 1)
-    );
+    let model = Script::by(|request| match turn_of(request) {
+        1 => Ok(calls(&[pod()])),
+        _ => Err(ModelError::Refused(format!("{} says 401", request.model))),
+    });
+    let report = world.report(&model).await;
+    assert_eq!(report.source, ReportSource::EvidenceOnly);
+    assert_eq!(evidence_of(&world.store.bodies()).len(), 2, "what was found is kept");
+    for told in ["gpt-4.1-mini says 401", "second says 401", "third says 401"] {
+        assert!(report.summary.contains(told), "{}", report.summary);
+    }
+    assert_eq!(asked(&model), ["gpt-4.1-mini", "gpt-4.1-mini", "second", "third"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_context_that_is_too_long_is_cut_once_and_the_oldest_outputs_become_their_ids() {
+    let world = World::new();
+    let model = Script::by(|request| {
+        let shown = serde_json::to_string(&request.input).unwrap();
+        match turn_of(request) {
+            1 => Ok(calls(&[pod()])),
+            _ if !shown.contains("left out to make room") => {
+                Err(ModelError::TooLong { reason: "8192 tokens at most".into(), fits: Some(40) })
+            }
+            _ => Ok(submits("action_required", &[QUOTE])),
+        }
+    });
+    let report = world.report(&model).await;
+    assert_eq!((report.source, report.verdict), (ReportSource::Model, Verdict::ActionRequired));
+    assert!(report.notes.iter().any(|note| note.contains("shown as their ids")), "{:?}", report.notes);
+    assert_eq!(asked(&model).len(), 3);
+    assert!(turns_of(&world.store.bodies())[1].cut > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_context_that_cannot_be_cut_goes_to_the_next_model() {
+    let mut world = world();
+    world.card.evidence.clear();
+    let model = Script::by(|request| match request.model.name.as_str() {
+        "gpt-4.1-mini" => Err(ModelError::TooLong { reason: "too long".into(), fits: None }),
+        _ => Ok(submits("inconclusive", &[])),
+    });
+    world.report(&model).await;
+    assert_eq!(asked(&model), ["gpt-4.1-mini", "second"]);
 }

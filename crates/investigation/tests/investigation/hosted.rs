@@ -38,9 +38,12 @@ fn made(tool: &str, id: &str, gave: Result<&str, Value>) -> Value {
     mcp_call_item(LABEL, tool, &web(), id, gave)
 }
 
-/// A response of these items, as the model port reads it.
+/// A response of these items, as a record of the first version has it.
 fn items(items: Vec<Value>) -> TurnResponse {
-    TurnResponse { items, ..calls(&[]) }
+    let mut stored = json!(calls(&[]));
+    stored.as_object_mut().unwrap().remove("api");
+    stored["items"] = json!(items);
+    serde_json::from_value(stored).unwrap()
 }
 
 fn script(turns: Vec<TurnResponse>) -> Script {

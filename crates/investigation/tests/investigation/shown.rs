@@ -25,8 +25,8 @@ async fn one_whole_conversation() {
     for item in &last.input {
         match item {
             Item::User { text } => writeln!(shown, "--- user\n{text}"),
-            Item::Response { items, .. } => {
-                writeln!(shown, "--- model\n{}", serde_json::Value::from(items.clone()))
+            Item::Response { outputs, .. } => {
+                writeln!(shown, "--- model\n{}", serde_json::json!(outputs))
             }
             Item::Approval(approval) => writeln!(shown, "--- {approval:?}"),
             Item::CallOutput { call_id, output } => writeln!(shown, "--- {call_id}\n{output}"),

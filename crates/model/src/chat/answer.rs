@@ -1,99 +1,119 @@
-//! The API's `CreateChatCompletionResponse`, read leniently.
+//! The API's `CreateChatCompletionResponse`, read leniently into items of ours.
 
 use std::collections::HashSet;
 
-use sentinel_investigation::ports::{TurnResponse, TurnUsage};
-use serde_json::{Map, Value, json};
+use sentinel_investigation::ports::{Api, FunctionCall, Incomplete, Output, Said, TurnResponse, TurnUsage};
+use serde_json::{Map, Value};
 
-use super::{calls_of, text_of};
 use crate::failure::{Failure, check_number, error_of};
+use crate::json::{arguments, text, tokens};
 
 /// Reads an answer. `used` are the call ids that the conversation holds, `turn` how many responses it holds: what a
 /// call without an id is named by.
-pub(crate) fn read(answer: &Value, used: &HashSet<String>, turn: usize) -> Result<TurnResponse, Failure> {
-    if let Some(failure) = error_of(answer) {
+pub(crate) fn read(mut answer: Value, used: &HashSet<String>, turn: usize) -> Result<TurnResponse, Failure> {
+    if let Some(failure) = error_of(&answer) {
         return Err(failure);
     }
-    let Some(choice) = answer.pointer("/choices/0") else {
+    let incomplete = match answer.pointer("/choices/0/finish_reason").and_then(Value::as_str) {
+        Some("length") => Some(Incomplete::NoRoom),
+        Some("content_filter") => Some(Incomplete::Filter),
+        _ => None,
+    };
+    let Some(choice) = answer.pointer_mut("/choices/0") else {
         return Err(Failure::Unreadable("the answer has no `choices`".to_owned()));
     };
-    let Some(message) = choice.get("message").and_then(Value::as_object) else {
+    let Some(Value::Object(message)) = choice.get_mut("message").map(Value::take) else {
         return Err(Failure::Unreadable("choices[0] has no `message`".to_owned()));
     };
     check_number(message.get("tool_calls").and_then(Value::as_array).map_or(0, Vec::len))?;
-    let message = kept(message, used, turn)?;
-    let calls: Vec<_> = calls_of(&message).collect();
-    let text = text_of(&message);
-    let incomplete = match choice.get("finish_reason").and_then(Value::as_str) {
-        Some("length") => Some("max_output_tokens".to_owned()),
-        Some("content_filter") => Some("content_filter".to_owned()),
-        _ => None,
-    };
-    let tokens = |paths: &[&str]| {
-        paths.iter().find_map(|path| answer.pointer(path).and_then(Value::as_u64)).unwrap_or_default()
-    };
     Ok(TurnResponse {
         model: answer.get("model").and_then(Value::as_str).unwrap_or("unknown").to_owned(),
-        items: if calls.is_empty() && text.is_empty() { vec![] } else { vec![message] },
-        calls,
-        text,
+        api: Api::Chat,
+        outputs: read_message(message, used, turn)?,
         incomplete,
         usage: TurnUsage {
-            input_tokens: tokens(&["/usage/prompt_tokens"]),
-            cached_tokens: tokens(&[
-                "/usage/prompt_tokens_details/cached_tokens",
-                "/usage/prompt_cache_hit_tokens",
-            ]),
-            output_tokens: tokens(&["/usage/completion_tokens"]),
+            input_tokens: tokens(&answer, &["/usage/prompt_tokens"]),
+            cached_tokens: tokens(
+                &answer,
+                &["/usage/prompt_tokens_details/cached_tokens", "/usage/prompt_cache_hit_tokens"],
+            ),
+            cache_write_tokens: tokens(
+                &answer,
+                &["/usage/prompt_tokens_details/cache_write_tokens", "/usage/cache_write_tokens"],
+            ),
+            output_tokens: tokens(&answer, &["/usage/completion_tokens"]),
         },
+        left_out: Vec::new(),
     })
 }
 
-/// What of the message may be sent back, put right. The rest (annotations, audio, a service's own fields) may not
-/// stand in a request.
-fn kept(message: &Map<String, Value>, used: &HashSet<String>, turn: usize) -> Result<Value, Failure> {
-    let mut kept = Map::from_iter([("role".to_owned(), json!("assistant"))]);
-    for key in ["content", "refusal"] {
-        if let Some(value) = message.get(key).filter(|value| !value.is_null()) {
-            kept.insert(key.to_owned(), value.clone());
-        }
+/// Whether a key of a message is one by which services pass on what a model thought, and want it back. The rest
+/// (annotations, audio, a service's own fields) may not stand in a request.
+fn is_reasoning(key: &str) -> bool {
+    ["reasoning", "thinking", "thought", "signature", "extra_content"].iter().any(|part| key.contains(part))
+}
+
+fn read_message(
+    mut message: Map<String, Value>,
+    used: &HashSet<String>,
+    turn: usize,
+) -> Result<Vec<Output>, Failure> {
+    let mut outputs = Vec::new();
+    let (content, refusal) = (message.remove("content"), text(&mut message, "refusal"));
+    let calls = match message.remove("tool_calls") {
+        Some(Value::Array(calls)) => calls,
+        _ => Vec::new(),
+    };
+    let mut raw: Map<String, Value> =
+        message.into_iter().filter(|(key, value)| is_reasoning(key) && !value.is_null()).collect();
+    if !raw.is_empty() {
+        let text = text(&mut raw, "reasoning_content");
+        outputs.push(Output { said: Said::Reasoning { text }, raw });
+    }
+    match content {
+        Some(Value::String(text)) if !text.is_empty() => outputs.push(Output::plain(Said::Text { text })),
+        Some(Value::Array(parts)) => outputs.extend(parts.into_iter().filter_map(|part| {
+            let Value::Object(mut part) = part else { return None };
+            let said = if part.contains_key("text") {
+                Said::Text { text: text(&mut part, "text") }
+            } else {
+                let words = text(&mut part, "refusal");
+                (!words.is_empty()).then_some(Said::Refusal { text: words })?
+            };
+            Some(Output::plain(said))
+        })),
+        _ => {}
+    }
+    if !refusal.is_empty() {
+        outputs.push(Output::plain(Said::Refusal { text: refusal }));
     }
     let mut taken = used.clone();
-    let calls = message.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
-    let calls: Vec<Value> =
-        calls.enumerate().map(|(n, call)| put_right(call, n, turn, &mut taken)).collect::<Result<_, _>>()?;
-    if !calls.is_empty() {
-        kept.insert("tool_calls".to_owned(), Value::Array(calls));
+    for (n, call) in calls.into_iter().enumerate() {
+        outputs.push(read_call(call, n, turn, &mut taken)?);
     }
-    Ok(Value::Object(kept))
+    Ok(outputs)
 }
 
 /// A call with an id that no other call of the conversation has, and arguments that are a text.
-fn put_right(call: &Value, n: usize, turn: usize, taken: &mut HashSet<String>) -> Result<Value, Failure> {
+fn read_call(call: Value, n: usize, turn: usize, taken: &mut HashSet<String>) -> Result<Output, Failure> {
     let unreadable = |what: &str| Failure::Unreadable(format!("tool_calls[{n}] {what}"));
-    let mut call = call.as_object().cloned().ok_or_else(|| unreadable("is no object"))?;
+    let Value::Object(mut raw) = call else { return Err(unreadable("is no object")) };
     // Streamed answers carry it; a request may not.
-    call.remove("index");
-    let Some(Value::Object(mut function)) = call.remove("function") else {
+    raw.remove("index");
+    raw.remove("type");
+    let Some(Value::Object(mut function)) = raw.remove("function") else {
         return Err(unreadable("has no `function`"));
     };
-    if function.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
+    let name = text(&mut function, "name");
+    if name.is_empty() {
         return Err(unreadable("has no name"));
     }
-    let arguments = match function.remove("arguments") {
-        // Anything: the caller says to the model what is wrong with it.
-        Some(Value::String(written)) => written,
-        None | Some(Value::Null) => "{}".to_owned(),
-        Some(value) => value.to_string(),
-    };
-    function.insert("arguments".to_owned(), json!(arguments));
-    call.insert("function".to_owned(), Value::Object(function));
-    call.insert("type".to_owned(), json!("function"));
-    let own = call.get("id").and_then(Value::as_str).filter(|id| !id.is_empty() && !taken.contains(*id));
-    let id = own.map_or_else(|| format!("call_{}_{}", turn + 1, n + 1), str::to_owned);
-    taken.insert(id.clone());
-    call.insert("id".to_owned(), json!(id));
-    Ok(Value::Object(call))
+    let own = text(&mut raw, "id");
+    let call_id =
+        if own.is_empty() || taken.contains(&own) { format!("call_{}_{}", turn + 1, n + 1) } else { own };
+    taken.insert(call_id.clone());
+    let call = FunctionCall { call_id, name, arguments: arguments(&mut function, "arguments") };
+    Ok(Output { said: Said::Call(call), raw })
 }
 
 #[cfg(test)]
@@ -102,7 +122,7 @@ mod tests {
 
     fn answered(message: &Value) -> Result<TurnResponse, Failure> {
         let answer = json!({"model": "m", "choices": [{"message": message}]});
-        read(&answer, &HashSet::from(["used".to_owned()]), 1)
+        read(answer, &HashSet::from(["used".to_owned()]), 1)
     }
 
     #[test]
@@ -116,7 +136,7 @@ mod tests {
         ]}))
         .unwrap();
         let calls: Vec<_> =
-            turn.calls.iter().map(|c| (c.call_id.as_str(), c.name.as_str(), c.arguments.as_str())).collect();
+            turn.calls().map(|c| (c.call_id.as_str(), c.name.as_str(), c.arguments.as_str())).collect();
         assert_eq!(
             calls,
             [
@@ -127,30 +147,33 @@ mod tests {
                 ("call_2_5", "e", "{}"),
             ]
         );
-        assert!(turn.items[0]["tool_calls"][0].get("index").is_none());
-        assert_eq!(turn.items[0]["tool_calls"][3]["extra"], 7);
+        assert!(turn.outputs[0].raw.is_empty());
+        assert_eq!(turn.outputs[3].raw["extra"], 7);
     }
 
     #[test]
     fn content_in_parts_a_refusal_and_nothing_at_all_are_read() {
         let turn = answered(&json!({"content": [{"type": "text", "text": "a"}], "refusal": "b"})).unwrap();
-        assert_eq!(turn.text, "a\nb");
+        assert_eq!(turn.text(), "a\nb");
         let nothing = answered(&json!({"content": null})).unwrap();
-        assert!(nothing.items.is_empty() && nothing.text.is_empty());
+        assert!(nothing.outputs.is_empty());
     }
 
     #[test]
     fn why_an_answer_ended_early_and_what_it_took_are_read_in_every_dialect() {
         let answer = |reason: &str, usage: Value| {
             let choice = json!({"message": {"content": "x"}, "finish_reason": reason});
-            read(&json!({"choices": [choice], "usage": usage}), &HashSet::new(), 0).unwrap()
+            read(json!({"choices": [choice], "usage": usage}), &HashSet::new(), 0).unwrap()
         };
-        assert_eq!(answer("length", json!(null)).incomplete.as_deref(), Some("max_output_tokens"));
-        assert_eq!(answer("content_filter", json!(null)).incomplete.as_deref(), Some("content_filter"));
+        assert_eq!(answer("length", json!(null)).incomplete, Some(Incomplete::NoRoom));
+        assert_eq!(answer("content_filter", json!(null)).incomplete, Some(Incomplete::Filter));
         let usage = json!({"prompt_tokens": 9, "completion_tokens": 2, "prompt_cache_hit_tokens": 4});
         let read = answer("stop", usage);
         assert_eq!(read.incomplete, None);
-        assert_eq!(read.usage, TurnUsage { input_tokens: 9, cached_tokens: 4, output_tokens: 2 });
+        assert_eq!(
+            read.usage,
+            TurnUsage { input_tokens: 9, cached_tokens: 4, cache_write_tokens: 0, output_tokens: 2 }
+        );
     }
 
     #[test]
@@ -168,7 +191,7 @@ mod tests {
             (json!({"error": {"message": "m", "code": 400}}), "HTTP 400: m"),
             (json!({"error": "overloaded"}), "the response failed: overloaded (no code)"),
         ] {
-            assert_eq!(read(&answer, &HashSet::new(), 0).unwrap_err().to_string(), told);
+            assert_eq!(read(answer, &HashSet::new(), 0).unwrap_err().to_string(), told);
         }
     }
 }

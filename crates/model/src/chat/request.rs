@@ -1,22 +1,22 @@
 //! A turn as the API's `CreateChatCompletionRequest`.
 
 use sentinel_http::Url;
-use sentinel_investigation::ports::{Item, TurnRequest};
+use sentinel_investigation::ports::{Api, FunctionCall, HostedCall, Item, Output, Said, TurnRequest};
 use serde_json::{Map, Value, json};
 
-use super::{calls_of, is_message, text_of};
-use crate::responses::request::message_text;
-use crate::service::{ModelSettings, is_reasoning};
+use crate::adapt::{Adapted, BESIDE, ForcedTurn};
+use crate::service::ServiceSettings;
 
-/// The request's body. Services other than OpenAI refuse fields that they do not know: what only OpenAI knows is sent
-/// to OpenAI only.
-pub(crate) fn body(settings: &ModelSettings, request: &TurnRequest) -> Value {
+/// The request's body, with all that helps and that the model is not known to refuse.
+pub(crate) fn body(settings: &ServiceSettings, request: &TurnRequest, adapted: &Adapted) -> Value {
     let mut body = Map::new();
     let mut set = |key: &str, value: Value| {
-        body.insert(key.to_owned(), value);
+        if adapted.takes(key) {
+            body.insert(key.to_owned(), value);
+        }
     };
-    set("model", json!(request.model));
-    set("messages", Value::Array(messages(request)));
+    set("model", json!(request.model.name));
+    set("messages", Value::Array(messages(request, adapted.takes(BESIDE))));
     if !request.tools.is_empty() {
         let tools = request.tools.iter().map(|tool| {
             let function =
@@ -24,30 +24,37 @@ pub(crate) fn body(settings: &ModelSettings, request: &TurnRequest) -> Value {
             json!({"type": "function", "function": function})
         });
         set("tools", tools.collect());
-        let choice =
-            request.force.as_ref().map(|name| json!({"type": "function", "function": {"name": name}}));
-        set("tool_choice", choice.unwrap_or_else(|| json!("auto")));
-    }
-    let reasons = is_reasoning(&request.model);
-    if let Some(tokens) = settings.max_output_tokens {
-        // OpenAI's models that reason take only the newer name, most other services only the older one.
-        set(if reasons { "max_completion_tokens" } else { "max_tokens" }, json!(tokens));
-    }
-    if reasons {
-        if let Some(effort) = &settings.reasoning_effort {
-            set("reasoning_effort", json!(effort));
+        let choice = match (&request.force, adapted.choice()) {
+            (_, None) => None,
+            (Some(name), Some(ForcedTurn::Named)) => {
+                Some(json!({"type": "function", "function": {"name": name}}))
+            }
+            (Some(_), Some(ForcedTurn::Required)) => Some(json!("required")),
+            (Some(_), Some(ForcedTurn::Auto | ForcedTurn::Alone)) | (None, Some(_)) => Some(json!("auto")),
+        };
+        if let Some(choice) = choice {
+            set("tool_choice", choice);
         }
-    } else if let Some(temperature) = settings.temperature {
+        set("parallel_tool_calls", json!(true));
+    }
+    // OpenAI takes the newer name only where its models reason, most other services the older one only.
+    let first = if is_openai(&settings.base_url) { "max_completion_tokens" } else { "max_tokens" };
+    if let Some(bound) = adapted.bound(first) {
+        set(bound, json!(adapted.output_tokens(request.max_output_tokens)));
+    }
+    if let Some(effort) = &settings.reasoning_effort {
+        set("reasoning_effort", json!(effort));
+    }
+    if let Some(temperature) = settings.temperature {
         set("temperature", json!(temperature));
     }
     // `auto` is what a service does that is told nothing.
     if let Some(tier) = settings.service_tier.as_ref().filter(|tier| *tier != "auto") {
         set("service_tier", json!(tier));
     }
-    if is_openai(&settings.base_url) {
-        set("prompt_cache_key", json!(request.cache_key));
-        set("store", json!(false));
-    }
+    set("prompt_cache_key", json!(request.cache_key));
+    set("store", json!(false));
+    set("stream", json!(false));
     Value::Object(body)
 }
 
@@ -56,12 +63,14 @@ fn is_openai(base_url: &str) -> bool {
     host.is_some_and(|host| host == "openai.com" || host.ends_with(".openai.com"))
 }
 
-fn messages(request: &TurnRequest) -> Vec<Value> {
+fn messages(request: &TurnRequest, beside: bool) -> Vec<Value> {
     let mut messages = vec![json!({"role": "system", "content": request.instructions})];
     for item in &request.input {
         match item {
             Item::User { text } => messages.push(json!({"role": "user", "content": text})),
-            Item::Response { items, .. } => messages.extend(response(items)),
+            Item::Response { asked, api, outputs } => {
+                messages.extend(response(outputs, *api == Api::Chat, beside && *asked == request.model));
+            }
             Item::CallOutput { call_id, output } => {
                 messages.push(json!({"role": "tool", "tool_call_id": call_id, "content": output}));
             }
@@ -72,39 +81,54 @@ fn messages(request: &TurnRequest) -> Vec<Value> {
     messages
 }
 
-/// A response as messages: one of this interface as it was kept; items of the Responses API, from a part of the run
-/// that was asked there, as the message that says the same, after what hosted calls gave.
-fn response(items: &[Value]) -> Vec<Value> {
+/// A response as messages: the assistant's, after what hosted calls gave, which another service made. `own`: the raw values
+/// are this interface's; `beside`: this very model's reasoning goes back to it.
+fn response(outputs: &[Output], own: bool, beside: bool) -> Vec<Value> {
     let (mut sent, mut texts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
-    for item in items {
-        match item.get("type").and_then(Value::as_str) {
-            None if is_message(item) && (calls_of(item).next().is_some() || !text_of(item).is_empty()) => {
-                sent.push(item.clone());
+    let mut message = Map::from_iter([("role".to_owned(), json!("assistant"))]);
+    for Output { said, raw } in outputs {
+        match said {
+            Said::Text { text } => texts.push(text.as_str()),
+            Said::Refusal { text } if own => {
+                message.insert("refusal".to_owned(), json!(text));
             }
-            Some("message") => texts.extend(message_text(item)),
-            Some("function_call") => {
-                let field = |key: &str| item.get(key).cloned().unwrap_or_default();
-                let function = json!({"name": field("name"), "arguments": field("arguments")});
-                calls.push(json!({"id": field("call_id"), "type": "function", "function": function}));
+            Said::Refusal { text } => texts.push(text.as_str()),
+            Said::Call(FunctionCall { call_id, name, arguments }) => {
+                let mut call = if own { raw.clone() } else { Map::new() };
+                let function = json!({"name": name, "arguments": arguments});
+                call.extend([
+                    ("id".to_owned(), json!(call_id)),
+                    ("type".to_owned(), json!("function")),
+                    ("function".to_owned(), function),
+                ]);
+                calls.push(Value::Object(call));
             }
-            Some("mcp_call") => {
-                let output = item.get("output").and_then(Value::as_str).filter(|o| !o.is_empty());
-                let output = output.map_or_else(|| "The call failed.".to_owned(), str::to_owned);
-                sent.push(json!({"role": "user", "content": output}));
+            Said::HostedCall(HostedCall { label, tool, arguments, output, error, .. }) => {
+                let given = output.as_deref().filter(|o| !o.is_empty()).or(error.as_deref());
+                let given = given.unwrap_or("The call failed.");
+                sent.push(json!({"role": "user", "content": format!("{label}.{tool} {arguments} was called:\n{given}")}));
             }
-            _ => {}
+            // Where its words were changed for the secrets in them, it is not what it was.
+            Said::Reasoning { text } if own && beside => {
+                message.extend(raw.clone());
+                if !text.is_empty() {
+                    message.insert("reasoning_content".to_owned(), json!(text));
+                }
+            }
+            Said::Reasoning { .. } | Said::HostedList(_) | Said::HostedRequest(_) | Said::Other => {}
         }
     }
-    if !texts.is_empty() || !calls.is_empty() {
-        let mut message = Map::from_iter([("role".to_owned(), json!("assistant"))]);
-        if !texts.is_empty() {
-            message.insert("content".to_owned(), json!(texts.join("\n")));
-        }
-        if !calls.is_empty() {
-            message.insert("tool_calls".to_owned(), Value::Array(calls));
-        }
-        sent.push(Value::Object(message));
+    texts.retain(|text| !text.is_empty());
+    if texts.is_empty() && calls.is_empty() && !message.contains_key("refusal") {
+        return sent;
     }
+    if !texts.is_empty() {
+        message.insert("content".to_owned(), json!(texts.join("\n")));
+    }
+    if !calls.is_empty() {
+        message.insert("tool_calls".to_owned(), Value::Array(calls));
+    }
+    sent.push(Value::Object(message));
     sent
 }
 

@@ -3,25 +3,30 @@
 use std::collections::BTreeMap;
 
 use secrecy::ExposeSecret;
-use sentinel_investigation::ports::{HostedServer, Item, TurnRequest};
+use sentinel_investigation::ports::{
+    Api, CallStatus, FunctionCall, HostedCall, HostedList, HostedRequest, HostedServer, Item, Output, Said,
+    TurnRequest,
+};
 use serde_json::{Map, Value, json};
 
-use super::{HostedPlace, HostedSpec};
-use crate::chat;
-use crate::service::{ModelSettings, is_reasoning};
+use crate::adapt::{Adapted, ForcedTurn};
+use crate::hosted::{HostedPlace, HostedSpec};
+use crate::service::ServiceSettings;
 
-/// The request's body. Only what the API is known to take from this model is in it.
+/// The request's body, with all that helps and that the model is not known to refuse.
 pub(crate) fn body(
-    settings: &ModelSettings,
+    settings: &ServiceSettings,
     hosted: &BTreeMap<String, HostedSpec>,
     request: &TurnRequest,
+    adapted: &Adapted,
 ) -> Value {
-    let reasons = is_reasoning(&request.model);
     let mut body = Map::new();
     let mut set = |key: &str, value: Value| {
-        body.insert(key.to_owned(), value);
+        if adapted.takes(key) {
+            body.insert(key.to_owned(), value);
+        }
     };
-    set("model", json!(request.model));
+    set("model", json!(request.model.name));
     set("instructions", json!(request.instructions));
     set("input", Value::Array(input(request)));
     let functions = request.tools.iter().map(|tool| {
@@ -39,24 +44,31 @@ pub(crate) fn body(
     let tools: Vec<Value> = functions.chain(servers).collect();
     if !tools.is_empty() {
         set("tools", Value::Array(tools));
-        let choice = request.force.as_ref().map(|name| json!({"type": "function", "name": name}));
-        set("tool_choice", choice.unwrap_or_else(|| json!("auto")));
+        let forced = request.force.as_ref().map(|name| (name, adapted.choice()));
+        let choice = match forced {
+            None | Some((_, Some(ForcedTurn::Auto | ForcedTurn::Alone))) => {
+                adapted.choice().map(|_| json!("auto"))
+            }
+            Some((name, Some(ForcedTurn::Named))) => Some(json!({"type": "function", "name": name})),
+            Some((_, Some(ForcedTurn::Required))) => Some(json!("required")),
+            Some((_, None)) => None,
+        };
+        if let Some(choice) = choice {
+            set("tool_choice", choice);
+        }
         set("parallel_tool_calls", json!(true));
     }
     // Nothing is kept over there; so the reasoning has to come back here to be sent again.
     set("store", json!(false));
-    if reasons {
-        set("include", json!(["reasoning.encrypted_content"]));
-        if let Some(effort) = &settings.reasoning_effort {
-            set("reasoning", json!({"effort": effort}));
-        }
-    } else if let Some(temperature) = settings.temperature {
+    set("include", json!(["reasoning.encrypted_content"]));
+    if let Some(effort) = &settings.reasoning_effort {
+        set("reasoning", json!({"effort": effort}));
+    }
+    if let Some(temperature) = settings.temperature {
         set("temperature", json!(temperature));
     }
     set("prompt_cache_key", json!(request.cache_key));
-    if let Some(tokens) = settings.max_output_tokens {
-        set("max_output_tokens", json!(tokens));
-    }
+    set("max_output_tokens", json!(adapted.output_tokens(request.max_output_tokens)));
     if let Some(tier) = &settings.service_tier {
         set("service_tier", json!(tier));
     }
@@ -114,10 +126,10 @@ fn input(request: &TurnRequest) -> Vec<Value> {
     for item in &request.input {
         match item {
             Item::User { text } => input.push(json!({"type": "message", "role": "user", "content": text})),
-            Item::Response { asked, items } if asked.is_empty() || *asked == request.model => {
-                input.extend(resendable(items));
+            Item::Response { asked, api, outputs } => {
+                let own = *api == Api::Responses && *asked == request.model;
+                input.extend(response(outputs, own));
             }
-            Item::Response { items, .. } => input.extend(anothers(&resendable(items))),
             Item::CallOutput { call_id, output } => {
                 input.push(json!({"type": "function_call_output", "call_id": call_id, "output": output}));
             }
@@ -136,117 +148,192 @@ fn input(request: &TurnRequest) -> Vec<Value> {
         }
     }
     if request.hosted.is_empty() {
-        input.retain(|item| kind(item) != Some("mcp_approval_request"));
+        let asks = |item: &Value| item.get("type").and_then(Value::as_str) == Some("mcp_approval_request");
+        input.retain(|item| !asks(item));
     }
     input
 }
 
-fn kind(item: &Value) -> Option<&str> {
-    item.get("type").and_then(Value::as_str)
-}
-
-/// The items of a response that may stand in an input, as they were received. An item of a kind that was never asked
-/// for is left out, and so is reasoning that nothing is left to follow: the API refuses it alone. A message of Chat
-/// Completions, from a part of the run that was asked there, becomes the items that say the same.
-fn resendable(items: &[Value]) -> Vec<Value> {
+/// A response's items. `own`: this very model's, which go back as they came; another's are said anew, for its sealed
+/// reasoning means nothing here, and an item's id would ask for the reasoning that stood before it.
+fn response(outputs: &[Output], own: bool) -> Vec<Value> {
+    let sealed = |output: &Output| output.raw.get("encrypted_content").is_some_and(Value::is_string);
+    let is_reasoning = |output: &Output| matches!(output.said, Said::Reasoning { .. });
+    // Reasoning that did not come sealed is not kept over there either: asking for it by its id would find nothing.
+    let own = own && outputs.iter().filter(|output| is_reasoning(output)).all(sealed);
     let mut sent: Vec<Value> = Vec::new();
+    // The API refuses reasoning that nothing follows.
     let drop_open_reasoning = |sent: &mut Vec<Value>| {
-        while sent.last().and_then(kind) == Some("reasoning") {
+        while sent.last().and_then(|item| item.get("type")).and_then(Value::as_str) == Some("reasoning") {
             sent.pop();
         }
     };
-    for item in items {
-        match kind(item) {
-            Some(
-                "message"
-                | "function_call"
-                | "reasoning"
-                | "mcp_list_tools"
-                | "mcp_call"
-                | "mcp_approval_request",
-            ) => sent.push(item.clone()),
-            None if chat::is_message(item) => sent.extend(of_chat(item)),
-            _ => drop_open_reasoning(&mut sent),
+    for output in outputs {
+        let hosted =
+            matches!(output.said, Said::HostedRequest(_) | Said::HostedCall(_) | Said::HostedList(_));
+        let mut item = if own || hosted { output.raw.clone() } else { Map::new() };
+        match &output.said {
+            Said::Text { text } => {
+                said(&mut sent, item, json!({"type": "output_text", "text": text, "annotations": []}))
+            }
+            Said::Refusal { text } => said(&mut sent, item, json!({"type": "refusal", "refusal": text})),
+            Said::Call(FunctionCall { call_id, name, arguments }) => {
+                set(
+                    &mut item,
+                    &[
+                        ("type", "function_call"),
+                        ("call_id", call_id),
+                        ("name", name),
+                        ("arguments", arguments),
+                    ],
+                );
+                sent.push(Value::Object(item));
+            }
+            Said::HostedRequest(HostedRequest { id, label, tool, arguments }) => {
+                let kind = "mcp_approval_request";
+                set(
+                    &mut item,
+                    &[
+                        ("type", kind),
+                        ("id", id),
+                        ("server_label", label),
+                        ("name", tool),
+                        ("arguments", arguments),
+                    ],
+                );
+                sent.push(Value::Object(item));
+            }
+            Said::HostedCall(call) => sent.push(Value::Object(hosted_call(item, call))),
+            Said::HostedList(HostedList { label, tools, error }) => {
+                set(&mut item, &[("type", "mcp_list_tools"), ("server_label", label)]);
+                item.insert(
+                    "tools".to_owned(),
+                    tools.iter().map(|tool| tool.written("input_schema")).collect(),
+                );
+                if let Some(error) = error {
+                    item.insert("error".to_owned(), json!(error));
+                }
+                sent.push(Value::Object(item));
+            }
+            Said::Reasoning { .. } if own => sent.push(Value::Object(item)),
+            Said::Reasoning { .. } => {}
+            Said::Other => drop_open_reasoning(&mut sent),
         }
     }
     drop_open_reasoning(&mut sent);
     sent
 }
 
-/// What another model answered: its encrypted reasoning means nothing to this one, and an item's id would ask for the
-/// reasoning that stood before it.
-fn anothers(items: &[Value]) -> Vec<Value> {
-    let translated = items.iter().filter_map(|item| match kind(item) {
-        Some("reasoning") => None,
-        Some("message") => Some(said(&message_text(item)?)),
-        Some("function_call") => {
-            let field = |key: &str| item.get(key).cloned().unwrap_or_default();
-            Some(called(field("call_id"), field("name"), field("arguments")))
-        }
-        _ => Some(item.clone()),
-    });
-    translated.collect()
-}
-
-fn said(text: &str) -> Value {
-    json!({"type": "message", "role": "assistant", "content": text})
-}
-
-fn called(call_id: Value, name: Value, arguments: Value) -> Value {
-    let fields =
-        [("type", json!("function_call")), ("call_id", call_id), ("name", name), ("arguments", arguments)];
-    fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>().into()
-}
-
-/// The text of a `message` item; `None`: it has none.
-pub(crate) fn message_text(item: &Value) -> Option<String> {
-    let text = match item.get("content") {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(parts)) => {
-            let text = |part: &Value| {
-                let text = part.get("text").or_else(|| part.get("refusal"))?;
-                text.as_str().map(str::to_owned)
-            };
-            parts.iter().filter_map(text).collect::<Vec<_>>().join("\n")
-        }
-        _ => String::new(),
+/// Adds a part to the message that it belongs to: only a message's first part has the rest of the message.
+fn said(sent: &mut Vec<Value>, message: Map<String, Value>, part: Value) {
+    let begins = message.contains_key("role") || message.contains_key("id");
+    if !begins
+        && let Some(last) =
+            sent.last_mut().filter(|last| last.get("role").and_then(Value::as_str) == Some("assistant"))
+        && let Some(parts) = last.get_mut("content").and_then(Value::as_array_mut)
+    {
+        parts.push(part);
+        return;
+    }
+    let mut message = message;
+    set(&mut message, &[("type", "message"), ("role", "assistant")]);
+    let content = if begins {
+        json!([part])
+    } else {
+        // Said by somebody else: without an id it can only be text.
+        let words = part.get("text").or_else(|| part.get("refusal")).cloned();
+        words.unwrap_or_default()
     };
-    (!text.is_empty()).then_some(text)
+    message.insert("content".to_owned(), content);
+    sent.push(Value::Object(message));
 }
 
-fn of_chat(message: &Value) -> Vec<Value> {
-    let text = chat::text_of(message);
-    let calls = chat::calls_of(message);
-    let calls = calls.map(|call| called(json!(call.call_id), json!(call.name), json!(call.arguments)));
-    Some(said(&text)).filter(|_| !text.is_empty()).into_iter().chain(calls).collect()
+fn hosted_call(mut item: Map<String, Value>, call: &HostedCall) -> Map<String, Value> {
+    let HostedCall { id, label, tool, arguments, request, status, output, error } = call;
+    set(
+        &mut item,
+        &[
+            ("type", "mcp_call"),
+            ("id", id),
+            ("server_label", label),
+            ("name", tool),
+            ("arguments", arguments),
+        ],
+    );
+    if let Some(request) = request {
+        item.insert("approval_request_id".to_owned(), json!(request));
+    }
+    if let Some(output) = output {
+        item.insert("output".to_owned(), json!(output));
+    }
+    let error = error.as_ref().map(|words| match status {
+        CallStatus::ToolError => {
+            json!({"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": words}]})
+        }
+        _ => json!({"type": "http_error", "code": 502, "message": words}),
+    });
+    if let Some(error) = error {
+        item.insert("error".to_owned(), error);
+    }
+    item
+}
+
+fn set(item: &mut Map<String, Value>, fields: &[(&str, &str)]) {
+    for (key, value) in fields {
+        item.insert((*key).to_owned(), json!(value));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn item(said: Said, raw: Value) -> Output {
+        Output { said, raw: raw.as_object().cloned().unwrap_or_default() }
+    }
+
+    fn reasoning(id: &str, sealed: Option<&str>) -> Output {
+        let raw = json!({"type": "reasoning", "id": id, "summary": [], "encrypted_content": sealed});
+        item(Said::Reasoning { text: String::new() }, raw)
+    }
+
+    fn call(id: &str) -> Output {
+        let call = FunctionCall { call_id: "c".into(), name: "f".into(), arguments: "{}".into() };
+        item(Said::Call(call), json!({"type": "function_call", "id": id, "status": "completed"}))
+    }
+
+    fn text(id: &str) -> Output {
+        let raw = json!({"type": "message", "id": id, "role": "assistant", "status": "completed"});
+        item(Said::Text { text: "hm".into() }, raw)
+    }
+
+    fn ids(sent: &[Value]) -> Vec<Option<&str>> {
+        sent.iter().map(|item| item.get("id").and_then(Value::as_str)).collect()
+    }
+
     #[test]
     fn items_of_an_unknown_kind_stay_here_with_the_reasoning_that_led_to_them() {
-        let item = |kind: &str, id: u32| json!({"type": kind, "id": id});
-        let sent = resendable(&[
-            item("reasoning", 1),
-            item("function_call", 2),
-            item("reasoning", 3),
-            item("hologram_call", 4),
-            item("message", 5),
-            json!("no object"),
-            item("reasoning", 6),
-        ]);
-        assert_eq!(sent, [item("reasoning", 1), item("function_call", 2), item("message", 5)]);
+        let unknown = item(Said::Other, json!({"type": "hologram_call"}));
+        let outputs = [
+            reasoning("r1", Some("x")),
+            call("f2"),
+            reasoning("r3", Some("x")),
+            unknown,
+            text("m5"),
+            reasoning("r6", Some("x")),
+        ];
+        assert_eq!(ids(&response(&outputs, true)), [Some("r1"), Some("f2"), Some("m5")]);
+    }
+
+    #[test]
+    fn reasoning_that_did_not_come_sealed_is_not_asked_for_by_its_id() {
+        let sent = response(&[reasoning("r1", None), call("f2"), text("m3")], true);
+        assert_eq!(ids(&sent), [None, None]);
     }
 
     #[test]
     fn what_another_model_said_is_told_without_its_reasoning_and_its_ids() {
-        let sent = anothers(&[
-            json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}),
-            json!({"type": "message", "id": "m", "role": "assistant", "content": [{"type": "output_text", "text": "hm"}]}),
-            json!({"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}", "status": "completed"}),
-        ]);
+        let sent = response(&[reasoning("rs_1", Some("x")), text("m"), call("fc_1")], false);
         assert_eq!(
             sent,
             [

@@ -1,14 +1,14 @@
 //! Chat Completions at the wire: what is sent, and what services get wrong.
 
-use sentinel_investigation::ports::{Approval, Item, Model, ModelError, TurnResponse};
-use sentinel_model::{Chat, ModelSettings};
+use sentinel_investigation::ports::{Api, Approval, Incomplete, Item, Model, ModelError, TurnResponse};
+use sentinel_model::{ServiceSettings, Services};
 use sentinel_testkit::openai::{self, Scripted, ScriptedOpenAi, chat_function_calls, chat_message};
 use serde_json::{Value, json};
 
 use crate::support::*;
 
-fn model(server: &ScriptedOpenAi) -> Chat {
-    Chat::new(settings(&server.base_url()), loopback()).unwrap()
+fn model(server: &ScriptedOpenAi) -> Services {
+    by(settings(Api::Chat, &server.base_url()), vec![])
 }
 
 async fn answered(answer: Scripted) -> Result<TurnResponse, ModelError> {
@@ -35,13 +35,13 @@ async fn a_turn_its_calls_and_a_forced_report_are_on_the_contract() {
         ("scripted-model", 100, 10)
     );
     let mut input = task();
-    input.push(Item::Response { asked: "llama-3".to_owned(), items: first.items });
-    for (call, output) in first.calls.iter().zip(["[E1] Pending", "[E2] Running"]) {
+    input.push(answered_by("llama-3", &first));
+    for (call, output) in first.calls().zip(["[E1] Pending", "[E2] Running"]) {
         input.push(Item::CallOutput { call_id: call.call_id.clone(), output: output.to_owned() });
     }
     let mut last = request("llama-3", input);
     last.force = Some("k8s__pods_get".to_owned());
-    assert_eq!(model.respond(&last, LONG).await.unwrap().text, "done");
+    assert_eq!(model.respond(&last, LONG).await.unwrap().text(), "done");
     let requests = server.finish();
     insta::assert_json_snapshot!(requests[1].body);
     assert_eq!(requests[0].path, "/v1/chat/completions");
@@ -49,17 +49,50 @@ async fn a_turn_its_calls_and_a_forced_report_are_on_the_contract() {
 }
 
 #[tokio::test]
-async fn a_model_that_reasons_gets_its_own_names_and_no_temperature() {
-    let server = ScriptedOpenAi::answering([chat_message("x")]).await;
-    let mut settings = settings(&server.base_url());
+async fn a_service_that_wants_the_newer_name_of_the_bound_is_sent_that_from_then_on() {
+    let told = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+    let refused = Scripted::Status(400, vec![], openai::error_body("invalid_request_error", told));
+    let server =
+        ScriptedOpenAi::answering([refused, chat_message("x").into(), chat_message("y").into()]).await;
+    let mut settings = settings(Api::Chat, &server.base_url());
     settings.service_tier = Some("flex".to_owned());
-    Chat::new(settings, loopback()).unwrap().respond(&request("gpt-5-mini", task()), LONG).await.unwrap();
-    let body = server.finish().remove(0).body;
-    assert_eq!(
-        (&body["reasoning_effort"], &body["max_completion_tokens"], &body["service_tier"]),
-        (&json!("low"), &json!(4096), &json!("flex"))
-    );
-    assert!(body.get("temperature").is_none() && body.get("max_tokens").is_none(), "{body}");
+    let model = by(settings, vec![]);
+    for _ in 0..2 {
+        model.respond(&request("a-deployment", task()), LONG).await.unwrap();
+    }
+    let bodies: Vec<Value> = server.finish().into_iter().map(|request| request.body).collect();
+    assert_eq!((&bodies[0]["max_tokens"], &bodies[0]["service_tier"]), (&json!(4096), &json!("flex")));
+    for body in &bodies[1..] {
+        assert_eq!(
+            (&body["reasoning_effort"], &body["max_completion_tokens"]),
+            (&json!("low"), &json!(4096))
+        );
+        assert!(body.get("max_tokens").is_none(), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_service_sent_beside_the_content_goes_back_to_it_and_to_no_other_model() {
+    let message = json!({
+        "role": "assistant", "content": "hm", "reasoning_content": "first the pod", "annotations": [],
+        "reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}],
+    });
+    let answer = json!({"choices": [{"message": message, "finish_reason": "stop"}]});
+    let again = || off_contract(&chat_message("x"));
+    let server = ScriptedOpenAi::answering([off_contract(&answer), again(), again()]).await;
+    let model = model(&server);
+    let first = model.respond(&request("a", task()), LONG).await.unwrap();
+    for next in ["a", "b"] {
+        let input = [task(), vec![answered_by("a", &first)]].concat();
+        model.respond(&request(next, input), LONG).await.unwrap();
+    }
+    server.take_violations();
+    let requests = server.finish();
+    let sent = |n: usize| requests[n].body["messages"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(sent(1)["reasoning_content"], "first the pod");
+    assert_eq!(sent(1)["reasoning_details"][0]["data"], "x");
+    assert!(sent(1).get("annotations").is_none());
+    assert_eq!(sent(2), json!({"role": "assistant", "content": "hm"}));
 }
 
 #[tokio::test]
@@ -74,11 +107,11 @@ async fn calls_that_a_service_broke_are_put_right_and_their_outputs_pair_up() {
     let server = ScriptedOpenAi::answering([off_contract(&broken), chat_message("done").into()]).await;
     let model = model(&server);
     let first = model.respond(&request("llama-3", task()), LONG).await.unwrap();
-    let arguments: Vec<&str> = first.calls.iter().map(|call| call.arguments.as_str()).collect();
+    let arguments: Vec<&str> = first.calls().map(|call| call.arguments.as_str()).collect();
     assert_eq!(arguments, [r#"{"name":"a"}"#, r#"{"name":"b"}"#, "{}", "{}"]);
     let mut input = task();
-    input.push(Item::Response { asked: "llama-3".to_owned(), items: first.items });
-    for call in &first.calls {
+    input.push(answered_by("llama-3", &first));
+    for call in first.calls() {
         input.push(Item::CallOutput { call_id: call.call_id.clone(), output: "x".to_owned() });
     }
     // The server refuses calls without an id of their own, and outputs without a call.
@@ -97,7 +130,10 @@ async fn a_run_that_began_with_the_other_interface_goes_on_here() {
         openai::mcp_call_item("k8s", "get", &json!({}), "mcpr_0", Ok("[E1] fine")),
         openai::function_call_item("k8s__pods_get", "{}", "call_1"),
     ];
-    input.push(Item::Response { asked: "gpt-5-mini".to_owned(), items });
+    let other = ScriptedOpenAi::answering([openai::response(items)]).await;
+    let first = responses(&other).respond(&request("gpt-5-mini", task()), LONG).await.unwrap();
+    other.finish();
+    input.push(answered_by("gpt-5-mini", &first));
     input.push(Item::CallOutput { call_id: "call_1".to_owned(), output: "[E2] y".to_owned() });
     input.push(Item::Approval(Approval {
         request_id: "mcpr_1".to_owned(),
@@ -112,7 +148,7 @@ async fn a_run_that_began_with_the_other_interface_goes_on_here() {
     assert_eq!(
         body["messages"].as_array().unwrap()[2..],
         [
-            json!({"role": "user", "content": "[E1] fine"}),
+            json!({"role": "user", "content": "k8s.get {} was called:\n[E1] fine"}),
             json!({"role": "assistant", "content": "I look.", "tool_calls": [call]}),
             json!({"role": "tool", "tool_call_id": "call_1", "content": "[E2] y"}),
         ]
@@ -123,13 +159,13 @@ async fn a_run_that_began_with_the_other_interface_goes_on_here() {
 async fn a_refusal_a_filter_and_an_answer_that_was_cut_off_are_told_apart() {
     let said = |message: &Value, reason: &str| Scripted::from(openai::chat_answer(message, reason));
     let refusal = json!({"role": "assistant", "content": null, "refusal": "I cannot help with that."});
-    assert_eq!(answered(said(&refusal, "stop")).await.unwrap().text, "I cannot help with that.");
+    assert_eq!(answered(said(&refusal, "stop")).await.unwrap().text(), "I cannot help with that.");
     let half = json!({"role": "assistant", "content": "half", "refusal": null});
-    for (reason, why) in [("length", "max_output_tokens"), ("content_filter", "content_filter")] {
-        assert_eq!(answered(said(&half, reason)).await.unwrap().incomplete.as_deref(), Some(why));
+    for (reason, why) in [("length", Incomplete::NoRoom), ("content_filter", Incomplete::Filter)] {
+        assert_eq!(answered(said(&half, reason)).await.unwrap().incomplete, Some(why));
     }
     let nothing = json!({"role": "assistant", "content": null, "refusal": null});
-    assert!(answered(said(&nothing, "stop")).await.unwrap().items.is_empty());
+    assert!(answered(said(&nothing, "stop")).await.unwrap().outputs.is_empty());
 }
 
 #[tokio::test]
@@ -166,7 +202,7 @@ async fn what_is_no_answer_is_unreadable_and_not_bought_again() {
         (Scripted::Garbage(b"{}".to_vec()), "no `choices`"),
         (Scripted::Garbage(b"{\"choices\":[{}]}".to_vec()), "no `message`"),
         (Scripted::Garbage(vec![b' '; 17 << 20]), "larger than 16 MB"),
-        (Scripted::Status(200, html, "<html>".to_owned()), "it is text/html, not JSON"),
+        (Scripted::Status(200, html, "<html>".to_owned()), "it is not JSON, 6 bytes of type text/html"),
     ] {
         let error = answered(answer).await.unwrap_err();
         assert!(matches!(&error, ModelError::Unreadable(r) if r.contains(told)), "{told}: {error}");
@@ -177,8 +213,8 @@ async fn what_is_no_answer_is_unreadable_and_not_bought_again() {
 async fn a_service_that_fails_again_and_again_is_left_alone_for_a_while() {
     let down = |_: &Value, _| Scripted::Status(503, vec![], openai::error_body("server_error", "Overloaded"));
     let server = ScriptedOpenAi::with(down).await;
-    let one_try = ModelSettings { attempts: 1, ..settings(&server.base_url()) };
-    let model = Chat::new(one_try, loopback()).unwrap();
+    let one_try = ServiceSettings { attempts: 1, ..settings(Api::Chat, &server.base_url()) };
+    let model = by(one_try, vec![]);
     let ask = async |name: &str| model.respond(&request(name, task()), LONG).await.unwrap_err();
     for _ in 0..5 {
         assert!(!ask("llama-3").await.to_string().contains("left alone"));

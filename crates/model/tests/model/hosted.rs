@@ -1,8 +1,10 @@
 //! Hosted MCP servers at the wire: how they are offered, how their calls are answered, and what becomes of one that is
 //! out.
 
-use sentinel_investigation::ports::{Approval, HostedServer, Item, Model, ModelError, TurnRequest};
-use sentinel_model::{HostedPlace, HostedSpec, Responses};
+use sentinel_investigation::ports::{
+    Api, Approval, HostedServer, Incomplete, Item, Model, ModelError, TurnRequest,
+};
+use sentinel_model::{HostedPlace, HostedSpec, Services};
 use sentinel_testkit::openai::{
     self, Scripted, ScriptedOpenAi, mcp_approval_request_item, mcp_call_item, mcp_list_item,
 };
@@ -47,8 +49,8 @@ fn hosted(server: &str, tools: &[&str]) -> HostedServer {
     }
 }
 
-fn model(server: &ScriptedOpenAi) -> Responses {
-    Responses::new(settings(&server.base_url()), places(), loopback()).unwrap()
+fn model(server: &ScriptedOpenAi) -> Services {
+    by(settings(Api::Responses, &server.base_url()), places())
 }
 
 fn with_servers(servers: Vec<HostedServer>, input: Vec<Item>) -> TurnRequest {
@@ -117,7 +119,7 @@ async fn what_a_server_showed_asked_and_gave_goes_back_with_the_answers_as_it_ca
         vec![],
     ] {
         let answer = model.respond(&with_servers(servers(), input.clone()), LONG).await.unwrap();
-        input.push(Item::Response { asked: "gpt-4.1-mini".to_owned(), items: answer.items });
+        input.push(answered_by("gpt-4.1-mini", &answer));
         input.extend(approvals.into_iter().map(Item::Approval));
     }
     model.respond(&with_servers(servers(), input), LONG).await.unwrap();

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sentinel_http::{AddressPolicy, HttpClient};
-use sentinel_investigation::ports::{Item, Model, ModelError, TurnRequest, TurnResponse};
-use sentinel_model::{ModelSettings, Responses};
+use sentinel_investigation::ports::{Api, Incomplete, Item, Model, ModelError, TurnRequest, TurnResponse};
+use sentinel_model::{Auth, ServiceSettings, Services};
 use sentinel_testkit::openai::{self, Scripted, ScriptedOpenAi};
 use serde_json::{Value, json};
 
 use crate::support::*;
 
-async fn ask(model: &Responses) -> Result<TurnResponse, ModelError> {
+async fn ask(model: &Services) -> Result<TurnResponse, ModelError> {
     model.respond(&request("gpt-4.1-mini", task()), LONG).await
 }
 
@@ -32,7 +32,7 @@ fn status(status: u16, headers: Vec<(&'static str, String)>, body: String) -> Sc
 async fn a_first_turn_is_on_the_contract() {
     let server = ScriptedOpenAi::answering([openai::message("hello")]).await;
     let answer = ask(&responses(&server)).await.unwrap();
-    assert_eq!(answer.text, "hello");
+    assert_eq!(answer.text(), "hello");
     assert_eq!((answer.usage.input_tokens, answer.usage.output_tokens), (100, 10));
     let requests = server.finish();
     assert_eq!(requests[0].path, "/v1/responses");
@@ -46,11 +46,11 @@ async fn a_second_turn_sends_the_first_ones_items_back_as_they_came() {
     let server = ScriptedOpenAi::answering([first.clone(), openai::message("done")]).await;
     let model = responses(&server);
     let answer = ask(&model).await.unwrap();
-    assert_eq!(answer.calls[0].arguments, r#"{"name":"a"}"#);
+    assert_eq!(answer.calls().next().unwrap().arguments, r#"{"name":"a"}"#);
     let mut input = task();
-    input.push(Item::Response { asked: String::new(), items: answer.items });
+    input.push(answered_by("gpt-4.1-mini", &answer));
     input.push(Item::CallOutput {
-        call_id: answer.calls[0].call_id.clone(),
+        call_id: answer.calls().next().unwrap().call_id.clone(),
         output: "[E1] phase: Pending".to_owned(),
     });
     let mut second = request("gpt-4.1-mini", input);
@@ -69,22 +69,21 @@ async fn a_second_turn_sends_the_first_ones_items_back_as_they_came() {
 }
 
 #[tokio::test]
-async fn a_model_that_reasons_gets_an_effort_and_no_temperature_and_its_reasoning_goes_back() {
+async fn effort_and_sealed_reasoning_are_asked_for_whatever_the_model_is_called_and_it_goes_back() {
     let reasoning = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"});
     let call = openai::function_call_item("k8s__pods_get", "{}", "call_1");
     let server =
         ScriptedOpenAi::answering([openai::response(vec![reasoning.clone(), call]), openai::message("x")])
             .await;
     let model = responses(&server);
-    let answer = model.respond(&request("gpt-5-mini", task()), LONG).await.unwrap();
+    let answer = ask(&model).await.unwrap();
     let mut input = task();
-    input.push(Item::Response { asked: String::new(), items: answer.items });
+    input.push(answered_by("gpt-4.1-mini", &answer));
     input.push(Item::CallOutput { call_id: "call_1".to_owned(), output: "x".to_owned() });
-    model.respond(&request("gpt-5-mini", input), LONG).await.unwrap();
+    model.respond(&request("gpt-4.1-mini", input), LONG).await.unwrap();
     let requests = server.finish();
     assert_eq!(requests[0].body["reasoning"], json!({"effort": "low"}));
     assert_eq!(requests[0].body["include"], json!(["reasoning.encrypted_content"]));
-    assert!(requests[0].body.get("temperature").is_none());
     assert_eq!(requests[1].body["input"][1], reasoning);
 }
 
@@ -105,7 +104,8 @@ async fn a_refusal_is_told_with_the_apis_reason_and_without_the_key() {
             answered([status(code, vec![], openai::error_body("invalid_request_error", &message))]).await;
         let Err(ModelError::Refused(told)) = answer else { panic!("{code}: {answer:?}") };
         assert_eq!(requests, 1);
-        assert_eq!(told, format!("HTTP {code}: Incorrect API key provided: [key] [key] You can find yours."));
+        assert!(told.contains("Incorrect API key provided: [key] [key] You can find yours."), "{told}");
+        assert_eq!(told.contains("POST /v1/responses"), code == 404, "{told}");
     }
 }
 
@@ -118,7 +118,7 @@ async fn a_rate_limit_is_waited_out_as_long_as_it_asks() {
     );
     let began = Instant::now();
     let (answer, requests) = answered([limited, openai::message("x").into()]).await;
-    assert_eq!((answer.unwrap().text.as_str(), requests), ("x", 2));
+    assert_eq!((answer.unwrap().text().as_str(), requests), ("x", 2));
     assert!(began.elapsed() >= Duration::from_millis(300));
 }
 
@@ -160,7 +160,7 @@ async fn a_servers_fault_is_tried_again() {
         openai::message("x").into(),
     ])
     .await;
-    assert_eq!((answer.unwrap().text.as_str(), requests), ("x", 3));
+    assert_eq!((answer.unwrap().text().as_str(), requests), ("x", 3));
 
     let (answer, requests) = answered(vec![status(503, vec![], page); 3]).await;
     assert_eq!(
@@ -178,10 +178,10 @@ async fn a_try_that_hangs_is_cut_off_and_the_next_one_may_answer() {
     // The first answer warms both sides up, so that the time measures the hanging one only.
     let answers = [openai::message("warm").into(), Scripted::Hang, openai::message("x").into()];
     let server = ScriptedOpenAi::answering(answers).await;
-    let short = ModelSettings { timeout: CUT, ..settings(&server.base_url()) };
-    let model = Responses::new(short, vec![], loopback()).unwrap();
-    assert_eq!(ask(&model).await.unwrap().text, "warm");
-    assert_eq!(ask(&model).await.unwrap().text, "x");
+    let short = ServiceSettings { timeout: CUT, ..settings(Api::Responses, &server.base_url()) };
+    let model = by(short, vec![]);
+    assert_eq!(ask(&model).await.unwrap().text(), "warm");
+    assert_eq!(ask(&model).await.unwrap().text(), "x");
     assert_eq!(server.finish().len(), 3);
 }
 
@@ -201,7 +201,7 @@ async fn a_server_that_is_down_is_unavailable() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap()
     };
-    let model = Responses::new(settings(&format!("http://{address}/v1")), vec![], loopback()).unwrap();
+    let model = by(settings(Api::Responses, &format!("http://{address}/v1")), vec![]);
     let answer = ask(&model).await.unwrap_err();
     assert!(matches!(answer, ModelError::Unavailable { retry_after: None, billed: false, .. }), "{answer}");
     assert!(answer.to_string().contains("no connection"), "{answer}");
@@ -238,7 +238,7 @@ async fn what_is_no_response_is_unreadable_and_not_bought_again() {
         (Scripted::Garbage(vec![b' '; 17 << 20]), "larger than 16 MB"),
         (
             status(200, vec![("content-type", "text/html".to_owned())], "<html>".to_owned()),
-            "it is text/html, not JSON",
+            "it is not JSON, 6 bytes of type text/html",
         ),
     ] {
         let (answer, requests) = answered([answer]).await;
@@ -259,7 +259,7 @@ async fn a_response_that_failed_is_tried_again_where_that_helps() {
         answer
     };
     let (answer, requests) = answered([failed("server_error"), openai::message("x")]).await;
-    assert_eq!((answer.unwrap().text.as_str(), requests), ("x", 2));
+    assert_eq!((answer.unwrap().text().as_str(), requests), ("x", 2));
     let (answer, requests) = answered([failed("invalid_prompt")]).await;
     assert!(matches!(answer, Err(ModelError::Refused(_))), "{answer:?}");
     assert_eq!(requests, 1);
@@ -269,13 +269,13 @@ async fn a_response_that_failed_is_tried_again_where_that_helps() {
 async fn an_empty_output_is_an_answer_that_says_nothing() {
     let (answer, _) = answered([openai::response(vec![])]).await;
     let answer = answer.unwrap();
-    assert!(answer.calls.is_empty() && answer.text.is_empty() && answer.items.is_empty());
+    assert!(answer.outputs.is_empty());
 }
 
 #[tokio::test]
 async fn an_answer_that_was_cut_off_says_why() {
     let (answer, _) = answered([openai::cut_off(openai::message("half"))]).await;
-    assert_eq!(answer.unwrap().incomplete.as_deref(), Some("max_output_tokens"));
+    assert_eq!(answer.unwrap().incomplete, Some(Incomplete::NoRoom));
 }
 
 #[tokio::test]
@@ -290,10 +290,10 @@ async fn an_item_of_an_unknown_kind_is_kept_and_the_next_request_is_on_the_contr
     .await;
     let model = responses(&server);
     let first = ask(&model).await.unwrap();
-    assert_eq!(first.items[0], unknown);
-    assert_eq!(first.calls.len(), 1);
+    assert_eq!(json!(first.outputs[0].raw), unknown);
+    assert_eq!(first.calls().count(), 1);
     let mut input = task();
-    input.push(Item::Response { asked: String::new(), items: first.items });
+    input.push(answered_by("gpt-4.1-mini", &first));
     input.push(Item::CallOutput { call_id: "call_1".to_owned(), output: "x".to_owned() });
     model.respond(&request("gpt-4.1-mini", input), LONG).await.unwrap();
     let sent: Vec<Value> = server.finish()[1].body["input"].as_array().unwrap().clone();
@@ -303,15 +303,17 @@ async fn an_item_of_an_unknown_kind_is_kept_and_the_next_request_is_on_the_contr
 #[tokio::test]
 async fn an_address_that_is_not_allowed_and_a_key_that_cannot_be_sent_are_refused_before_anything_is_sent() {
     let strict = Arc::new(HttpClient::new(AddressPolicy::default()));
-    let refused = Responses::new(settings("http://api.example/v1"), vec![], Arc::clone(&strict)).unwrap_err();
+    let new = |settings, http: &Arc<HttpClient>| Services::new(vec![settings], vec![], http).unwrap_err();
+    let of = |url| settings(Api::Responses, url);
+    let refused = new(of("http://api.example/v1"), &strict);
     assert!(refused.to_string().contains("allow-insecure-hosts"), "{refused}");
-    let refused = Responses::new(settings("https://127.0.0.1/v1"), vec![], strict).unwrap_err();
+    let refused = new(of("https://127.0.0.1/v1"), &strict);
     assert!(refused.to_string().contains("allow-private-hosts"), "{refused}");
-    let two_lines = ModelSettings { api_key: "sk-a\nb".into(), ..settings("https://api.example/v1") };
-    let refused = Responses::new(two_lines.clone(), vec![], loopback()).unwrap_err();
+    let two_lines = ServiceSettings { auth: Auth::Bearer("sk-a\nb".into()), ..of("https://api.example/v1") };
+    let refused = new(two_lines.clone(), &loopback());
     assert!(!refused.to_string().contains("sk-a"), "{refused}");
     assert!(!format!("{two_lines:?}").contains("sk-a"));
-    let model = Responses::new(settings("https://user:hunter2@api.example/v1"), vec![], loopback()).unwrap();
+    let model = by(settings(Api::Responses, "https://user:hunter2@api.example/v1"), vec![]);
     assert!(!format!("{model:?}").contains("hunter2") && !format!("{model:?}").contains(KEY));
 }
 
@@ -334,8 +336,8 @@ async fn an_option_that_a_model_does_not_take_is_left_out_from_then_on_and_a_ref
     ])
     .await;
     let model = responses(&server);
-    assert_eq!(ask(&model).await.unwrap().text, "x");
-    assert_eq!(ask(&model).await.unwrap().text, "y");
+    assert_eq!(ask(&model).await.unwrap().text(), "x");
+    assert_eq!(ask(&model).await.unwrap().text(), "y");
     // What is asked is never left out, and the same is not left out twice.
     assert!(matches!(ask(&model).await, Err(ModelError::Refused(_))));
     assert!(matches!(ask(&model).await, Err(ModelError::Refused(_))));

@@ -3,27 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sentinel_core::card::FIRST_SERVICE;
 use sentinel_http::{AddressPolicy, HttpClient};
-use sentinel_investigation::ports::{Item, ToolSpec, TurnRequest};
-use sentinel_model::{ModelSettings, Responses};
+use sentinel_investigation::ports::{Api, Item, ToolSpec, TurnRequest, TurnResponse};
+use sentinel_model::{Auth, HostedSpec, ServiceSettings, Services};
 use sentinel_testkit::openai::ScriptedOpenAi;
 use serde_json::json;
 
 pub(crate) const KEY: &str = "sk-test-1234567890";
 pub(crate) const LONG: Duration = Duration::from_mins(1);
 
-pub(crate) fn settings(base_url: &str) -> ModelSettings {
-    ModelSettings {
+pub(crate) fn settings(api: Api, base_url: &str) -> ServiceSettings {
+    ServiceSettings {
+        name: FIRST_SERVICE.to_owned(),
+        api,
         base_url: base_url.to_owned(),
-        api_key: KEY.into(),
+        auth: Auth::Bearer(KEY.into()),
         temperature: Some(0.2),
         reasoning_effort: Some("low".to_owned()),
-        max_output_tokens: Some(4096),
         service_tier: Some("auto".to_owned()),
         timeout: Duration::from_secs(30),
         attempts: 3,
         backoff: Duration::from_millis(1),
         random: || 500,
+        forced_turns: [].into(),
     }
 }
 
@@ -31,13 +34,22 @@ pub(crate) fn loopback() -> Arc<HttpClient> {
     Arc::new(HttpClient::new(AddressPolicy::new(["127.0.0.1"], ["127.0.0.1"])))
 }
 
-pub(crate) fn responses(server: &ScriptedOpenAi) -> Responses {
-    Responses::new(settings(&server.base_url()), vec![], loopback()).unwrap()
+pub(crate) fn by(settings: ServiceSettings, hosted: Vec<HostedSpec>) -> Services {
+    Services::new(vec![settings], hosted, &loopback()).unwrap()
+}
+
+pub(crate) fn responses(server: &ScriptedOpenAi) -> Services {
+    by(settings(Api::Responses, &server.base_url()), vec![])
+}
+
+/// The answer of a model as the next request holds it.
+pub(crate) fn answered_by(model: &str, answer: &TurnResponse) -> Item {
+    Item::Response { asked: model.into(), api: answer.api, outputs: answer.outputs.clone() }
 }
 
 pub(crate) fn request(name: &str, input: Vec<Item>) -> TurnRequest {
     TurnRequest {
-        model: name.to_owned(),
+        model: name.into(),
         instructions: "You investigate.".to_owned(),
         input,
         tools: vec![ToolSpec {
@@ -48,6 +60,7 @@ pub(crate) fn request(name: &str, input: Vec<Item>) -> TurnRequest {
         hosted: vec![],
         max_hosted_calls: 16,
         force: None,
+        max_output_tokens: 4096,
         cache_key: "incident-1".to_owned(),
     }
 }

@@ -11,8 +11,8 @@ use sentinel_core::card::ToolId;
 use sentinel_core::incident::{ChildName, Delivery, Event, Gen, IncidentId, Job, State};
 use sentinel_core::ports::{Clock, JobQueue, QueueError, Sink, SinkError, Telling};
 use sentinel_investigation::ports::{
-    FunctionCall, Item, Model, ModelError, ToolBox, ToolDefinition, ToolError, ToolOutput, TurnRequest,
-    TurnResponse,
+    Api, FunctionCall, Item, Model, ModelError, Output, Said, ToolBox, ToolDefinition, ToolError, ToolOutput,
+    TurnRequest, TurnResponse,
 };
 use sentinel_testkit::builders::NOON;
 use sentinel_testkit::memory::MemoryStore;
@@ -222,16 +222,13 @@ impl Model for Analyst {
             name: name.to_owned(),
             arguments: arguments.to_string(),
         };
-        let item = json!({
-            "type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": call.arguments
-        });
         Ok(TurnResponse {
-            model: request.model.clone(),
-            items: vec![item],
-            calls: vec![call],
-            text: String::new(),
+            model: request.model.name.clone(),
+            api: Api::Responses,
+            outputs: vec![Output::plain(Said::Call(call))],
             incomplete: None,
             usage: spending::A_TURN,
+            left_out: vec![],
         })
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct World {
     pub(crate) ports: Ports,
     pub(crate) tools: Tools,
     pub(crate) card: Card,
-    pub(crate) prices: BTreeMap<String, Price>,
+    pub(crate) prices: BTreeMap<sentinel_core::card::ModelId, Price>,
     pub(crate) model_timeout: Duration,
     pub(crate) invocation: Duration,
     claims: AtomicUsize,
@@ -99,8 +99,7 @@ impl World {
             ports,
             tools: Tools::k8s(),
             card,
-            prices: [("gpt-4.1-mini".to_owned(), Price { input: 0.4, cached_input: 0.1, output: 1.6 })]
-                .into(),
+            prices: [("gpt-4.1-mini".into(), Price { input: 0.4, cached_input: 0.1, output: 1.6 })].into(),
             model_timeout: Duration::from_secs(90),
             invocation: Duration::from_mins(14),
             claims: AtomicUsize::new(0),

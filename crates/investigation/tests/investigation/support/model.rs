@@ -4,7 +4,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sentinel_investigation::ports::{FunctionCall, Model, ModelError, TurnRequest, TurnResponse, TurnUsage};
+use sentinel_core::card::ModelId;
+use sentinel_investigation::ports::{
+    Api, FunctionCall, Model, ModelError, Output, Said, TurnRequest, TurnResponse, TurnUsage,
+};
 use serde_json::{Value, json};
 
 /// One scripted answer.
@@ -77,13 +80,13 @@ pub(crate) fn turn_of(request: &TurnRequest) -> usize {
 impl Model for Script {
     async fn respond(&self, request: &TurnRequest, _: Duration) -> Result<TurnResponse, ModelError> {
         self.requests.lock().unwrap().push(request.clone());
-        if self.hangs == Some(request.model.as_str()) {
+        if self.hangs == Some(request.model.name.as_str()) {
             std::future::pending::<()>().await;
         }
         (self.turns)(request)
     }
 
-    fn hosts(&self, server: &str) -> Option<String> {
+    fn hosts(&self, _: &ModelId, server: &str) -> Option<String> {
         self.hosts.filter(|hosts| *hosts == server).map(|server| format!("{server}-label"))
     }
 
@@ -98,32 +101,24 @@ pub(crate) fn calls(calls: &[(&str, Value)]) -> TurnResponse {
 }
 
 pub(crate) fn raw_calls(calls: &[(&str, String)]) -> TurnResponse {
-    let calls: Vec<FunctionCall> = calls
-        .iter()
-        .enumerate()
-        .map(|(i, (name, arguments))| FunctionCall {
-            call_id: format!("call_{i}"),
-            name: (*name).to_owned(),
-            arguments: arguments.clone(),
-        })
-        .collect();
-    let items = calls
-        .iter()
-        .map(|c| json!({"type": "function_call", "call_id": c.call_id, "name": c.name, "arguments": c.arguments}))
-        .collect();
+    let call = |(i, (name, arguments)): (usize, &(&str, String))| {
+        let (call_id, name) = (format!("call_{i}"), (*name).to_owned());
+        Output::plain(Said::Call(FunctionCall { call_id, name, arguments: arguments.clone() }))
+    };
     TurnResponse {
         model: "gpt-4.1-mini-2025".into(),
-        items,
-        calls,
-        text: String::new(),
+        api: Api::Responses,
+        outputs: calls.iter().enumerate().map(call).collect(),
         incomplete: None,
-        usage: TurnUsage { input_tokens: 1000, cached_tokens: 400, output_tokens: 50 },
+        usage: TurnUsage { input_tokens: 1000, cached_tokens: 400, cache_write_tokens: 0, output_tokens: 50 },
+        left_out: vec![],
     }
 }
 
 pub(crate) fn says(text: &str) -> TurnResponse {
-    let items = if text.is_empty() { vec![] } else { vec![json!({"type": "message", "text": text})] };
-    TurnResponse { items, text: text.into(), ..calls(&[]) }
+    let outputs =
+        if text.is_empty() { vec![] } else { vec![Output::plain(Said::Text { text: text.into() })] };
+    TurnResponse { outputs, ..calls(&[]) }
 }
 
 /// What `submit_report` is called with: one hypothesis with these citations.
