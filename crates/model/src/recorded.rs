@@ -308,7 +308,12 @@ mod tests {
             first.usage,
             TurnUsage { input_tokens: 900, cached_tokens: 100, output_tokens: 30, ..TurnUsage::default() }
         );
-        insta::assert_json_snapshot!(first.outputs, @r#""#);
+        let call = FunctionCall {
+            call_id: "call_1_1".to_owned(),
+            name: "k8s__pods_get".to_owned(),
+            arguments: r#"{"name":"a","namespace":"web"}"#.to_owned(),
+        };
+        assert_eq!(first.outputs, [investigated::Output::plain(Said::Call(call))]);
         let resumed = vec![user, answered(first)];
         let second = answer(&run, resumed.clone()).await.unwrap();
         assert_eq!(

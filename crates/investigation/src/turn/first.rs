@@ -86,10 +86,6 @@ fn hosted_call(raw: &mut Map<String, Value>) -> Said {
         (Some(_), _) | (None, None) => CallStatus::NoAnswer,
         (None, Some(_)) => CallStatus::Answered,
     };
-    let words = |error: Value| match error.get("message").and_then(Value::as_str).or(error.as_str()) {
-        Some(words) => words.to_owned(),
-        None => error.to_string(),
-    };
     Said::HostedCall(HostedCall {
         id: text(raw, "id"),
         label: text(raw, "server_label"),
@@ -98,8 +94,21 @@ fn hosted_call(raw: &mut Map<String, Value>) -> Said {
         request: raw.remove("approval_request_id").and_then(|id| id.as_str().map(str::to_owned)),
         status,
         output,
-        error: error.map(words),
+        error: error.as_ref().map(words),
     })
+}
+
+/// What an error says: the tool's own words, or those of whoever did not reach it.
+fn words(error: &Value) -> String {
+    if let Some(blocks) = error.get("content").and_then(Value::as_array) {
+        let texts = blocks.iter().filter_map(|block| block.get("text").and_then(Value::as_str));
+        return texts.collect::<Vec<_>>().join("\n");
+    }
+    let message = error.get("message").and_then(Value::as_str).or(error.as_str());
+    let message = message.map_or_else(|| error.to_string(), str::to_owned);
+    let kind = error.get("type").and_then(Value::as_str).unwrap_or_default();
+    let code = error.get("code").map(|code| format!(" ({kind} {code})")).unwrap_or_default();
+    format!("the server did not answer the model's service: {message}{code}")
 }
 
 fn message(mut raw: Map<String, Value>) -> Vec<Output> {

@@ -20,13 +20,17 @@ async fn a_fatal_tool_error_fails_the_incident() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_model_that_refuses_fails_the_incident_with_its_reason() {
+async fn a_model_that_refuses_costs_the_conclusion_and_not_what_was_found() {
     let world = World::new();
     let model = Script::new(|_| Err(ModelError::Refused("401: incorrect API key".into())));
-    let outcome = world.run(Some(&model)).await.unwrap();
-    let Outcome::Fail { reason, .. } = outcome else { panic!("{outcome:?}") };
-    assert_eq!(reason, "the model refused the request: 401: incorrect API key");
-    assert_eq!(model.requests().len(), 1);
+    let report = world.report(&model).await;
+    assert_eq!(report.source, ReportSource::EvidenceOnly);
+    assert!(
+        report.summary.contains("the model refused the request: 401: incorrect API key"),
+        "{}",
+        report.summary
+    );
+    assert_eq!((model.requests().len(), evidence_of(&world.store.bodies()).len()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

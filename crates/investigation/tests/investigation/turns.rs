@@ -2,7 +2,7 @@
 
 use sentinel_core::incident::ChildName;
 use sentinel_core::report::{ReportSource, Verdict};
-use sentinel_investigation::ports::Item;
+use sentinel_investigation::ports::{Incomplete, Item};
 use sentinel_investigation::{CallStatus, evidence_of};
 use serde_json::json;
 
@@ -201,12 +201,61 @@ async fn the_last_turn_forces_submit_report() {
 async fn a_model_that_never_reports_gives_an_evidence_only_report() {
     let mut world = World::new();
     world.card.max_iterations = 2;
-    let model = Script::of(vec![says(""), calls(&[pod()])]);
+    let model = Script::of(vec![says(""), calls(&[pod()]), calls(&[pod()])]);
     let report = world.report(&model).await;
     assert_eq!((report.source, report.verdict), (ReportSource::EvidenceOnly, Verdict::Inconclusive));
-    assert!(report.summary.contains("submitted no report within 2 turns"), "{}", report.summary);
+    assert!(report.summary.contains("submitted no report within 3 turns"), "{}", report.summary);
     assert_eq!(world.tools.called().len(), 1, "what the last turn asked for is not called");
-    assert_eq!(report.usage.turns, 2);
+    assert_eq!(report.usage.turns, 3);
+    let offered =
+        |n: usize| model.requests()[n].tools.iter().map(|tool| tool.name.clone()).collect::<Vec<_>>();
+    assert!(offered(1).len() > 1, "the cached prefix stays as long as it can");
+    assert_eq!(offered(2), ["submit_report"]);
+    assert!(
+        report.notes.iter().any(|note| note.contains("offered nothing but the report")),
+        "{:?}",
+        report.notes
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_is_written_as_text_is_a_report_fenced_or_not() {
+    let written = submission("action_required", &[QUOTE]).to_string();
+    for text in
+        [written.clone(), format!("Here it is:\n```json\n{written}\n```\n"), format!("```\n{written}```")]
+    {
+        let world = World::new();
+        let model = Script::of(vec![calls(&[pod()]), says(&text)]);
+        let report = world.report(&model).await;
+        assert_eq!((report.source, report.verdict), (ReportSource::Model, Verdict::ActionRequired), "{text}");
+    }
+    // What does not keep the schema is text, and the model is told so.
+    let world = World::new();
+    let model = Script::of(vec![says(r#"{"verdict": "no_action"}"#), submits("action_required", &[QUOTE])]);
+    world.report(&model).await;
+    assert_eq!(model.requests().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_in_text_whose_quotes_are_not_there_is_mended_as_one_that_was_called() {
+    let world = World::new();
+    let written = submission("action_required", &[("E1", "nowhere to be found")]).to_string();
+    let model = Script::of(vec![says(&written), submits("action_required", &[QUOTE])]);
+    let report = world.report(&model).await;
+    assert_eq!((report.verdict, model.requests().len()), (Verdict::ActionRequired, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_was_cut_off_is_asked_for_once_more_with_room() {
+    let mut world = World::new();
+    world.card.max_iterations = 1;
+    let mut cut = raw_calls(&[("submit_report", r#"{"verdict": "action_req"#.to_owned())]);
+    cut.incomplete = Some(Incomplete::NoRoom);
+    let model = Script::of(vec![cut, submits("action_required", &[QUOTE])]);
+    let report = world.report(&model).await;
+    assert_eq!((report.source, report.verdict), (ReportSource::Model, Verdict::ActionRequired));
+    let room: Vec<u32> = model.requests().iter().map(|request| request.max_output_tokens).collect();
+    assert_eq!(room[1], room[0] * 2);
 }
 
 #[tokio::test(start_paused = true)]

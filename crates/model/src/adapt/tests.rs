@@ -29,7 +29,7 @@ fn request(tools: &[&str], force: Option<&str>) -> TurnRequest {
 
 fn body() -> Value {
     json!({
-        "model": "m", "messages": [], "temperature": 0.1, "max_tokens": 16_000, "reasoning_effort": "low",
+        "model": "m", "messages": [], "temperature": 0.1, "max_tokens": 16_000,
         "parallel_tool_calls": true, "stream": false, "store": false, "prompt_cache_key": "k", "include": ["x"],
         "reasoning": {"effort": "low"},
     })
@@ -59,7 +59,7 @@ fn an_option_is_recognised_by_param_or_by_its_name_in_whatever_words() {
         ),
         (None, "Unrecognized request argument supplied: store", "store"),
         (None, "`temperature` is deprecated for this model.", "temperature"),
-        (None, "reasoning_effort: invalid field", "reasoning_effort"),
+        (None, "reasoning_effort: invalid field", "reasoning"),
     ] {
         let (adapted, said) = learned(&refused(param, message));
         assert!(said.is_some() && !adapted.takes(option), "{message}: {said:?}");

@@ -87,6 +87,7 @@ fn read_message(
     if !refusal.is_empty() {
         outputs.push(Output::plain(Said::Refusal { text: refusal }));
     }
+    check_number(outputs.len())?;
     let mut taken = used.clone();
     for (n, call) in calls.into_iter().enumerate() {
         outputs.push(read_call(call, n, turn, &mut taken)?);
@@ -118,6 +119,8 @@ fn read_call(call: Value, n: usize, turn: usize, taken: &mut HashSet<String>) ->
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn answered(message: &Value) -> Result<TurnResponse, Failure> {

@@ -134,7 +134,26 @@ fn response(outputs: &[Output], own: bool, beside: bool) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    #[test]
+    fn what_a_service_sent_beside_the_content_goes_back_to_it_and_to_no_other_model() {
+        let message = json!({
+            "role": "assistant", "content": "hm", "reasoning_content": "first the pod", "annotations": [],
+            "reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}],
+        });
+        let answer = json!({"choices": [{"message": message, "finish_reason": "stop"}]});
+        let outputs = crate::chat::answer::read(answer, &HashSet::new(), 0).unwrap().outputs;
+        let said = json!({"role": "assistant", "content": "hm"});
+        let mut whole = said.clone();
+        whole["reasoning_content"] = json!("first the pod");
+        whole["reasoning_details"] = message["reasoning_details"].clone();
+        assert_eq!(response(&outputs, true, true), [whole]);
+        assert_eq!(response(&outputs, true, false), [said.clone()]);
+        assert_eq!(response(&outputs, false, true), [said]);
+    }
 
     #[test]
     fn only_openai_itself_gets_what_only_openai_knows() {

@@ -35,6 +35,7 @@ pub(crate) fn read(mut answer: Value) -> Result<TurnResponse, Failure> {
     for (n, item) in items.into_iter().enumerate() {
         read_item(item, n, &mut outputs)?;
     }
+    check_number(outputs.len())?;
     let input_tokens = tokens(&answer, &["/usage/input_tokens"]);
     Ok(TurnResponse {
         model: answer.get("model").and_then(Value::as_str).unwrap_or("unknown").to_owned(),
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn every_way_in_which_a_hosted_call_can_end_is_told_apart() {
-        let ends = |fields: Value| {
+        let ends = |fields: Value| -> (CallStatus, String) {
             let mut item = json!({
                 "type": "mcp_call", "id": "mcp_1", "server_label": "k8s", "name": "pods_get", "arguments": "{}",
             });
@@ -256,6 +257,6 @@ mod tests {
         assert_eq!(told, "the answer has 4097 items, and 4096 at most are read");
         let call = json!({"id": "c", "function": {"name": "f", "arguments": "{}"}});
         let chat = json!({"choices": [{"message": {"tool_calls": vec![call; 4097]}}]});
-        assert!(crate::chat::answer::read(&chat, &std::collections::HashSet::new(), 1).is_err());
+        assert!(crate::chat::answer::read(chat, &std::collections::HashSet::new(), 1).is_err());
     }
 }

@@ -72,30 +72,6 @@ async fn a_service_that_wants_the_newer_name_of_the_bound_is_sent_that_from_then
 }
 
 #[tokio::test]
-async fn what_a_service_sent_beside_the_content_goes_back_to_it_and_to_no_other_model() {
-    let message = json!({
-        "role": "assistant", "content": "hm", "reasoning_content": "first the pod", "annotations": [],
-        "reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}],
-    });
-    let answer = json!({"choices": [{"message": message, "finish_reason": "stop"}]});
-    let again = || off_contract(&chat_message("x"));
-    let server = ScriptedOpenAi::answering([off_contract(&answer), again(), again()]).await;
-    let model = model(&server);
-    let first = model.respond(&request("a", task()), LONG).await.unwrap();
-    for next in ["a", "b"] {
-        let input = [task(), vec![answered_by("a", &first)]].concat();
-        model.respond(&request(next, input), LONG).await.unwrap();
-    }
-    server.take_violations();
-    let requests = server.finish();
-    let sent = |n: usize| requests[n].body["messages"].as_array().unwrap().last().unwrap().clone();
-    assert_eq!(sent(1)["reasoning_content"], "first the pod");
-    assert_eq!(sent(1)["reasoning_details"][0]["data"], "x");
-    assert!(sent(1).get("annotations").is_none());
-    assert_eq!(sent(2), json!({"role": "assistant", "content": "hm"}));
-}
-
-#[tokio::test]
 async fn calls_that_a_service_broke_are_put_right_and_their_outputs_pair_up() {
     let message = json!({"role": "assistant", "content": "", "tool_calls": [
         {"index": 0, "function": {"name": "k8s__pods_get", "arguments": {"name": "a"}}},

@@ -132,7 +132,15 @@ async fn what_a_server_showed_asked_and_gave_goes_back_with_the_answers_as_it_ca
             "reason": "not allowed",
         }),
     ];
-    assert_eq!(sent[1..], [asks, answers.to_vec(), made].concat());
+    // What was null is left out.
+    let mut came = [asks, answers.to_vec(), made].concat();
+    for item in &mut came {
+        let fields = item.as_object_mut().unwrap();
+        fields.retain(|_, value| !value.is_null());
+        let tools = fields.get_mut("tools").and_then(Value::as_array_mut).into_iter().flatten();
+        tools.for_each(|tool| tool.as_object_mut().unwrap().retain(|_, value| !value.is_null()));
+    }
+    assert_eq!(sent[1..], came);
     let before = requests[1].body["input"].as_array().unwrap();
     assert_eq!(sent[..before.len()], before[..], "the prefix is the one before");
 }
