@@ -97,6 +97,9 @@ pub struct TurnRecord {
     /// The evidence up to this number was shown as its ids: the whole did not fit into the model's context.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cut: u32,
+    /// The service did not say what the turn took, or nothing that can be: the usage is an estimate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
     /// SHA-256 of what the model was asked, as canonical JSON, in hexadecimal digits. Empty in records that do not say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request_sha256: String,

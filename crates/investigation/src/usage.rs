@@ -3,7 +3,7 @@
 use sentinel_core::report::Usage;
 
 use crate::evidence::{CHARS_PER_TOKEN, EvidenceRecord};
-use crate::ports::{Item, TurnRequest, TurnUsage};
+use crate::ports::{Item, TurnRequest, TurnResponse, TurnUsage};
 use crate::transcript::TurnRecord;
 
 /// What a model's tokens cost, in US dollars per million.
@@ -51,6 +51,13 @@ pub(crate) fn sum<'e>(
         usage.tool_calls = usage.tool_calls.saturating_add(u32::from(output.status.left()));
     }
     usage
+}
+
+/// What a turn took, about, where its service does not say.
+pub(crate) fn estimated(request: &TurnRequest, response: &TurnResponse) -> TurnUsage {
+    let answer = serde_json::to_string(&response.outputs).map_or(0, |outputs| outputs.chars().count());
+    let output_tokens = u64::try_from(answer.div_ceil(CHARS_PER_TOKEN)).unwrap_or(u64::MAX);
+    TurnUsage { input_tokens: estimated_tokens(request), output_tokens, ..TurnUsage::default() }
 }
 
 /// What a token of prose is taken for, in characters.

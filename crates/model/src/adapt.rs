@@ -141,8 +141,9 @@ impl Adapted {
             return Some(format!("no more than {most} tokens are asked for"));
         }
         if *bound == "max_output_tokens" || self.refused_bound.is_some() {
-            let new = BOUNDS.iter().fold(false, |new, bound| self.without.insert(bound) || new);
-            return new.then(|| format!("{bound} is left out"));
+            let known = self.without.len();
+            self.without.extend(BOUNDS);
+            return (self.without.len() > known).then(|| format!("{bound} is left out"));
         }
         self.refused_bound = Some(bound);
         Some(format!("{bound} is sent by its other name"))
@@ -204,7 +205,12 @@ struct About<'a> {
     message: &'a str,
 }
 
-impl<'a> About<'a> {
+/// The name of a function in a body, of whichever interface.
+fn name_of(tool: &Value) -> Option<&str> {
+    tool.get("name").or_else(|| tool.pointer("/function/name")).and_then(Value::as_str)
+}
+
+impl About<'_> {
     /// Whether it is about one of these: by its `param`, or by a name in its text.
     fn names(&self, names: &[&str]) -> bool {
         let begins = |param: &str, name: &str| {
@@ -219,9 +225,6 @@ impl<'a> About<'a> {
     /// The function of the body that it is about: by the place in `param` or at the beginning of the text, or by its name.
     fn tool<'b>(&self, body: &'b Value) -> Option<&'b str> {
         let tools = body.get("tools")?.as_array()?;
-        fn name_of(tool: &Value) -> Option<&str> {
-            tool.get("name").or_else(|| tool.pointer("/function/name")).and_then(Value::as_str)
-        }
         let place = |text: &str| {
             let at = text.find("tools[").or_else(|| text.find("tools."))?;
             let digits = text.get(at + "tools[".len()..)?;
@@ -270,7 +273,7 @@ fn mentions(text: &str, name: &str) -> bool {
 
 /// The numbers of a text; `8,192` is one.
 pub(crate) fn numbers(text: &str) -> impl Iterator<Item = u64> {
-    let text = text.replace(|c: char| c == ',' || c == '_', "");
+    let text = text.replace([',', '_'], "");
     let parts: Vec<u64> = text.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
     parts.into_iter()
 }

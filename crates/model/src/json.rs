@@ -20,12 +20,12 @@ pub(crate) fn arguments(raw: &mut Map<String, Value>, key: &str) -> String {
     }
 }
 
-/// The number of tokens at the first of these paths that has one. What is missing, negative or no number is none; more than
-/// any context holds is a mistake, and none either.
+/// More tokens than any context holds.
+const TOO_MANY: u64 = 1_000_000_000;
+
+/// The number of tokens at the first of these paths that has one. What is missing, negative, no whole number, or more than
+/// any context holds, is none.
 pub(crate) fn tokens(answer: &Value, paths: &[&str]) -> u64 {
-    /// No model has a context a tenth as large.
-    const MOST: f64 = 1e9;
-    let number = |value: &Value| value.as_u64().map(|n| n as f64).or_else(|| value.as_f64());
-    let found = paths.iter().find_map(|path| answer.pointer(path).and_then(number));
-    found.filter(|n| (0.0..MOST).contains(n)).map_or(0, |n| n as u64)
+    let found = paths.iter().find_map(|path| answer.pointer(path).and_then(Value::as_u64));
+    found.filter(|tokens| *tokens < TOO_MANY).unwrap_or_default()
 }

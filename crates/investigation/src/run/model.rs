@@ -23,6 +23,7 @@ use crate::progress::Progress;
 use crate::refusal::Refusal;
 use crate::tools::SUBMIT_REPORT;
 use crate::transcript::{Forced, Opening, TurnRecord, Without};
+use crate::usage;
 
 /// How long a run waits before it asks once more in the same slice. The model's own client has retried by then.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -139,7 +140,6 @@ impl Session<'_> {
             let mut reason = error.to_string();
             redact_text(&mut reason, self.run.redactor);
             match error {
-                ModelError::Refused(_) => return Ok(Err(Out::Refused(reason))),
                 ModelError::TooLong { fits, .. } => {
                     let cut = self.cut_to(asking, fits);
                     return Ok(Err(if cut { Out::Cut } else { Out::Refused(reason) }));
@@ -152,8 +152,8 @@ impl Session<'_> {
                 ModelError::Unavailable { retry_after: None, .. } if tries == 1 && !cut_off && alone => {
                     tokio::time::sleep(PAUSE).await;
                 }
-                // Each of its answers is paid for.
-                ModelError::Unreadable(_) => return Ok(Err(Out::Refused(reason))),
+                // Each unreadable answer is paid for.
+                ModelError::Refused(_) | ModelError::Unreadable(_) => return Ok(Err(Out::Refused(reason))),
                 ModelError::ServersOut { .. } => {
                     return Ok(Err(Out::Passing { reason, retry_after: Duration::ZERO }));
                 }
@@ -310,6 +310,10 @@ impl Session<'_> {
                 return Ok(Err((ModelError::Unavailable { reason, retry_after: None, billed: true }, true)));
             }
         };
+        let told = response.usage.input_tokens > 0 || asking.model.is_recorded();
+        if !told {
+            response.usage = usage::estimated(&request, &response);
+        }
         let (hosted, of_requests) =
             aside(|| hosted::take_outputs(&mut response.outputs, self.run.redactor)).await;
         credentials.extend(of_requests);
@@ -323,6 +327,7 @@ impl Session<'_> {
             asked: request.model.name,
             service: request.model.service,
             cut: self.cut,
+            estimated: !told,
             instead: instead.map(str::to_owned),
             approvals,
             without: without

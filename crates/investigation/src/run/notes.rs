@@ -55,6 +55,9 @@ fn not_taken(turns: &[TurnRecord]) -> Vec<String> {
                 turn.asked()
             ));
         }
+        if turn.estimated {
+            notes.push(format!("What turn {} took is an estimate: {} did not say.", turn.turn, turn.asked()));
+        }
         if turn.forced == Some(Forced::Again) {
             notes.push(format!(
                 "Turn {} was offered nothing but the report, which the turn before it owed.",

@@ -88,11 +88,10 @@ fn response(outputs: &[Output], own: bool, beside: bool) -> Vec<Value> {
     let mut message = Map::from_iter([("role".to_owned(), json!("assistant"))]);
     for Output { said, raw } in outputs {
         match said {
-            Said::Text { text } => texts.push(text.as_str()),
             Said::Refusal { text } if own => {
                 message.insert("refusal".to_owned(), json!(text));
             }
-            Said::Refusal { text } => texts.push(text.as_str()),
+            Said::Text { text } | Said::Refusal { text } => texts.push(text.as_str()),
             Said::Call(FunctionCall { call_id, name, arguments }) => {
                 let mut call = if own { raw.clone() } else { Map::new() };
                 let function = json!({"name": name, "arguments": arguments});

@@ -174,7 +174,7 @@ fn response(outputs: &[Output], own: bool) -> Vec<Value> {
         let mut item = if own || hosted { output.raw.clone() } else { Map::new() };
         match &output.said {
             Said::Text { text } => {
-                said(&mut sent, item, json!({"type": "output_text", "text": text, "annotations": []}))
+                said(&mut sent, item, json!({"type": "output_text", "text": text, "annotations": []}));
             }
             Said::Refusal { text } => said(&mut sent, item, json!({"type": "refusal", "refusal": text})),
             Said::Call(FunctionCall { call_id, name, arguments }) => {

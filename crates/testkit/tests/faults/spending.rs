@@ -16,7 +16,8 @@ use crate::parts::{Broken, Turn};
 use crate::world::World;
 
 /// What the model counts of each turn, …
-pub(crate) const A_TURN: TurnUsage = TurnUsage { input_tokens: 1_000, cached_tokens: 0, output_tokens: 50 };
+pub(crate) const A_TURN: TurnUsage =
+    TurnUsage { cache_write_tokens: 0, input_tokens: 1_000, cached_tokens: 0, output_tokens: 50 };
 /// … and what that comes to at the price of the cards' model, in millionths of a dollar: $0.40 and $1.60 a million tokens.
 const ITS_PRICE: u64 = 480;
 
