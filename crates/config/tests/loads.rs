@@ -109,7 +109,7 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
 fn an_empty_file_has_the_defaults_of_the_example() {
     let s = inline("").settings;
     assert_eq!(s.openai.model, "gpt-4.1-mini");
-    assert!((s.openai.temperature - 0.2).abs() < f64::EPSILON);
+    assert_eq!(s.openai.temperature, None);
     assert_eq!(s.openai.base_url.as_str(), "https://api.openai.com/v1");
     assert_eq!(s.openai.api_key.unwrap().expose_secret(), "openai_api_key");
     assert_eq!((s.openai.max_output_tokens, s.openai.reasoning_effort.as_deref()), (4_096, Some("low")));
@@ -175,7 +175,7 @@ fn the_original_ceph_shape_loads() {
     let loaded = fixture("ceph.yaml");
     let s = &loaded.settings;
     assert_eq!(s.dispatcher.dedupe_ttl, Duration::from_mins(15));
-    assert!((s.openai.temperature - 0.1).abs() < f64::EPSILON);
+    assert_eq!(s.openai.temperature, Some(0.1));
     assert_eq!(s.watchers[0].timeout, Duration::from_secs(5));
     assert_eq!(s.cards[0].resource.annotations["team"], "storage");
     assert_eq!(s.servers[0].authorization.as_ref().unwrap().expose_secret(), "ceph_mcp_token");

@@ -40,10 +40,10 @@ fn made(tool: &str, id: &str, gave: Result<&str, Value>) -> Value {
 
 /// A response of these items, as a record of the first version has it.
 fn items(items: Vec<Value>) -> TurnResponse {
-    let mut stored = json!(calls(&[]));
-    stored.as_object_mut().unwrap().remove("api");
-    stored["items"] = json!(items);
-    serde_json::from_value(stored).unwrap()
+    let Value::Object(mut stored) = json!(calls(&[])) else { panic!("a turn is an object") };
+    stored.remove("api");
+    stored.insert("items".to_owned(), Value::Array(items));
+    serde_json::from_value(Value::Object(stored)).unwrap()
 }
 
 fn script(turns: Vec<TurnResponse>) -> Script {

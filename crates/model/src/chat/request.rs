@@ -150,7 +150,7 @@ mod tests {
         whole["reasoning_content"] = json!("first the pod");
         whole["reasoning_details"] = message["reasoning_details"].clone();
         assert_eq!(response(&outputs, true, true), [whole]);
-        assert_eq!(response(&outputs, true, false), [said.clone()]);
+        assert_eq!(response(&outputs, true, false), std::slice::from_ref(&said));
         assert_eq!(response(&outputs, false, true), [said]);
     }
 

@@ -289,7 +289,8 @@ mod tests {
     use super::*;
 
     fn item(said: Said, raw: Value) -> Output {
-        Output { said, raw: raw.as_object().cloned().unwrap_or_default() }
+        let Value::Object(raw) = raw else { panic!("an item is an object") };
+        Output { said, raw }
     }
 
     fn reasoning(id: &str, sealed: Option<&str>) -> Output {

@@ -1,9 +1,7 @@
 //! Hosted MCP servers at the wire: how they are offered, how their calls are answered, and what becomes of one that is
 //! out.
 
-use sentinel_investigation::ports::{
-    Api, Approval, HostedServer, Incomplete, Item, Model, ModelError, TurnRequest,
-};
+use sentinel_investigation::ports::{Api, Approval, HostedServer, Item, Model, ModelError, TurnRequest};
 use sentinel_model::{HostedPlace, HostedSpec, Services};
 use sentinel_testkit::openai::{
     self, Scripted, ScriptedOpenAi, mcp_approval_request_item, mcp_call_item, mcp_list_item,
