@@ -207,6 +207,10 @@ fn ingest_can_neither_read_nor_forge_the_record_of_an_investigation_and_the_work
         assert!(may("WorkerRole", action, &incident) && may("WorkerRole", action, &record), "{action}");
     }
     assert!(may("SweeperRole", "dynamodb:PutItem", &record), "it moves the record's entries out of a head");
+    for action in ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"] {
+        assert!(may("SweeperRole", action, &incident), "{action}");
+        assert!(!may("SweeperRole", action, "BUDGET#2026-01-01#ALL"), "the sweeper may {action} a budget");
+    }
 }
 
 #[test]
@@ -352,6 +356,7 @@ fn the_dashboard_can_be_read_and_shows_what_is_measured() {
         "BudgetExhausted",
         "Retries",
         "SinkResults",
+        "RefusedCalls",
         "ApproximateNumberOfMessagesVisible",
     ] {
         assert!(shown.contains(name), "{name} is not on the dashboard");
@@ -373,6 +378,7 @@ fn each_alarm_tells_the_topic_where_there_is_one() {
         "Errors",
         "Throttles",
         "BudgetExhausted",
+        "RefusedCalls",
     ];
     for metric in all {
         assert!(watched.contains(&metric), "no alarm on {metric}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use regex::{Regex, RegexBuilder};
-use sentinel_config::Settings;
+use sentinel_config::{Settings, read_text};
 use sentinel_core::report::{Report, Statement, Verdict};
 use sentinel_worker::{Mind, Playbooks, Replacement};
 use serde::{Deserialize, Serialize};
@@ -130,7 +130,7 @@ fn files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// Reads a case: what is wrong with it is an error, not a bad score.
 fn read(file: &Path) -> anyhow::Result<(Case, Wanted)> {
     let shown = file.display();
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the case {shown}"))?;
+    let text = read_text(file).with_context(|| format!("cannot read the case {shown}"))?;
     let case: Case = serde_json::from_str(&text).with_context(|| format!("{shown} is not a case"))?;
     let wanted = Wanted::of(&case.expect).with_context(|| format!("{shown} is not a case"))?;
     Ok((case, wanted))

@@ -86,7 +86,7 @@ pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit>
     let (sender, printer) = progress::start(args.json, env.stderr_is_terminal);
     let mut stage = Stage::new(&loaded.settings, playbooks, None, Some(sender)).await?;
     let tools = loaded.settings.cards.iter().flat_map(|card| card.tools.iter().cloned()).collect();
-    let redactor = sentinel_worker::redactor(&loaded.settings).for_incident(&id);
+    let redactor = loaded.settings.redactor().for_incident(&id);
     let transcript =
         Arc::new(Transcript::new(record.turns.clone(), record.evidence.clone(), &tools, redactor));
     let model = match (&args.model, stage.mind()) {

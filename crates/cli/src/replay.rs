@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use sentinel_config::Loaded;
+use sentinel_config::{Loaded, read_file, read_text};
 use sentinel_core::intake::Receipt;
 use sentinel_model::Recorded;
 use sentinel_worker::Replacement;
@@ -49,7 +49,7 @@ pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit>
 }
 
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read the event {}", path.display()))
+    read_file(path).with_context(|| format!("cannot read the event {}", path.display()))
 }
 
 /// The recorded run of each event, where one is to be used.
@@ -87,8 +87,7 @@ fn example_run(event: &Path) -> PathBuf {
 }
 
 pub(crate) fn recorded(path: &Path) -> anyhow::Result<Replacement> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the recorded run {}", path.display()))?;
+    let text = read_text(path).with_context(|| format!("cannot read the recorded run {}", path.display()))?;
     let run = Arc::new(Recorded::read(&text, &path.display().to_string())?);
     Ok(Replacement { model: run.clone(), tools: run })
 }

@@ -9,7 +9,6 @@ use sentinel_aws::{Aws, CallLimits, MachineClock, Secrets};
 use sentinel_config::{Diagnostic, Loaded, Problems, Reading, Severity, Source, load_for};
 use sentinel_core::redact::Redactor;
 use sentinel_telemetry::LogSettings;
-use sentinel_worker::redactor;
 
 use crate::Exit;
 use crate::environment::Environment;
@@ -18,7 +17,7 @@ use crate::environment::Environment;
 pub(crate) fn load(explicit: Option<&Path>, env: &Environment) -> anyhow::Result<Result<Loaded, Exit>> {
     let found = find(explicit, env)?.map(|(loaded, _)| loaded);
     if let Ok(loaded) = &found {
-        env.keep_back(redactor(&loaded.settings));
+        env.keep_back(loaded.settings.redactor());
     }
     Ok(found)
 }
@@ -27,7 +26,7 @@ pub(crate) fn load(explicit: Option<&Path>, env: &Environment) -> anyhow::Result
 pub(crate) fn redactor_if_known(explicit: Option<&Path>, env: &Environment) -> Redactor {
     let source = sentinel_config::locate(explicit, env.var("SENTINEL_CONFIG").as_deref(), &env.cwd);
     let loaded = source.ok().and_then(|source| sentinel_config::load(&source, &|name| env.var(name)).ok());
-    loaded.map(|loaded| redactor(&loaded.settings)).unwrap_or_default()
+    loaded.map(|loaded| loaded.settings.redactor()).unwrap_or_default()
 }
 
 fn find(explicit: Option<&Path>, env: &Environment) -> anyhow::Result<Result<(Loaded, Source), Exit>> {
@@ -92,7 +91,7 @@ pub(crate) async fn load_whole(
         };
         aws = Some(store);
     }
-    env.keep_back(redactor(&loaded.settings));
+    env.keep_back(loaded.settings.redactor());
     Ok(Ok(ToRun { loaded, source, aws }))
 }
 
@@ -117,7 +116,7 @@ pub(crate) fn print_diagnostics(diagnostics: &[Diagnostic]) -> anyhow::Result<()
 
 /// Sets the logs up: to stderr, without secrets.
 pub(crate) fn logs(loaded: &Loaded, json: bool, env: &Environment) -> anyhow::Result<()> {
-    let redactor = redactor(&loaded.settings);
+    let redactor = loaded.settings.redactor();
     let settings = LogSettings {
         level: loaded.settings.log_level.as_str().parse().context("the log level is none")?,
         json,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures::future::join_all;
-use sentinel_config::{Server, Settings};
+use sentinel_config::{Server, Settings, read_text};
 use sentinel_core::card::{ModelId, ToolId};
 use sentinel_core::redact::Redactor;
 use sentinel_core::tools_lock::{Drift, FILE, ToolsLock};
@@ -122,7 +122,7 @@ async fn lock(args: &Lock, env: &Environment) -> anyhow::Result<Exit> {
 
 /// The lock as it is; none is an empty one.
 fn read(path: &Path) -> anyhow::Result<ToolsLock> {
-    match std::fs::read_to_string(path) {
+    match read_text(path) {
         Ok(text) => ToolsLock::parse(&text).with_context(|| format!("{} cannot be used", path.display())),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(ToolsLock::default()),
         Err(e) => Err(e).with_context(|| format!("{} cannot be read", path.display())),
@@ -146,7 +146,7 @@ async fn list(settings: &Settings, allowed: &BTreeSet<ToolId>) -> anyhow::Result
         Mind::Model(model) => Some(model),
         Mind::None { .. } => None,
     };
-    let redactor = sentinel_worker::redactor(settings);
+    let redactor = settings.redactor();
     let names: BTreeSet<&str> = allowed.iter().map(|tool| tool.server.as_str()).collect();
     let first = ModelId::from(settings.openai.model.as_str());
     let hosted_by = |name: &str| model.as_ref().and_then(|model| Some((model, model.hosts(&first, name)?)));

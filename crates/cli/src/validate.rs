@@ -167,7 +167,7 @@ pub(crate) fn run(args: &Validate, env: &Environment) -> anyhow::Result<Exit> {
         }
     };
     let checked = sentinel_config::load(&source, &|name| env.var(name)).and_then(|mut loaded| {
-        env.keep_back(sentinel_worker::redactor(&loaded.settings));
+        env.keep_back(loaded.settings.redactor());
         let playbooks = sentinel_worker::compile(&loaded).map_err(|mut problems| {
             problems.diagnostics.extend(loaded.warnings.iter().cloned());
             problems

@@ -19,7 +19,7 @@ pub use settings::{
     OAuth, OpenAi, Price, Reach, RequireApproval, Server, Settings, SinkKind, SinkSettings, Watcher,
     WatcherKind,
 };
-pub use source::{Source, built_in, locate, locate_deployed};
+pub use source::{Source, built_in, locate, locate_deployed, read_file, read_text};
 
 use std::collections::{BTreeMap, BTreeSet};
 

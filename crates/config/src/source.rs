@@ -1,8 +1,38 @@
 //! Where a configuration comes from.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+
+/// The largest file that is read whole, in bytes: a configuration, a prompt, a `tools.lock`, an event, a recorded run.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// The bytes of a file.
+///
+/// # Errors
+/// It cannot be read, or is larger than a file of ours ever is.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One more than it may have, whatever the file says of its size.
+    File::open(path)?.take(LARGEST_FILE.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is larger than {LARGEST_FILE} bytes"),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// As [`read_file`], or it is not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_file(path)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
 
 /// A configuration's text, and what it takes to resolve and report it.
 #[derive(Clone)]
@@ -32,7 +62,7 @@ impl Source {
     /// When it cannot be read or is not UTF-8; the error names the file.
     pub fn read(path: &Path, cwd: &Path) -> io::Result<Self> {
         let file = cwd.join(path);
-        let text = std::fs::read_to_string(&file).map_err(|e| {
+        let text = read_text(&file).map_err(|e| {
             io::Error::new(e.kind(), format!("cannot read the configuration {}: {e}", path.display()))
         })?;
         Ok(Self { name: path.to_path_buf(), text, base_dir: file.parent().map(Path::to_path_buf) })
@@ -103,4 +133,16 @@ pub fn built_in() -> Source {
 /// The text of a compiled-in prompt.
 pub(crate) fn built_in_prompt(path: &str) -> Option<&'static str> {
     PROMPTS.iter().find(|(name, _)| *name == path).map(|(_, text)| *text)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_end_is_not_read() {
+        let refused = read_text(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge);
+        assert!(refused.to_string().contains("larger than 67108864 bytes"), "{refused}");
+    }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use futures::future::ready;
 use futures::stream::BoxStream;
 use http::{HeaderName, HeaderValue};
 use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
@@ -20,6 +21,11 @@ use crate::oauth::Tokens;
 
 type Failed = StreamableHttpError<reqwest::Error>;
 type Events = BoxStream<'static, Result<Sse, SseError>>;
+
+/// Events of one stream that are read: progress and log messages come before an answer.
+const MOST_EVENTS: usize = 1000;
+/// Bytes of all of them. One alone has at most 16 MB: rmcp's bound.
+const MOST_BYTES: usize = 32 << 20;
 
 /// Of errors that are made here, and not by the server.
 pub(crate) const OWN: ErrorCode = ErrorCode(-32_099);
@@ -132,19 +138,47 @@ impl StreamableHttpClient for Client {
     }
 }
 
-/// The events that answer a request, where one that cannot be read is an error that answers it. A connection that breaks
-/// is left to rmcp, which may resume it.
+/// The events that answer a request, where one that cannot be read, or one too many, is an error that answers it. A
+/// connection that breaks is left to rmcp, which may resume it.
 fn readable(events: Events, id: RequestId) -> Events {
-    let told = move |event: Result<Sse, SseError>| match problem(&event) {
-        None => event,
-        Some(reason) => {
-            let error = ErrorData::new(OWN, reason, None);
-            let message = ServerJsonRpcMessage::error(error, Some(id.clone()));
-            let data = serde_json::to_string(&message).ok();
-            Ok(Sse { event: Some("message".to_owned()), data, id: None, retry: None })
+    let told = move |read: &mut Read, event: Result<Sse, SseError>| {
+        if read.ended {
+            return ready(None);
         }
+        let beyond = read.beyond(&event);
+        read.ended = beyond.is_some();
+        let told = match beyond.or_else(|| problem(&event)) {
+            None => event,
+            Some(reason) => {
+                let error = ErrorData::new(OWN, reason, None);
+                let message = ServerJsonRpcMessage::error(error, Some(id.clone()));
+                let data = serde_json::to_string(&message).ok();
+                Ok(Sse { event: Some("message".to_owned()), data, id: None, retry: None })
+            }
+        };
+        ready(Some(told))
     };
-    events.map(told).boxed()
+    events.scan(Read::default(), told).boxed()
+}
+
+/// What was read of a stream.
+#[derive(Default)]
+struct Read {
+    events: usize,
+    bytes: usize,
+    /// Nothing is read any more.
+    ended: bool,
+}
+
+impl Read {
+    /// Why the stream ends with this event, if it does.
+    fn beyond(&mut self, event: &Result<Sse, SseError>) -> Option<&'static str> {
+        let Ok(event) = event else { return None };
+        self.events = self.events.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(event.data.as_ref().map_or(0, String::len));
+        (self.events > MOST_EVENTS || self.bytes > MOST_BYTES)
+            .then_some("its answer is a stream of more than 1,000 events, or of more than 32 MB")
+    }
 }
 
 /// What is wrong with an event, in words.

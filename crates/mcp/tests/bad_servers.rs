@@ -48,6 +48,22 @@ fn count(server: &FakeMcp, method: &str) -> usize {
 }
 
 #[tokio::test]
+async fn a_stream_of_too_many_events_or_bytes_ends_with_a_reason() {
+    let event = |said: &str| {
+        let params = json!({"level": "info", "data": said});
+        let message = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params});
+        format!("event: message\ndata: {message}\n\n")
+    };
+    for stream in [event("a").repeat(1001), event(&"x".repeat(11 << 20)).repeat(3)] {
+        let server = answering(Answer::Events(stream.into_bytes())).start().await;
+        let servers = of(&server, LONG);
+        let told = told(&servers, "bad").await;
+        assert!(told.contains("more than 1,000 events, or of more than 32 MB"), "{told}");
+        assert_eq!(call(&servers, "good").await.unwrap().text, "fine");
+    }
+}
+
+#[tokio::test]
 async fn a_result_of_20_mb_is_refused_however_it_is_sent() {
     let large = Answer::text("x".repeat(20 << 20));
     for builder in [answering(large.clone()), answering(large).event_stream()] {

@@ -19,7 +19,7 @@ use sentinel_telemetry::{Metrics, Redact};
 use thiserror::Error;
 use tracing::Instrument;
 
-use crate::{AssembleError, Worker, assemble, compile, redactor};
+use crate::{AssembleError, Worker, assemble, compile};
 
 /// How long before the platform's deadline nothing may be begun any more: what runs still has to be stored.
 const MARGIN: Duration = Duration::from_secs(20);
@@ -88,7 +88,7 @@ impl Live {
         let values = secrets.values().await?;
         let loaded = if first.secret_ids.is_empty() { first } else { load(&source, &env, &values)? };
         let settings = Arc::new(loaded.settings.clone());
-        let redactor = Arc::new(RwLock::new(redactor(&settings)));
+        let redactor = Arc::new(RwLock::new(settings.redactor()));
         let built = Mutex::new((values, build(loaded, &ports, &metrics, keys.as_ref())));
         Ok((Self { source, env, ports, secrets, metrics, keys, built, redactor }, settings))
     }

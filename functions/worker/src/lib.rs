@@ -39,7 +39,7 @@ use tracing::Instrument as _;
 
 pub use running::Running;
 pub use wiring::{
-    AssembleError, Playbooks, Replacement, assemble, compile, http_client, mind, redactor, servers, warnings,
+    AssembleError, Playbooks, Replacement, assemble, compile, http_client, mind, servers, warnings,
 };
 
 /// How long after a claim of which the store said nothing it is looked for: the store's client has tried again by then.

@@ -9,7 +9,6 @@ use sentinel_config::{
 };
 use sentinel_core::card::{Card, FIRST_SERVICE, ModelId, Subscription};
 use sentinel_core::ports::{Clock, Ports, Sink};
-use sentinel_core::redact::Redactor;
 use sentinel_http::{AddressPolicy, HttpClient, Url};
 use sentinel_investigation::ports::{self, Model, ModelError, ToolBox};
 use sentinel_investigation::{CompileProblem, EventSender, Part, Playbook, Price};
@@ -110,11 +109,6 @@ fn placed(places: &CardPlaces, problem: CompileProblem) -> (&Place, String, Stri
     (place.unwrap_or(&places.name), message, problem.help)
 }
 
-/// The redactor that knows every secret of the configuration.
-pub fn redactor(settings: &Settings) -> Redactor {
-    settings.redactor()
-}
-
 /// Builds a worker that handles incidents by `playbooks`, which [`compile`] made of the same cards.
 ///
 /// # Errors
@@ -146,7 +140,7 @@ pub fn assemble(
         mind,
         tools,
         sinks: Arc::new(sinks),
-        redactor: Arc::new(redactor(settings)),
+        redactor: Arc::new(settings.redactor()),
         prices: Arc::new(prices),
         budget: settings.budget,
         max_output_tokens: settings.openai.max_output_tokens,

@@ -1,6 +1,7 @@
 //! `sentinel tools diff`: what servers say now of the tools that cards allow, word by word against `tools.lock`.
 
 use std::io::Write;
+use std::time::Duration;
 
 use sentinel_core::tools_lock::{Difference, Drift};
 use serde::Serialize;
@@ -12,6 +13,9 @@ use crate::Exit;
 use crate::args::Diff;
 use crate::environment::Environment;
 use crate::render::inert;
+
+/// How long the words of one part are compared: what differs more than that is told in larger pieces.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// What `--json` prints: the tools that differ, or of which nothing can be said.
 #[derive(PartialEq, Debug, Serialize)]
@@ -92,7 +96,7 @@ fn field(difference: Difference) -> Part {
     };
     let (before, now) = (text(&difference.before), text(&difference.now));
     let mut words: Vec<Words> = Vec::new();
-    for change in TextDiff::from_words(&before, &now).iter_all_changes() {
+    for change in TextDiff::configure().timeout(LONGEST).diff_words(&before, &now).iter_all_changes() {
         let said = change.value();
         match (change.tag(), words.last_mut()) {
             (ChangeTag::Equal, Some(Words::Same(row)))

@@ -15,7 +15,7 @@ use crate::diagnostic::Place;
 use crate::nearest;
 use crate::reader::{Field, Keys, MAP, Reader, Section, shown};
 use crate::settings::{OpenAi, Server, SinkKind, SinkSettings};
-use crate::source::built_in_prompt;
+use crate::source::{built_in_prompt, read_text};
 use crate::tree::Value;
 
 pub(super) const CARD: Keys = &[
@@ -218,9 +218,7 @@ fn prompt_of(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Prompt> {
             if !r.needs_prompts() {
                 return Some(Prompt { source: PromptSource::File(file), text: String::new() });
             }
-            std::fs::read_to_string(&file)
-                .map(|text| (PromptSource::File(file), text))
-                .map_err(|e| e.to_string())
+            read_text(&file).map(|text| (PromptSource::File(file), text)).map_err(|e| e.to_string())
         }
     };
     match found {

@@ -8,6 +8,7 @@ use sentinel_core::card::ToolId;
 use sentinel_core::tools_lock::{FILE, ToolsLock};
 
 use crate::reader::{Field, Keys, Reader, Section};
+use crate::source::read_text;
 
 pub(super) const TOOLS: Keys = &[("require-lock", &[])];
 const HELP: &str = "look at the tools and write it with `sentinel tools lock`";
@@ -43,7 +44,7 @@ pub(super) fn lock(r: &mut Reader<'_>, top: &Section<'_>) -> Lock {
         let message = format!("the built-in configuration has no {FILE}, so that every tool is refused");
         return told(place.warning(message, HELP));
     };
-    let text = match std::fs::read_to_string(folder.join(FILE)) {
+    let text = match read_text(&folder.join(FILE)) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound && required.is_none() => {
             return Lock { lock: None, undecided: true };

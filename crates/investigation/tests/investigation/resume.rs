@@ -92,6 +92,35 @@ async fn a_crash_between_two_outputs_makes_only_the_missing_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_resumed_run_sends_arguments_that_look_like_secrets_as_the_first_would_have() {
+    let looks_like = [
+        json!({"namespace": "password: incorrect"}),
+        json!({"namespace": "token=changeme-1234 user=postgres://app:hunter22@db/app"}),
+    ];
+    let script = || {
+        let asked: Vec<_> = looks_like.iter().map(|arguments| ("k8s__log", arguments.clone())).collect();
+        Script::of(vec![calls(&asked), submits("action_required", &[QUOTE])])
+    };
+    let whole = World::new();
+    whole.report(&script()).await;
+    let sent = whole.tools.called();
+    for arguments in &looks_like {
+        assert!(sent.contains(&format!("k8s.log {arguments}")), "{sent:?}");
+    }
+    // The turn is stored, then the process dies before the first of its outputs is.
+    let world = World::new();
+    let model = script();
+    world.store.die_before(ChildName::Output(2));
+    assert!(world.run(Some(&model)).await.is_err());
+    let before = world.tools.called().len();
+    world.store.die_at(None);
+    world.report(&model).await;
+    let again = world.tools.called().split_off(before);
+    assert_eq!(again, sent[sent.len() - 2..], "the same bytes");
+    assert_eq!(model.requests().len(), 2, "from the stored turn");
+}
+
+#[tokio::test(start_paused = true)]
 async fn alerts_that_join_do_not_change_a_conversation_that_has_begun() {
     let world = World::new();
     let model = Script::of(script());

@@ -133,6 +133,18 @@ async fn a_report_that_is_too_long_is_told_so_and_problems_are_told_in_part() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_report_in_which_a_key_stands_twice_is_refused_and_mended_once() {
+    let world = World::new();
+    let twice = r#"{"verdict": "no_action", "verdict": "action_required", "title": "t"}"#;
+    let twice = raw_calls(&[("submit_report", twice.to_owned())]);
+    let model = Script::of(vec![twice, submits("action_required", &[QUOTE])]);
+    let report = world.report(&model).await;
+    let answer = &answers(&model.requests()[1])[0];
+    assert!(answer.contains("the key \"verdict\" stands twice"), "{answer}");
+    assert_eq!(report.verdict, Verdict::ActionRequired);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_invented_quote_is_caught_after_one_repair() {
     let world = World::new();
     let invented = [("E1", "OOMKilled by the kernel")];
