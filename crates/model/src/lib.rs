@@ -10,6 +10,7 @@ pub mod any_input;
 mod breaker;
 mod chat;
 mod failure;
+mod fit;
 mod hosted;
 mod json;
 mod models;

@@ -1,7 +1,7 @@
-//! The part of OpenAI's published contract that Sentinel speaks, as validators.
+//! The parts of OpenAI's and Anthropic's contracts that Sentinel speaks, as validators.
 //!
-//! The description is `tests/contracts/openai.json` (its README says where it comes from and how it was sharpened):
-//! unknown fields are errors, so that a misspelt one is found here and not by the service.
+//! The descriptions are `tests/contracts/openai.json` and `anthropic.json` (the README there says where they come from and
+//! how they were sharpened): unknown fields are errors, so that a misspelt one is found here and not by the service.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -11,6 +11,7 @@ use jsonschema::{ValidationError, Validator};
 use serde_json::{Value, json};
 
 const OPENAI: &str = include_str!("../../../tests/contracts/openai.json");
+const ANTHROPIC: &str = include_str!("../../../tests/contracts/anthropic.json");
 
 /// Checks the body of `POST /v1/responses`.
 ///
@@ -18,7 +19,7 @@ const OPENAI: &str = include_str!("../../../tests/contracts/openai.json");
 /// One line for each violation: the instance path, then what is wrong with it.
 pub fn create_response(request: &Value) -> Result<(), Vec<String>> {
     static VALIDATOR: OnceLock<Validator> = OnceLock::new();
-    check(VALIDATOR.get_or_init(|| compile("CreateResponse")), request)
+    check(VALIDATOR.get_or_init(|| compile(OPENAI, "CreateResponse")), request)
 }
 
 /// Checks an answer of `POST /v1/responses`.
@@ -27,7 +28,7 @@ pub fn create_response(request: &Value) -> Result<(), Vec<String>> {
 /// One line for each violation: the instance path, then what is wrong with it.
 pub fn response(answer: &Value) -> Result<(), Vec<String>> {
     static VALIDATOR: OnceLock<Validator> = OnceLock::new();
-    check(VALIDATOR.get_or_init(|| compile("Response")), answer)
+    check(VALIDATOR.get_or_init(|| compile(OPENAI, "Response")), answer)
 }
 
 /// Checks the body of `POST /v1/chat/completions`.
@@ -36,7 +37,7 @@ pub fn response(answer: &Value) -> Result<(), Vec<String>> {
 /// One line for each violation: the instance path, then what is wrong with it.
 pub fn create_chat_completion_request(request: &Value) -> Result<(), Vec<String>> {
     static VALIDATOR: OnceLock<Validator> = OnceLock::new();
-    check(VALIDATOR.get_or_init(|| compile("CreateChatCompletionRequest")), request)
+    check(VALIDATOR.get_or_init(|| compile(OPENAI, "CreateChatCompletionRequest")), request)
 }
 
 /// Checks an answer of `POST /v1/chat/completions`.
@@ -45,11 +46,38 @@ pub fn create_chat_completion_request(request: &Value) -> Result<(), Vec<String>
 /// One line for each violation: the instance path, then what is wrong with it.
 pub fn create_chat_completion_response(answer: &Value) -> Result<(), Vec<String>> {
     static VALIDATOR: OnceLock<Validator> = OnceLock::new();
-    check(VALIDATOR.get_or_init(|| compile("CreateChatCompletionResponse")), answer)
+    check(VALIDATOR.get_or_init(|| compile(OPENAI, "CreateChatCompletionResponse")), answer)
 }
 
-fn compile(name: &str) -> Validator {
-    let mut schema: Value = serde_json::from_str(OPENAI).expect("tests/contracts/openai.json is JSON");
+/// Checks the body of `POST /v1/messages`.
+///
+/// # Errors
+/// One line for each violation: the instance path, then what is wrong with it.
+pub fn create_message(request: &Value) -> Result<(), Vec<String>> {
+    static VALIDATOR: OnceLock<Validator> = OnceLock::new();
+    check(VALIDATOR.get_or_init(|| compile(ANTHROPIC, "CreateMessage")), request)
+}
+
+/// Checks an answer of `POST /v1/messages`.
+///
+/// # Errors
+/// One line for each violation: the instance path, then what is wrong with it.
+pub fn message(answer: &Value) -> Result<(), Vec<String>> {
+    static VALIDATOR: OnceLock<Validator> = OnceLock::new();
+    check(VALIDATOR.get_or_init(|| compile(ANTHROPIC, "Message")), answer)
+}
+
+/// Checks an error's body of `POST /v1/messages`.
+///
+/// # Errors
+/// One line for each violation: the instance path, then what is wrong with it.
+pub fn message_error(answer: &Value) -> Result<(), Vec<String>> {
+    static VALIDATOR: OnceLock<Validator> = OnceLock::new();
+    check(VALIDATOR.get_or_init(|| compile(ANTHROPIC, "ErrorResponse")), answer)
+}
+
+fn compile(contract: &str, name: &str) -> Validator {
+    let mut schema: Value = serde_json::from_str(contract).expect("a contract is JSON");
     let components = schema.get_mut("components").expect("the contract has components").take();
     let schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -1,9 +1,9 @@
 //! What tests need around the code under test, and nothing that production uses: this crate is a dev-dependency.
 //!
-//! [`clock`] and [`builders`] for unit tests; [`contract`], [`openai`] and [`mcp`] stand in for the network's far
+//! [`clock`] and [`builders`] for unit tests; [`contract`], [`openai`], [`anthropic`] and [`mcp`] stand in for the network's far
 //! side, on real sockets of the loopback; [`process`] runs the real programs that `tests/setup.sh` installs;
 //! [`memory`] and [`faults`] are a store, and everything that can go wrong between a handler and its ports;
-//! [`inputs`] and [`spellings`] are for parsers and addresses; [`gate`] lets a test decide when something goes on, so that no test sleeps to synchronise.
+//! [`inputs`] and [`spellings`] are for parsers and addresses; [`tool_schema`] says what services refuse of a tool; [`gate`] lets a test decide when something goes on, so that no test sleeps to synchronise.
 //!
 //! Everything here panics where a library would return an error: a part that cannot do its work has failed the
 //! test.
@@ -14,6 +14,7 @@
     reason = "a test part that cannot do its work fails the test"
 )]
 
+pub mod anthropic;
 pub mod aws;
 pub mod builders;
 pub mod clock;
@@ -31,6 +32,7 @@ pub mod process;
 mod server;
 pub mod slack;
 pub mod spellings;
+pub mod tool_schema;
 
 /// How long the waits of this crate go on before they fail the test: long enough for a busy two-core machine, and
 /// never reached where things work.

@@ -5,6 +5,7 @@ use sentinel_investigation::ports::{Api, FunctionCall, HostedCall, Item, Output,
 use serde_json::{Map, Value, json};
 
 use crate::adapt::{Adapted, BESIDE, ForcedTurn};
+use crate::fit;
 use crate::service::ServiceSettings;
 
 /// The request's body, with all that helps and that the model is not known to refuse.
@@ -19,8 +20,8 @@ pub(crate) fn body(settings: &ServiceSettings, request: &TurnRequest, adapted: &
     set("messages", Value::Array(messages(request, adapted.takes(BESIDE))));
     if !request.tools.is_empty() {
         let tools = request.tools.iter().map(|tool| {
-            let function =
-                json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters});
+            let (description, parameters) = fit::tool(tool);
+            let function = json!({"name": tool.name, "description": description, "parameters": parameters});
             json!({"type": "function", "function": function})
         });
         set("tools", tools.collect());

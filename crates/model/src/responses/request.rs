@@ -10,6 +10,7 @@ use sentinel_investigation::ports::{
 use serde_json::{Map, Value, json};
 
 use crate::adapt::{Adapted, ForcedTurn};
+use crate::fit;
 use crate::hosted::{HostedPlace, HostedSpec};
 use crate::service::ServiceSettings;
 
@@ -31,9 +32,10 @@ pub(crate) fn body(
     set("input", Value::Array(input(request)));
     let functions = request.tools.iter().map(|tool| {
         // `strict` would hold a server's schema to a subset of JSON Schema that few keep to.
+        let (description, parameters) = fit::tool(tool);
         json!({
-            "type": "function", "name": tool.name, "description": tool.description,
-            "parameters": tool.parameters, "strict": false,
+            "type": "function", "name": tool.name, "description": description, "parameters": parameters,
+            "strict": false,
         })
     });
     let servers: Vec<Value> =
@@ -173,9 +175,11 @@ fn response(outputs: &[Output], own: bool) -> Vec<Value> {
             matches!(output.said, Said::HostedRequest(_) | Said::HostedCall(_) | Said::HostedList(_));
         let mut item = if own || hosted { output.raw.clone() } else { Map::new() };
         match &output.said {
-            Said::Text { text } => {
-                said(&mut sent, item, json!({"type": "output_text", "text": text, "annotations": []}));
-            }
+            Said::Text { text } => said(
+                &mut sent,
+                item,
+                json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []}),
+            ),
             Said::Refusal { text } => said(&mut sent, item, json!({"type": "refusal", "refusal": text})),
             Said::Call(FunctionCall { call_id, name, arguments }) => {
                 set(

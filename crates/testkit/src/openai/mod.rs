@@ -1,4 +1,5 @@
-//! An OpenAI-compatible service that answers by a script and holds every request against the contract.
+//! A service of models that answers by a script and holds every request against the contract: OpenAI's two interfaces, and
+//! Anthropic's Messages API.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -15,7 +16,10 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 mod answers;
+mod cache;
 mod pairs;
+
+pub use cache::Cache;
 
 pub use answers::{
     chat_answer, chat_function_calls, chat_message, cut_off, error_body, function_call, function_call_item,
@@ -23,9 +27,10 @@ pub use answers::{
     with_usage,
 };
 
-use crate::contract;
 use crate::gate::Gate;
 use crate::server::{Log, Running, broken, header_map, raw};
+use crate::tool_schema::refused_by_openai;
+use crate::{anthropic, contract};
 
 /// How the server treats one request.
 #[derive(Clone, Debug)]
@@ -53,7 +58,7 @@ impl From<Value> for Scripted {
 /// A request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// `/v1/responses` or `/v1/chat/completions`.
+    /// `/v1/responses`, `/v1/chat/completions` or `/v1/messages`.
     pub path: String,
     /// Lower-case names.
     pub headers: BTreeMap<String, String>,
@@ -83,10 +88,10 @@ impl Shared {
     }
 }
 
-/// A server on the loopback that speaks `POST /v1/responses` and `POST /v1/chat/completions`.
+/// A server on the loopback that speaks `POST /v1/responses`, `POST /v1/chat/completions` and `POST /v1/messages`.
 ///
-/// Every request is held against the contract, and its tool calls and outputs have to come in pairs; so does every
-/// scripted answer. A violation is answered `400`, kept, and fails the test at [`Self::finish`],
+/// Every request is held against the contract, its tool calls and outputs have to come in pairs, and its functions have
+/// to be such as OpenAI takes; every scripted answer is held against the contract. A violation is answered `400`, kept, and fails the test at [`Self::finish`],
 /// [`Self::assert_on_contract`] or, at the latest, when the server is dropped. Dropping it stops it.
 pub struct ScriptedOpenAi {
     running: Running,
@@ -121,6 +126,7 @@ impl ScriptedOpenAi {
         let router = Router::new()
             .route("/v1/responses", post(responses))
             .route("/v1/chat/completions", post(chat))
+            .route("/v1/messages", post(messages))
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&shared));
         let running = Running::start(router, shared.stop.clone()).await;
@@ -169,15 +175,16 @@ impl Drop for ScriptedOpenAi {
 }
 
 fn listed(violations: &[String]) -> String {
-    format!("off the OpenAI contract:\n  {}", violations.join("\n  "))
+    format!("off the contract:\n  {}", violations.join("\n  "))
 }
 
 async fn responses(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let api = Api {
         path: "/v1/responses",
         check: contract::create_response,
-        pairs: pairs::in_responses,
+        faults: |request| [pairs::in_responses(request), refused_functions(request)].concat(),
         check_answer: contract::response,
+        error_body,
     };
     answer(&shared, &api, &headers, body).await
 }
@@ -186,25 +193,61 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
     let api = Api {
         path: "/v1/chat/completions",
         check: contract::create_chat_completion_request,
-        pairs: pairs::in_chat,
+        faults: |request| [pairs::in_chat(request), refused_functions(request)].concat(),
         check_answer: contract::create_chat_completion_response,
+        error_body,
     };
     answer(&shared, &api, &headers, body).await
 }
 
-/// One of the two interfaces, and what it is held against.
+async fn messages(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let api = Api {
+        path: "/v1/messages",
+        check: contract::create_message,
+        faults: anthropic::faults,
+        check_answer: contract::message,
+        error_body: anthropic::error_body,
+    };
+    if headers.get("anthropic-version").is_none_or(|version| version != "2023-06-01") {
+        shared.add(
+            shared.requests.all().len(),
+            "request",
+            &["/: anthropic-version: header is required".to_owned()],
+        );
+    }
+    answer(&shared, &api, &headers, body).await
+}
+
+/// What OpenAI refuses of the functions of a request of either of its interfaces.
+fn refused_functions(body: &Value) -> Vec<String> {
+    let tools = body.get("tools").and_then(Value::as_array).into_iter().flatten();
+    let functions = tools.filter(|tool| tool.get("type").is_some_and(|kind| kind == "function"));
+    let refused = functions.flat_map(|tool| {
+        let function = tool.get("function").unwrap_or(tool);
+        let text = |key: &str| function.get(key).and_then(Value::as_str).unwrap_or_default();
+        refused_by_openai(
+            text("name"),
+            text("description"),
+            function.get("parameters").unwrap_or(&Value::Null),
+        )
+    });
+    refused.collect()
+}
+
+/// One of the interfaces, what it is held against, and how it writes an error.
 struct Api {
     path: &'static str,
     check: fn(&Value) -> Result<(), Vec<String>>,
-    pairs: fn(&Value) -> Vec<String>,
+    faults: fn(&Value) -> Vec<String>,
     check_answer: fn(&Value) -> Result<(), Vec<String>>,
+    error_body: fn(&str, &str) -> String,
 }
 
 async fn answer(shared: &Shared, api: &Api, headers: &HeaderMap, bytes: Bytes) -> Response {
     let (body, mut faults) = match serde_json::from_slice::<Value>(&bytes) {
         Ok(body) => {
             let mut faults = (api.check)(&body).err().unwrap_or_default();
-            faults.extend((api.pairs)(&body));
+            faults.extend((api.faults)(&body));
             (body, faults)
         }
         Err(e) => (Value::Null, vec![format!("/: no JSON: {e}")]),
@@ -224,7 +267,7 @@ async fn answer(shared: &Shared, api: &Api, headers: &HeaderMap, bytes: Bytes) -
         return raw(
             StatusCode::BAD_REQUEST,
             "application/json",
-            error_body("invalid_request_error", &faults.join("; ")),
+            (api.error_body)("invalid_request_error", &faults.join("; ")),
         );
     };
     tokio::select! {
@@ -240,7 +283,7 @@ async fn play(mut scripted: Scripted, shared: &Shared, api: &Api, n: usize) -> R
                 Ok(()) => raw(StatusCode::OK, "application/json", answer.to_string()),
                 Err(faults) => {
                     shared.add(n, "answer", &faults);
-                    let body = error_body("scripted_answer", &faults.join("; "));
+                    let body = (api.error_body)("scripted_answer", &faults.join("; "));
                     raw(StatusCode::BAD_REQUEST, "application/json", body)
                 }
             },
