@@ -18,6 +18,8 @@ pub enum Api {
     Responses,
     /// Chat Completions.
     Chat,
+    /// Anthropic's Messages.
+    Messages,
 }
 
 /// One item of the conversation, oldest first.

@@ -107,7 +107,7 @@ impl Adapted {
             request.hosted.clear();
         }
         if self.forced != ForcedTurn::Named || self.no_choice {
-            request.input.push(Item::User { text: format!("Call {name} now, and nothing else.") });
+            request.input.push(Item::User { text: closing_line(name) });
         }
         request
     }
@@ -191,6 +191,11 @@ impl Adapted {
     }
 }
 
+/// What stands at the end of a turn that has to call one function, where no choice can say so.
+pub(crate) fn closing_line(name: &str) -> String {
+    format!("Call {name} now, and nothing else.")
+}
+
 /// Whether a body's choice is more than the model's own.
 fn request_force(body: &Value) -> bool {
     let choice = body.get("tool_choice");
@@ -267,7 +272,9 @@ fn mentions(text: &str, name: &str) -> bool {
         let whole = !before.is_some_and(is_word) && !after.is_some_and(is_word);
         let quoted = before.is_some_and(|c| "'\"`".contains(c));
         let lower = || text.to_ascii_lowercase();
-        whole && (!is_plain || quoted || NOT_TAKEN.iter().any(|word| lower().contains(word)))
+        // `name.of.a.field: what is wrong with it`
+        let leads = at == 0 && after.is_some_and(|c| ".:".contains(c));
+        whole && (!is_plain || quoted || leads || NOT_TAKEN.iter().any(|word| lower().contains(word)))
     })
 }
 

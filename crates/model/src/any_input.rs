@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::adapt::Adapted;
 use crate::failure::Failure;
-use crate::{Auth, Recorded, ServiceSettings, chat, responses};
+use crate::{Auth, Recorded, ServiceSettings, chat, messages, responses};
 
 /// An answer of the Responses API is read, or refused with a reason.
 ///
@@ -30,6 +30,15 @@ pub fn of_chat(body: &[u8]) {
     check(chat::answer::read(answer, &HashSet::from(["call_1".to_owned()]), 1));
 }
 
+/// An answer of the Messages API is read, or refused with a reason.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn of_messages(body: &[u8]) {
+    let Ok(answer) = serde_json::from_slice::<Value>(body) else { return };
+    check(messages::answer::read(answer, &HashSet::from(["call_1".to_owned()]), 1));
+}
+
 /// A recorded run is read, or refused with a reason.
 ///
 /// # Panics
@@ -41,7 +50,7 @@ pub fn recorded(body: &[u8]) {
     }
 }
 
-/// What was read can be answered, and sent back by either interface.
+/// What was read can be answered, and sent back by each interface.
 fn check(read: Result<TurnResponse, Failure>) {
     let turn = match read {
         Ok(turn) => turn,
@@ -82,12 +91,14 @@ fn check(read: Result<TurnResponse, Failure>) {
             responses::request::body(&settings, &BTreeMap::new(), &next, &adapted).get("input").is_some()
         );
         assert!(chat::request::body(&settings, &next, &adapted).get("messages").is_some());
+        assert!(messages::request::body(&settings, &next, &adapted).get("messages").is_some());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sentinel_testkit::anthropic;
     use sentinel_testkit::inputs::near;
     use sentinel_testkit::openai::{
         cut_off, function_call, mcp_approval_request_item, mcp_call_item, mcp_list_item, message, response,
@@ -118,6 +129,18 @@ mod tests {
         vec![whole.to_string(), bare.to_string(), error.to_string()]
     }
 
+    fn of_messages_api() -> Vec<String> {
+        let blocks = vec![
+            anthropic::thinking("hm"),
+            anthropic::redacted_thinking("x"),
+            anthropic::tool_use("f", &json!({"a": 1}), "toolu_1"),
+        ];
+        let answers =
+            [anthropic::message(blocks, "tool_use"), anthropic::text("x"), anthropic::refusal("no")];
+        let error = anthropic::error_body("overloaded_error", "Overloaded");
+        answers.iter().map(Value::to_string).chain([error]).collect()
+    }
+
     fn runs() -> Vec<String> {
         vec![include_str!("../../../events/runs/watchdog.json").to_owned()]
     }
@@ -131,6 +154,11 @@ mod tests {
         #[test]
         fn any_answer_of_chat_completions_is_read_or_refused(body in near(of_a_chat())) {
             of_chat(&body);
+        }
+
+        #[test]
+        fn any_answer_of_the_messages_api_is_read_or_refused(body in near(of_messages_api())) {
+            of_messages(&body);
         }
 
         #[test]

@@ -13,6 +13,16 @@ use crate::adapt::numbers;
 /// pair of them not nothing.
 pub(crate) const MOST_ITEMS: usize = 4096;
 
+/// The codes of failures that pass, OpenAI's and Anthropic's.
+const PASSING: &[&str] = &[
+    "server_error",
+    "rate_limit_exceeded",
+    "api_error",
+    "overloaded_error",
+    "rate_limit_error",
+    "timeout_error",
+];
+
 /// Fails where an answer has more than [`MOST_ITEMS`].
 pub(crate) fn check_number(items: usize) -> Result<(), Failure> {
     if items <= MOST_ITEMS {
@@ -85,7 +95,7 @@ impl Failure {
             Self::Status { status, .. } => {
                 matches!(status, 408 | 409 | 429 | 500..) && !self.is_out_of_quota()
             }
-            Self::Failed { code, .. } => matches!(code.as_str(), "server_error" | "rate_limit_exceeded"),
+            Self::Failed { code, .. } => PASSING.contains(&code.as_str()),
             Self::Unreadable(_) => false,
             Self::LeftAlone { .. } => true,
         }
@@ -108,7 +118,9 @@ impl Failure {
         match self {
             Self::Http(error) => error.is_retryable(),
             Self::Status { status, .. } => *status >= 500,
-            Self::Failed { code, .. } => code == "server_error",
+            Self::Failed { code, .. } => {
+                matches!(code.as_str(), "server_error" | "api_error" | "overloaded_error")
+            }
             Self::Unreadable(_) | Self::LeftAlone { .. } => false,
         }
     }

@@ -1,6 +1,9 @@
 //! What the readers of all interfaces take out of JSON that others wrote.
 
+use sentinel_investigation::ports::Api;
 use serde_json::{Map, Value};
+
+use crate::failure::Failure;
 
 /// Takes a text; empty where there is none.
 pub(crate) fn text(raw: &mut Map<String, Value>, key: &str) -> String {
@@ -28,4 +31,17 @@ const TOO_MANY: u64 = 1_000_000_000;
 pub(crate) fn tokens(answer: &Value, paths: &[&str]) -> u64 {
     let found = paths.iter().find_map(|path| answer.pointer(path).and_then(Value::as_u64));
     found.filter(|tokens| *tokens < TOO_MANY).unwrap_or_default()
+}
+
+/// That an answer does not hold what every answer of its interface, `own`, holds; where it is one of another, which.
+pub(crate) fn missing(answer: &Value, own: Api, what: &str) -> Failure {
+    let others = [
+        (Api::Chat, "choices", "Chat Completions: set `api: chat`"),
+        (Api::Responses, "output", "the Responses API: set `api: responses`"),
+        (Api::Messages, "content", "the Messages API: set `api: messages`"),
+    ];
+    let has = |key: &str| answer.get(key).is_some_and(Value::is_array);
+    let other = others.iter().find(|(api, key, _)| *api != own && has(key));
+    let hint = other.map_or_else(String::new, |(_, _, hint)| format!("; it is an answer of {hint}"));
+    Failure::Unreadable(format!("{what}{hint}"))
 }

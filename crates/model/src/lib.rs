@@ -13,6 +13,7 @@ mod failure;
 mod fit;
 mod hosted;
 mod json;
+mod messages;
 mod models;
 mod recorded;
 mod responses;

@@ -16,7 +16,7 @@ use crate::breaker::Breaker;
 use crate::failure::Failure;
 use crate::hosted::HostedSpec;
 use crate::wire::{Auth, Endpoint};
-use crate::{chat, responses};
+use crate::{chat, messages, responses};
 
 /// The longest wait between two tries that nobody asked for.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(8);
@@ -130,7 +130,9 @@ impl Service {
             let body = self.body(&adapted.fit(request), &adapted);
             let exchange = self.endpoint.exchange(&self.http, self.settings.api, &body);
             let answer = match timeout(left.min(self.settings.timeout), exchange).await {
-                Ok(answer) => answer.and_then(|answer| self.read(answer, request)),
+                Ok(answer) => answer
+                    .and_then(|answer| self.read(answer, request))
+                    .map_err(|failure| self.endpoint.cleaned(failure)),
                 Err(_) => Err(Failure::Http(HttpError::TimedOut)),
             };
             let failure = match answer {
@@ -172,6 +174,7 @@ impl Service {
         match self.settings.api {
             Api::Responses => responses::request::body(&self.settings, &self.hosted, request, adapted),
             Api::Chat => chat::request::body(&self.settings, request, adapted),
+            Api::Messages => messages::request::body(&self.settings, request, adapted),
         }
     }
 
@@ -181,6 +184,10 @@ impl Service {
             Api::Chat => {
                 let (used, turn) = used_ids(&request.input);
                 chat::answer::read(answer, &used, turn)
+            }
+            Api::Messages => {
+                let (used, turn) = used_ids(&request.input);
+                messages::answer::read(answer, &used, turn)
             }
         }
     }

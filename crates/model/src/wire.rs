@@ -102,7 +102,10 @@ impl Endpoint {
             .auth
             .header()
             .ok_or_else(|| ModelError::Refused(format!("{service}: api-key cannot be sent in a header")))?;
-        let headers = HeaderMap::from_iter([(name, value)]);
+        let mut headers = HeaderMap::from_iter([(name, value)]);
+        if settings.api == Api::Messages {
+            headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        }
         let query = url.query_pairs().into_owned().collect();
         url.set_query(None);
         let base = url.as_str().trim_end_matches('/').to_owned();
@@ -118,6 +121,7 @@ impl Endpoint {
         let answer: Result<Value, _> = match api {
             Api::Responses => client.responses().create_byot(body).await,
             Api::Chat => client.chat().create_byot(body).await,
+            Api::Messages => return self.post(&http, "/messages", body).await,
         };
         answer.map_err(|error| match error {
             OpenAIError::Boxed(error) => match error.downcast::<Failure>() {
@@ -129,6 +133,23 @@ impl Endpoint {
             OpenAIError::JSONDeserialize(error, _) => Failure::Unreadable(error.to_string()),
             other => Failure::Unreadable(other.to_string()),
         })
+    }
+
+    /// One exchange of an interface that async-openai does not speak.
+    async fn post(&self, http: &reqwest::Client, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = http.post(Config::url(self, path)).query(&self.query).headers(self.headers.clone());
+        let answer = request.json(body).send().await.map_err(|e| Failure::Http(HttpError::from(&e)))?;
+        let answer = take(answer, self).await?;
+        let bytes = answer.bytes().await.map_err(|e| Failure::Http(HttpError::from(&e)))?;
+        serde_json::from_slice(&bytes).map_err(|e| Failure::Unreadable(e.to_string()))
+    }
+
+    /// The failure, its words as [`Self::clean`] leaves them: what stands in a 200 may quote the key too.
+    pub(crate) fn cleaned(&self, mut failure: Failure) -> Failure {
+        if let Failure::Status { message, .. } | Failure::Failed { message, .. } = &mut failure {
+            *message = self.clean(message);
+        }
+        failure
     }
 
     /// `text` on one line, cut, and without the key or what looks like a part of one: the API quotes a wrong key

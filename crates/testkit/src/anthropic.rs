@@ -196,7 +196,7 @@ mod tests {
     use super::*;
     use crate::contract;
 
-    fn request(messages: Value) -> Value {
+    fn request(messages: &Value) -> Value {
         json!({"model": "m", "max_tokens": 10, "messages": messages})
     }
 
@@ -230,7 +230,7 @@ mod tests {
                 {"type": "tool_result", "tool_use_id": "t1", "content": "1"}, {"type": "text", "text": "go on"},
             ]},
         ]);
-        let mut request = request(messages);
+        let mut request = request(&messages);
         request["thinking"] = json!({"type": "adaptive"});
         assert_eq!(contract::create_message(&request), Ok(()));
         assert_eq!(faults(&request), Vec::<String>::new());
@@ -250,17 +250,17 @@ mod tests {
             json!([user, call, {"role": "user", "content": [result("t1"), result("t2")]}]),
             json!([user, {"role": "assistant", "content": [{"type": "thinking", "thinking": "changed", "signature": "x"}]}, user]),
         ] {
-            assert!(!faults(&request(messages.clone())).is_empty(), "{messages}");
+            assert!(!faults(&request(&messages)).is_empty(), "{messages}");
         }
         let tool = json!({"name": "a", "input_schema": {"type": "object"}});
-        let mut forced = request(json!([user]));
+        let mut forced = request(&json!([user]));
         forced["tools"] = json!([tool]);
         forced["tool_choice"] = json!({"type": "tool", "name": "a"});
         assert!(faults(&forced).is_empty());
         forced["thinking"] = json!({"type": "adaptive"});
         assert_eq!(faults(&forced).len(), 1);
         let marked = json!({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}});
-        let mut many = request(json!([user]));
+        let mut many = request(&json!([user]));
         many["system"] = json!([marked, marked, marked, marked, marked]);
         assert_eq!(faults(&many).len(), 1);
         for (key, value) in [
@@ -272,11 +272,11 @@ mod tests {
             ("tool_choice", json!("auto")),
             ("thinking", json!({"type": "enabled", "budget_tokens": 5})),
         ] {
-            let mut request = request(json!([user]));
+            let mut request = request(&json!([user]));
             request[key] = value;
             assert!(contract::create_message(&request).is_err(), "{request}");
         }
-        assert!(contract::create_message(&request(json!([{"role": "assistant", "content": "x"}]))).is_err());
+        assert!(contract::create_message(&request(&json!([{"role": "assistant", "content": "x"}]))).is_err());
         assert!(contract::create_message(&json!({"model": "m", "messages": [user]})).is_err());
     }
 }

@@ -99,7 +99,7 @@ pub fn refused_somewhere(parameters: &Value) -> Vec<String> {
         }
         match (fields.get("type"), fields.get("anyOf")) {
             (None, Some(_)) if fields.len() > 1 => {
-                faults.push(format!("/{place}: anyOf must be the only field"))
+                faults.push(format!("/{place}: anyOf must be the only field"));
             }
             (Some(Value::String(_)), None) | (None, Some(_)) => {}
             _ => faults.push(format!("/{place}: it needs one type, or anyOf alone")),

@@ -6,7 +6,7 @@ use sentinel_investigation::ports::{Api, FunctionCall, Incomplete, Output, Said,
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, check_number, error_of};
-use crate::json::{arguments, text, tokens};
+use crate::json::{arguments, missing, text, tokens};
 
 /// Reads an answer. `used` are the call ids that the conversation holds, `turn` how many responses it holds: what a
 /// call without an id is named by.
@@ -19,10 +19,11 @@ pub(crate) fn read(mut answer: Value, used: &HashSet<String>, turn: usize) -> Re
         Some("content_filter") => Some(Incomplete::Filter),
         _ => None,
     };
-    let Some(choice) = answer.pointer_mut("/choices/0") else {
-        return Err(Failure::Unreadable("the answer has no `choices`".to_owned()));
-    };
-    let Some(Value::Object(message)) = choice.get_mut("message").map(Value::take) else {
+    if answer.pointer("/choices/0").is_none() {
+        return Err(missing(&answer, Api::Chat, "the answer has no `choices`"));
+    }
+    let choice = answer.pointer_mut("/choices/0");
+    let Some(Value::Object(message)) = choice.and_then(|c| c.get_mut("message")).map(Value::take) else {
         return Err(Failure::Unreadable("choices[0] has no `message`".to_owned()));
     };
     check_number(message.get("tool_calls").and_then(Value::as_array).map_or(0, Vec::len))?;

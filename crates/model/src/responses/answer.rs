@@ -7,7 +7,7 @@ use sentinel_investigation::ports::{
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, check_number, error_of};
-use crate::json::{arguments, text, tokens};
+use crate::json::{arguments, missing, text, tokens};
 
 /// Reads a response's JSON.
 pub(crate) fn read(mut answer: Value) -> Result<TurnResponse, Failure> {
@@ -28,7 +28,7 @@ pub(crate) fn read(mut answer: Value) -> Result<TurnResponse, Failure> {
         }
     };
     let Some(Value::Array(items)) = answer.get_mut("output").map(Value::take) else {
-        return Err(Failure::Unreadable("the response has no list `output`".to_owned()));
+        return Err(missing(&answer, Api::Responses, "the response has no list `output`"));
     };
     check_number(items.len())?;
     let mut outputs = Vec::new();

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod chat;
+mod forms;
 mod hosted;
+mod messages;
 mod responses;
 mod support;
