@@ -2,7 +2,8 @@
 # Plays N executions of every fuzz target, from its seeds and what earlier runs found, and prints what came of each.
 #
 #     bash tests/fuzz/run.sh N [SECONDS [TARGET…]]     at most SECONDS for each target; 0: as long as it takes
-#     bash tests/fuzz/run.sh --keep                    adds to the seeds what reaches code that they do not, where it is small
+#     bash tests/fuzz/run.sh --keep                    adds to the seeds what reaches code that they do not: a few of each target,
+#                                                      the smallest
 #
 # `tests/setup.sh extra` installs cargo-fuzz. What is found lies in target/fuzz/corpus, what fails in target/fuzz/artifacts.
 # An input that takes more than five seconds, or more than 2 GB, has failed.
@@ -10,8 +11,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PATH="$PWD/target/testbench/extra/bin:$PATH"
 out=$PWD/target/fuzz
-# The largest input that is worth keeping.
-SMALL=2048
+# The largest input that is worth keeping, in bytes, and how many of one target are.
+SMALL=1024
+FEW=12
 
 # The same versions as everywhere else.
 cp Cargo.lock tests/fuzz/Cargo.lock
@@ -30,8 +32,11 @@ if [ "${1-}" = --keep ]; then
   for target in "${all[@]}"; do
     small=$(mktemp -d)
     find "$out/corpus/$target" -type f -size "-${SMALL}c" -exec cp -t "$small" {} + 2> /dev/null || true
-    play "$target" -merge=1 "tests/fuzz/seeds/$target" "$small" > "$out/$target.log"
+    play "$target" -set_cover_merge=1 "tests/fuzz/seeds/$target" "$small" > "$out/$target.log"
     rm -r "$small"
+    # What was found is called by its digest; what was written by hand stays.
+    find "tests/fuzz/seeds/$target" -type f -printf '%s %p\n' | sort -n | sed 's/^[0-9]* //' |
+      grep -E '/[0-9a-f]{40}$' | tail -n "+$((FEW + 1))" | xargs -r rm
     printf '%-16s %s seeds\n' "$target" "$(find "tests/fuzz/seeds/$target" -type f | wc -l)"
   done
   exit 0

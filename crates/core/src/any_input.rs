@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::chain::{read_export, verify, write_export};
 use crate::redact::Redactor;
 
 /// A secret that the redactor knows here.
@@ -26,11 +27,46 @@ pub fn redaction(body: &[u8]) {
     let _ = redactor.is_unmistakable(&text);
 }
 
+/// A file is an export that says again what it said, or there are findings, each with a place.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn export(body: &[u8]) {
+    let text = String::from_utf8_lossy(body);
+    let (record, mut found) = read_export(&text);
+    found.extend(verify(&record, None).findings);
+    assert!(found.iter().all(|finding| !finding.place.is_empty() && !finding.what.is_empty()));
+    if found.is_empty() {
+        assert!(write_export(&record).is_ok_and(|again| again == text));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// As a service with a key wrote it.
+    const EXPORT: &str = include_str!("../../../tests/fuzz/seeds/audit_export/export.jsonl");
+
+    #[test]
+    fn an_export_verifies_and_near_ones_have_findings() {
+        let (record, found) = read_export(EXPORT);
+        let verified = verify(&record, None);
+        assert!(
+            found.is_empty() && verified.findings.is_empty() && verified.signed_by.is_some(),
+            "{verified:?}"
+        );
+        export(EXPORT.as_bytes());
+        for at in (0..EXPORT.len()).step_by(37) {
+            let mut bytes = EXPORT.as_bytes().to_vec();
+            bytes[at] ^= 1;
+            export(&bytes);
+            bytes.truncate(at);
+            export(&bytes);
+        }
+    }
 
     proptest! {
         #[test]

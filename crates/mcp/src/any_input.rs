@@ -2,6 +2,8 @@
 //! whatever they find.
 
 use rmcp::model::{CallToolResult, ListToolsResult};
+use sentinel_core::card::ToolId;
+use sentinel_core::tools_lock::ToolsLock;
 use sentinel_investigation::schema::Schema;
 use serde_json::{Value, json};
 use sse_stream::Sse;
@@ -27,7 +29,7 @@ pub fn result(body: &[u8]) {
     }
 }
 
-/// A list of tools becomes definitions, whatever their schemas are.
+/// A list of tools becomes definitions, whatever their schemas are; pinned, each is what it was, by its file too.
 ///
 /// # Panics
 /// Where that does not hold.
@@ -39,7 +41,13 @@ pub fn tools(body: &[u8]) {
         {
             assert!(!reason.is_empty());
         }
-        assert!(definition(tool).input_schema.is_object());
+        let defined = definition(tool);
+        assert!(defined.input_schema.is_object());
+        let id = ToolId { server: "s".to_owned(), tool: defined.tool.clone() };
+        let mut lock = ToolsLock::default();
+        lock.pin(&id, defined.said());
+        assert_eq!(ToolsLock::parse(&lock.to_text()), Ok(lock.clone()));
+        assert_eq!(lock.diff(&id, defined.said()), Ok(Vec::new()));
     }
 }
 
