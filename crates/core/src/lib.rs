@@ -27,6 +27,7 @@ mod members;
 pub mod notification;
 pub mod pattern;
 pub mod ports;
+pub mod price;
 pub mod redact;
 pub mod report;
 pub mod storm;
