@@ -15,9 +15,9 @@ pub use diagnostic::{Diagnostic, Place, Problems, Severity};
 pub use read::{CardPlaces, PolicyPlaces};
 pub use schema::json_schema;
 pub use settings::{
-    Api, ApiAccess, ApiToken, Caller, Dispatcher, Hmac, HostedAt, Ingest, Level, Listener, Mode, Network,
-    OAuth, OpenAi, Price, Reach, RequireApproval, Server, Settings, SinkKind, SinkSettings, Watcher,
-    WatcherKind,
+    Api, ApiAccess, ApiToken, Auth, AwsScope, Caller, Dispatcher, ForcedTurn, Hmac, HostedAt, Ingest, Level,
+    Listener, Mode, ModelService, Models, Network, OAuth, Reach, RequireApproval, Server, Settings, SinkKind,
+    SinkSettings, Watcher, WatcherKind,
 };
 pub use source::{Source, built_in, locate, locate_deployed, read_file, read_text};
 
@@ -63,7 +63,9 @@ impl Reading {
         let section = path.split(['.', '[']).next().unwrap_or_default();
         match section {
             "ingest" => matches!(self, Self::Everything | Self::Ingest),
-            "openai" | "mcp-servers" | "sinks" | "tools" => matches!(self, Self::Everything | Self::Worker),
+            "openai" | "model-services" | "mcp-servers" | "sinks" | "tools" => {
+                matches!(self, Self::Everything | Self::Worker)
+            }
             "api" | "server" => self == Self::Everything,
             "watchers" => matches!(self, Self::Everything | Self::Watcher),
             _ => true,
@@ -78,8 +80,8 @@ impl Reading {
 
 /// Reads a configuration; prompt files are read too, where prompts are needed, and neither prompts nor rules are compiled.
 ///
-/// `env` is the environment, from which `${NAME}` is taken. An unset or empty variable is an error, except in
-/// `openai.api-key`, which is then absent. Values of the secret store are not known: see [`load_for`].
+/// `env` is the environment, from which `${NAME}` is taken. An unset or empty variable is an error, except in the
+/// `api-key` of a service of models, which is then absent. Values of the secret store are not known: see [`load_for`].
 ///
 /// # Errors
 /// Everything that is wrong, not only the first thing, and the warnings. Text that is no YAML gives one problem only.

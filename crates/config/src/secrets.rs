@@ -15,10 +15,11 @@ const LONGEST_WORD: usize = 14;
 const LONGEST_NUMBER: usize = 3;
 
 /// The parts of the file in which a value from the environment may be a secret, whatever it is called.
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "ingest",
     "openai",
     "openai-settings",
+    "model-services",
     "mcp-servers",
     "hosted-mcp-servers",
     "sinks",

@@ -1,6 +1,6 @@
 //! Validated settings: what the rest of Sentinel works from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -12,6 +12,10 @@ use sentinel_core::redact::{Pattern, Redactor};
 use url::Url;
 
 use crate::diagnostic::{Diagnostic, Problems};
+
+mod models;
+
+pub use models::{Api, Auth, AwsScope, ForcedTurn, ModelService, Models};
 
 /// A whole configuration, defaults applied, references resolved, ranges checked.
 #[derive(Clone, Debug)]
@@ -26,8 +30,8 @@ pub struct Settings {
     pub api: ApiAccess,
     /// `server`: how `up` listens, and how it ends.
     pub listener: Listener,
-    /// The model.
-    pub openai: OpenAi,
+    /// `openai` and `model-services`.
+    pub models: Models,
     /// How many at once, how often.
     pub dispatcher: Dispatcher,
     /// What all cards together may spend.
@@ -186,58 +190,6 @@ pub struct Listener {
     pub hosts: Vec<String>,
     /// The origins of web pages that may ask it, as browsers write them.
     pub origins: Vec<String>,
-}
-
-/// Which of OpenAI's interfaces is spoken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Api {
-    /// `POST /responses`
-    Responses,
-    /// `POST /chat/completions`. It hosts no MCP servers.
-    Chat,
-}
-
-/// The model and how it is asked.
-#[derive(Clone, Debug)]
-pub struct OpenAi {
-    /// The model of cards that name none.
-    pub model: String,
-    /// 0 to 2, where one is written; left out for models that refuse it.
-    pub temperature: Option<f64>,
-    /// Where the API lives, as written: `https://api.openai.com/v1` by default.
-    pub base_url: Url,
-    /// Which interface.
-    pub api: Api,
-    /// `None`: reports are made of evidence only.
-    pub api_key: Option<SecretString>,
-    /// Sent as it is; dropped for models that refuse it.
-    pub reasoning_effort: Option<String>,
-    /// The most tokens of one answer.
-    pub max_output_tokens: u32,
-    /// Sent as it is.
-    pub service_tier: Option<String>,
-    /// The longest one call may take.
-    pub timeout: Duration,
-    /// By model.
-    pub prices: BTreeMap<String, Price>,
-}
-
-impl OpenAi {
-    /// Whether the service is OpenAI itself: others are not trusted to host MCP servers unless the file says so.
-    pub fn is_openai(&self) -> bool {
-        self.base_url.host_str().is_some_and(|host| host == "openai.com" || host.ends_with(".openai.com"))
-    }
-}
-
-/// What a model costs, in USD per million tokens.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Price {
-    /// Tokens sent.
-    pub input: f64,
-    /// Tokens sent that the provider had cached.
-    pub cached_input: f64,
-    /// Tokens received.
-    pub output: f64,
 }
 
 /// How many at once, how often.

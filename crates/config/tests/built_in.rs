@@ -9,7 +9,7 @@ fn the_built_in_configuration_loads_without_a_warning_and_may_start() {
     let loaded = load(&built_in(), &|_| None).unwrap();
     assert_eq!(loaded.warnings, []);
     loaded.settings.refuse_unread_secrets().unwrap();
-    assert!(loaded.settings.openai.api_key.is_none());
+    assert!(loaded.settings.models.first.api_key.is_none());
     assert_eq!(loaded.places.len(), loaded.settings.cards.len());
 }
 

@@ -53,15 +53,14 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/config.example.yaml");
     let loaded = loaded(&Source::read(&path, Path::new(".")).unwrap());
     insta::assert_snapshot!(warnings(&loaded), @r#"
-    72 incident-cards[0].fallback-models: the model `gpt-4.1` has no price, so its cost will read "unknown" and no limit in dollars holds it
-    104 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
-    132 watchers[0].endpoint: plain http is refused unless the host is listed
+    117 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
+    145 watchers[0].endpoint: plain http is refused unless the host is listed
     "#);
 
     let s = &loaded.settings;
     assert_eq!((s.debug, s.log_level), (false, Level::Info));
     assert_eq!(s.ingest.bearer[0].expose_secret(), "sentinel_token");
-    assert_eq!(s.openai.timeout, Duration::from_secs(90));
+    assert_eq!(s.models.timeout, Duration::from_secs(90));
     assert_eq!(s.audit_retention, Duration::from_hours(9_600));
     assert_eq!(
         s.budget.to_string(),
@@ -108,11 +107,13 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
 #[test]
 fn an_empty_file_has_the_defaults_of_the_example() {
     let s = inline("").settings;
-    assert_eq!(s.openai.model, "gpt-4.1-mini");
-    assert_eq!(s.openai.temperature, None);
-    assert_eq!(s.openai.base_url.as_str(), "https://api.openai.com/v1");
-    assert_eq!(s.openai.api_key.unwrap().expose_secret(), "openai_api_key");
-    assert_eq!((s.openai.max_output_tokens, s.openai.reasoning_effort.as_deref()), (4_096, Some("low")));
+    assert_eq!((s.models.default.name.as_str(), s.models.first.temperature), ("gpt-6.1-terra", None));
+    assert_eq!(s.models.first.base_url.as_str(), "https://api.openai.com/v1");
+    assert_eq!(s.models.first.api_key.unwrap().expose_secret(), "openai_api_key");
+    assert_eq!(
+        (s.models.max_output_tokens, s.models.first.reasoning_effort.as_deref()),
+        (16_000, Some("low"))
+    );
     assert_eq!((s.dispatcher.worker_concurrency, s.dispatcher.queue_size), (4, 100));
     assert_eq!(s.dispatcher.dedupe_ttl, Duration::from_mins(10));
     assert_eq!(s.audit_retention, Duration::from_hours(400 * 24));
@@ -175,7 +176,7 @@ fn the_original_ceph_shape_loads() {
     let loaded = fixture("ceph.yaml");
     let s = &loaded.settings;
     assert_eq!(s.dispatcher.dedupe_ttl, Duration::from_mins(15));
-    assert_eq!(s.openai.temperature, Some(0.1));
+    assert_eq!(s.models.first.temperature, Some(0.1));
     assert_eq!(s.watchers[0].timeout, Duration::from_secs(5));
     assert_eq!(s.cards[0].resource.annotations["team"], "storage");
     assert_eq!(s.servers[0].authorization.as_ref().unwrap().expose_secret(), "ceph_mcp_token");
@@ -203,8 +204,11 @@ fn the_snake_case_shape_of_spec_002_loads() {
 fn every_alias_means_its_key() {
     let loaded = fixture("aliases.yaml");
     let s = &loaded.settings;
-    assert_eq!(s.openai.model, "some-model");
-    assert!((s.openai.prices["some-model"].cached_input - 1.0).abs() < f64::EPSILON, "no price of its own");
+    assert_eq!(s.models.default.name, "some-model");
+    assert!(
+        (s.models.first.prices["some-model"].cached_input - 1.0).abs() < f64::EPSILON,
+        "no price of its own"
+    );
     let a = s.server("a").unwrap();
     assert_eq!((a.label.as_str(), a.description.as_deref()), ("alpha", Some("the first")));
     assert_eq!(a.url.as_ref().unwrap().as_str(), "https://a.example/mcp");

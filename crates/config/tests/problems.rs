@@ -197,10 +197,16 @@ fn a_wrong_budget_is_told_with_its_place_and_what_would_be_right() {
 #[test]
 fn an_unset_model_key_is_absent_and_any_other_stops() {
     for text in ["openai: {api-key: \"${NOT_SET}\"}", "openai: {api-key: ''}", "debug: false"] {
-        assert!(load(&source(text), &env).unwrap().settings.openai.api_key.is_none(), "{text}");
+        assert!(load(&source(text), &env).unwrap().settings.models.first.api_key.is_none(), "{text}");
     }
     assert!(
-        load(&source("openai: {api-key: \"${TOKEN}\"}"), &env).unwrap().settings.openai.api_key.is_some()
+        load(&source("openai: {api-key: \"${TOKEN}\"}"), &env)
+            .unwrap()
+            .settings
+            .models
+            .first
+            .api_key
+            .is_some()
     );
     let told = problems("openai: {model: \"${A}-${B}\"}").to_string();
     assert!(told.contains("openai.model: `A`, `B` are not set in the environment"), "{told}");
@@ -232,7 +238,7 @@ fn a_value_from_the_environment_adds_no_yaml() {
     let settings = load(&source("openai: {model: \"${NAME}\"}\ningest: {bearer: [\"${NAME}\"]}"), &env)
         .unwrap()
         .settings;
-    assert!(settings.openai.model.starts_with("x, y]"));
+    assert!(settings.models.default.name.starts_with("x, y]"));
     assert_eq!(settings.ingest.bearer.len(), 1);
 }
 
@@ -255,7 +261,7 @@ fn what_will_not_work_as_hoped_is_warned_about() {
     config.yaml:2:29: warning: mcp-servers[0].server-url: plain http is refused unless the host is listed; use https, or add `10.0.0.7` to `network.allow-insecure-hosts`
     config.yaml:2:29: warning: mcp-servers[0].server-url: a private address is refused unless the host is listed; add `10.0.0.7` to `network.allow-private-hosts`
     config.yaml:4:87: warning: mcp-servers[2].require-approval: asks for a person's approval, and no person is asked; the tool policy answers each call: the card's `tools`, then its `policy`
-    config.yaml:7:41: warning: openai.service-tier: is none of the words that OpenAI knows; it is sent as it is; usual: auto, default, flex, scale, priority, fast, ultrafast
+    config.yaml:7:41: warning: openai.service-tier: is none of the words that OpenAI knows; it is sent as it is; usual: auto, default, flex, scale, priority, fast, ultrafast, standard_only
     config.yaml:8:27: warning: ingest.allow-anonymous: lets everybody in, so that the credentials beside it mean nothing; keep one of the two
     config.yaml:11:3: warning: incident-cards[0]: the model `unpriced` has no price, so its cost will read "unknown" and no limit in dollars holds it; add it to `openai.prices`
     config.yaml:11:23: warning: incident-cards[0].resource: no resource is named `kube-pad`; it means the alert of that name; did you mean `kube-pod`?

@@ -38,7 +38,7 @@ fn ingest_needs_its_own_secrets_and_no_others() {
     loaded.settings.refuse_unread_secrets().unwrap();
     let bearer: Vec<&str> = loaded.settings.ingest.bearer.iter().map(ExposeSecret::expose_secret).collect();
     assert_eq!(bearer, ["new", "old"]);
-    assert!(loaded.settings.openai.api_key.is_none());
+    assert!(loaded.settings.models.first.api_key.is_none());
     let known = loaded.settings.secrets();
     assert!(known.iter().any(|s| s.expose_secret() == "new"), "{}", known.len());
 }
@@ -54,7 +54,7 @@ fn a_worker_needs_its_own_secrets_and_variables_and_no_others() {
     let set = |_: &str| Some("https://hook.example/x".to_owned());
     let loaded = load_for(Reading::Worker, &source(), &set, &secrets).unwrap();
     assert_eq!(loaded.secret_ids, [MODEL.to_owned()].into());
-    assert_eq!(loaded.settings.openai.api_key.unwrap().expose_secret(), "sk-model");
+    assert_eq!(loaded.settings.models.first.api_key.unwrap().expose_secret(), "sk-model");
     assert!(loaded.settings.ingest.bearer.is_empty());
 }
 

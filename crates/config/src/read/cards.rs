@@ -5,16 +5,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use sentinel_core::card::{
-    Card, CheckRule, DedupeBy, EvidenceCall, Matcher, ModelId, Otherwise, Prompt, PromptSource, Resource,
-    Subscription, ToolId,
+    Card, CheckRule, DedupeBy, EvidenceCall, FIRST_SERVICE, Matcher, ModelId, Otherwise, Prompt,
+    PromptSource, Resource, Subscription, ToolId,
 };
+use sentinel_core::price;
 
 use super::general::Defaults;
-use super::{CardPlaces, json, unique};
+use super::{CardPlaces, json, services, unique};
 use crate::diagnostic::Place;
 use crate::nearest;
 use crate::reader::{Field, Keys, MAP, Reader, Section, shown};
-use crate::settings::{OpenAi, Server, SinkKind, SinkSettings};
+use crate::settings::{Models, Server, SinkKind, SinkSettings};
 use crate::source::{built_in_prompt, read_text};
 use crate::tree::Value;
 
@@ -59,7 +60,7 @@ pub(super) struct Context<'a> {
     pub(super) servers: &'a [Server],
     pub(super) sinks: &'a [SinkSettings],
     pub(super) defaults: &'a Defaults,
-    pub(super) openai: &'a OpenAi,
+    pub(super) models: &'a Models,
     pub(super) dedupe_ttl: Duration,
     pub(super) budget: &'a super::general::Budget,
     pub(super) lock: super::lock::Lock,
@@ -70,24 +71,14 @@ pub(super) fn cards(
     top: &Section<'_>,
     context: &Context<'_>,
 ) -> (Vec<Card>, Vec<CardPlaces>) {
-    let (mut all, mut names, mut unpriced) = ((vec![], vec![]), BTreeMap::new(), BTreeSet::new());
+    let (mut all, mut names, mut warned) = ((vec![], vec![]), BTreeMap::new(), BTreeSet::new());
     for field in r.items(top, "incident-cards") {
         let s = r.section(&field, CARD);
         let name =
             r.required_text(&s, "name", "give it a name; the name becomes part of each incident's identity");
         let name = name.filter(|name| unique(r, &mut names, &s, name, "card"));
         let Some((card, places)) = card(r, &field, &s, name, context) else { continue };
-        let fallbacks = card.fallback_models.iter().map(|model| (model, "fallback-models"));
-        for (model, key) in [(&card.model, "model")].into_iter().chain(fallbacks) {
-            if !context.openai.prices.contains_key(&model.name) && unpriced.insert(model.clone()) {
-                let place = s.get(key).map_or_else(|| r.place(&field), |f| r.place(&f));
-                let message = format!(
-                    "the model `{model}` has no price, so its cost will read \"unknown\" and no limit in dollars \
-                     holds it"
-                );
-                r.diagnostics.push(place.warning(message, "add it to `openai.prices`"));
-            }
-        }
+        warn_models(r, &field, &s, &card, context.models, &mut warned);
         all.0.push(card);
         all.1.push(places);
     }
@@ -98,6 +89,42 @@ pub(super) fn cards(
             .push(place.warning("there are no incident cards: every alert stays unmatched", "write one"));
     }
     all
+}
+
+/// Tells once of each model what a card that names it has to expect.
+fn warn_models(
+    r: &mut Reader<'_>,
+    field: &Field<'_>,
+    s: &Section<'_>,
+    card: &Card,
+    models: &Models,
+    warned: &mut BTreeSet<ModelId>,
+) {
+    let fallbacks = card.fallback_models.iter().map(|model| (model, "fallback-models"));
+    for (model, key) in [(&card.model, "model")].into_iter().chain(fallbacks) {
+        let Some(service) = models.service(model).filter(|_| warned.insert(model.clone())) else { continue };
+        let place = s.get(key).map_or_else(|| r.place(field), |f| r.place(&f));
+        if models.price(model).is_none() {
+            let message = format!(
+                "the model `{model}` has no price, so its cost will read \"unknown\" and no limit in dollars holds it"
+            );
+            let help = match &service.name {
+                first if first == FIRST_SERVICE => "add it to `openai.prices`".to_owned(),
+                name => format!("add it to the `models` of the service `{name}`"),
+            };
+            r.diagnostics.push(place.warning(message, help));
+        }
+        if service.name != FIRST_SERVICE && !service.can_be_asked() {
+            let message =
+                format!("the service `{}` has no key, so that `{model}` is not asked", service.name);
+            r.diagnostics.push(place.warning(message, "set the variable of its `api-key`"));
+        }
+        if let Some(end) = price::end_of_life(&model.name) {
+            let message = format!("OpenAI switches the model `{model}` off on {}", end.day);
+            let help = format!("name another before, such as `{}`", end.successor);
+            r.diagnostics.push(place.warning(message, help));
+        }
+    }
 }
 
 fn card(
@@ -124,8 +151,11 @@ fn card(
     }
     let not_read_only = not_read_only(r, s, c.servers, &tools);
     let (checklist, rules) = checklist(r, s);
-    let fallback_models =
-        r.texts(s, "fallback-models").iter().map(|name| ModelId::from(name.as_str())).collect();
+    let own = s.get("model").and_then(|f| services::model_id(r, &f, c.models));
+    let fallback_models = match (s.get("model"), s.get("fallback-models")) {
+        (None, None) => c.models.fallbacks.clone(),
+        _ => services::model_ids(r, s, "fallback-models", c.models),
+    };
     let ignore_labels = match s.get("ignore-labels") {
         Some(_) => r.texts(s, "ignore-labels").into_iter().collect(),
         None => IGNORED.iter().map(|l| (*l).to_owned()).collect(),
@@ -137,7 +167,7 @@ fn card(
         policy: policy_places,
         evidence: evidence_places,
     };
-    let (model, sinks, dedupe_by) = (r.optional_text(s, "model"), sinks(r, s, c.sinks), dedupe_by(r, s));
+    let (sinks, dedupe_by) = (sinks(r, s, c.sinks), dedupe_by(r, s));
     let (wait, reinvestigate_after) =
         (s.get("wait").and_then(|f| r.duration(&f, Duration::ZERO)), reinvestigate(r, s));
     let max_iterations =
@@ -149,7 +179,7 @@ fn card(
         name: name?,
         resource: resource?,
         prompt: prompt?,
-        model: model.as_deref().unwrap_or(&c.openai.model).into(),
+        model: own.unwrap_or_else(|| c.models.default.clone()),
         fallback_models,
         tools,
         policy,

@@ -1,6 +1,5 @@
 //! The sections that are not lists of named things.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use url::Url;
 
 use crate::reader::{Field, Keys, Reader, Section};
 use crate::secrets;
-use crate::settings::{Api, Dispatcher, Hmac, Ingest, Network, OpenAi, Price};
+use crate::settings::{Dispatcher, Hmac, Ingest, Network};
 
 /// How many model turns one investigation may have.
 pub(super) const ITERATIONS: RangeInclusive<u32> = 1..=20;
@@ -21,18 +20,6 @@ pub(super) const USD: RangeInclusive<f64> = 0.001..=1_000_000.0;
 
 pub(super) const INGEST: Keys =
     &[("allow-anonymous", &[]), ("bearer", &[]), ("basic", &[]), ("header", &[]), ("hmac", &[])];
-pub(super) const OPENAI: Keys = &[
-    ("model", &["model-name"]),
-    ("temperature", &["temp"]),
-    ("base-url", &[]),
-    ("api", &[]),
-    ("api-key", &[]),
-    ("reasoning-effort", &[]),
-    ("max-output-tokens", &[]),
-    ("service-tier", &[]),
-    ("timeout", &[]),
-    ("prices", &[]),
-];
 pub(super) const DISPATCHER: Keys =
     &[("dedupe-ttl-seconds", &[]), ("worker-concurrency", &[]), ("queue-size", &[])];
 pub(super) const DEFAULTS: Keys = &[
@@ -55,7 +42,6 @@ pub(super) const NETWORK: Keys = &[("allow-insecure-hosts", &[]), ("allow-privat
 pub(super) const BASIC: Keys = &[("user", &[]), ("password", &[])];
 pub(super) const HEADER: Keys = &[("name", &[]), ("value", &[])];
 pub(super) const HMAC: Keys = &[("secret", &[]), ("header", &[]), ("timestamp-header", &[])];
-pub(super) const PRICE: Keys = &[("input", &[]), ("cached-input", &[]), ("output", &[])];
 pub(super) const RETRY: Keys = &[("attempts", &[]), ("backoff", &[])];
 
 /// The most generations of one incident an hour, where nobody says otherwise.
@@ -64,11 +50,6 @@ pub(super) const GENERATIONS_PER_HOUR: u32 = 6;
 /// Where Grafana's webhook contact point puts its signature unless told otherwise.
 /// <https://grafana.com/docs/grafana/latest/alerting/configure-notifications/manage-contact-points/integrations/webhook-notifier/>
 const SIGNATURE_HEADER: &str = "x-grafana-alerting-signature";
-
-/// What OpenAI's API description (schema `ReasoningEffort`) lists.
-const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", "max"];
-/// What it lists for `service_tier`.
-const TIERS: &[&str] = &["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"];
 
 /// What holds for every card that does not say otherwise.
 pub(super) struct Defaults {
@@ -164,83 +145,6 @@ pub(super) fn header_name(r: &mut Reader<'_>, field: &Field<'_>, name: &str) -> 
         r.error(field, "is not a header's name", "write letters, digits and dashes, such as X-Api-Key");
     }
     good
-}
-
-pub(super) fn openai(r: &mut Reader<'_>, field: Option<Field<'_>>, network: &Network) -> OpenAi {
-    let s = section(r, field, "openai", OPENAI);
-    let api = s.get("api").and_then(|f| r.choice(&f, &[("responses", Api::Responses), ("chat", Api::Chat)]));
-    let api_key = match s.get("api-key") {
-        Some(f) => r.secret_or_unset(&f),
-        // The default is "${OPENAI_API_KEY}", as in the example.
-        None => {
-            r.variable("OPENAI_API_KEY").map(SecretString::from).inspect(|key| r.secrets.push(key.clone()))
-        }
-    };
-    let base_url = s.get("base-url").and_then(|f| r.url(&f).inspect(|url| warn_refused(r, &f, url, network)));
-    let effort = s.get("reasoning-effort").map(|f| word(r, &f, EFFORTS));
-    let tier = s.get("service-tier").map(|f| word(r, &f, TIERS));
-    let mut prices = BTreeMap::from([(
-        "gpt-4.1-mini".to_owned(),
-        Price { input: 0.40, cached_input: 0.10, output: 1.60 },
-    )]);
-    if let Some(f) = s.get("prices") {
-        for (model, f) in r.free_map(&f) {
-            if let Some(price) = price(r, &f) {
-                prices.insert(model.to_owned(), price);
-            }
-        }
-    }
-    let written = s.get("temperature").is_some();
-    let temperature = r.number_or(&s, "temperature", 0.0..=2.0, 0.0);
-    let temperature = written.then_some(temperature);
-    OpenAi {
-        model: r.optional_text(&s, "model").unwrap_or_else(|| "gpt-4.1-mini".into()),
-        temperature,
-        base_url: base_url.unwrap_or_else(default_base_url),
-        api: api.unwrap_or(Api::Responses),
-        api_key,
-        reasoning_effort: effort.unwrap_or_else(|| Some("low".into())),
-        max_output_tokens: r.number_or(&s, "max-output-tokens", 16..=1_000_000, 4_096),
-        service_tier: tier.unwrap_or_else(|| Some("auto".into())),
-        timeout: r.duration_or(&s, "timeout", Duration::from_secs(90)),
-        prices,
-    }
-}
-
-#[expect(clippy::expect_used, reason = "a constant, parsed by every test that loads a configuration")]
-fn default_base_url() -> Url {
-    Url::parse("https://api.openai.com/v1").expect("the default base URL is one")
-}
-
-/// A word that is sent to the provider as it is; an unusual one may be right for another provider.
-fn word(r: &mut Reader<'_>, field: &Field<'_>, usual: &[&str]) -> Option<String> {
-    let text = r.text(field)?;
-    if !usual.contains(&text.as_str()) {
-        r.warn(
-            field,
-            "is none of the words that OpenAI knows; it is sent as it is",
-            format!("usual: {}", usual.join(", ")),
-        );
-    }
-    Some(text)
-}
-
-fn price(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Price> {
-    let s = r.section(field, PRICE);
-    let mut amount = |key: &str| s.get(key).map(|f| r.number(&f, &(0.0..=1_000_000.0)));
-    let (input, cached, output) = (amount("input"), amount("cached-input"), amount("output"));
-    for (key, amount) in [("input", &input), ("output", &output)] {
-        if amount.is_none() {
-            r.missing(&s, key, "write the price in USD per million tokens");
-        }
-    }
-    let (input, output) = (input??, output??);
-    // Without a price of its own, a cached token costs what any token costs: never too little.
-    let cached_input = match cached {
-        Some(amount) => amount?,
-        None => input,
-    };
-    Some(Price { input, cached_input, output })
 }
 
 pub(super) fn dispatcher(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Dispatcher {

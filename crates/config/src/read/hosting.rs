@@ -6,7 +6,7 @@ use url::{Host, Url};
 
 use super::general::is_private;
 use crate::reader::{Reader, Section, shown};
-use crate::settings::{Api, Caller, HostedAt, Mode, Network, OpenAi, Reach};
+use crate::settings::{Api, Caller, HostedAt, Mode, ModelService, Network, Reach};
 
 /// The connectors of OpenAI's API (description 2.3.0, `MCPTool.connector_id`).
 const CONNECTORS: &[&str] = &[
@@ -49,10 +49,16 @@ impl Written<'_> {
     }
 
     /// Why the model's service cannot call it, and what to do about that.
-    fn cannot_be_hosted(&self, openai: &OpenAi, network: &Network) -> Option<(String, &'static str)> {
+    fn cannot_be_hosted(&self, openai: &ModelService, network: &Network) -> Option<(String, &'static str)> {
         let cannot = |why: &str, help| Some((why.to_owned(), help));
-        if openai.api == Api::Chat {
-            return cannot("Chat Completions hosts no MCP servers", "write `openai.api: responses`");
+        match openai.api {
+            Api::Responses => {}
+            Api::Chat => {
+                return cannot("Chat Completions hosts no MCP servers", "write `openai.api: responses`");
+            }
+            Api::Messages => {
+                return cannot("the Messages API is handed no MCP servers", "write `openai.api: responses`");
+            }
         }
         match self.hosted_at() {
             None => cannot("a program on this machine cannot be hosted", "leave `mode` out"),
@@ -69,7 +75,11 @@ impl Written<'_> {
     }
 
     /// Who calls it. `Err`: nobody can, as it is written: what is wrong, and what to do about that.
-    pub(super) fn reach(&self, openai: &OpenAi, network: &Network) -> Result<Reach, (String, &'static str)> {
+    pub(super) fn reach(
+        &self,
+        openai: &ModelService,
+        network: &Network,
+    ) -> Result<Reach, (String, &'static str)> {
         let sentinel = |why: String| Reach { caller: Caller::Sentinel, why };
         let hosted = |at| {
             let why = match at {

@@ -10,6 +10,7 @@ mod reach;
 mod redact;
 mod resources;
 mod servers;
+mod services;
 mod sinks;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ const TOP: Keys = &[
     ("api", &[]),
     ("server", &[]),
     ("openai", &["openai-settings"]),
+    ("model-services", &[]),
     ("dispatcher", &[]),
     ("defaults", &[]),
     ("budget", &[]),
@@ -52,8 +54,14 @@ pub(crate) const SECTIONS: &[(&str, Keys)] = &[
     ("api", doors::API),
     ("api-token", doors::API_TOKEN),
     ("listener", doors::LISTENER),
-    ("openai", general::OPENAI),
-    ("price", general::PRICE),
+    ("openai", services::OPENAI),
+    ("model-service", services::SERVICE),
+    ("auth", services::AUTH),
+    ("aws", services::AWS),
+    ("model", services::MODEL),
+    ("model-id", services::MODEL_ID),
+    ("price", services::PRICE),
+    ("long", services::LONG),
     ("dispatcher", general::DISPATCHER),
     ("defaults", general::DEFAULTS),
     ("retry", general::RETRY),
@@ -114,13 +122,13 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
     let api = doors::api(r, part("api"), &ingest);
     let listener = doors::listener(r, part("server"));
     let network = general::network(r, part("network"));
-    let openai = general::openai(r, part("openai"), &network);
+    let models = services::models(r, &top, &network);
     let dispatcher = general::dispatcher(r, part("dispatcher"));
     let defaults = general::defaults(r, part("defaults"));
     let budget = part("budget").map_or_else(general::Budget::usual, |f| general::budget(r, &f));
     let lock = lock::lock(r, &top);
     let resources = resources::resources(r, &top);
-    let servers = servers::servers(r, &top, &openai, &network);
+    let servers = servers::servers(r, &top, &models.first, &network);
     let sinks = sinks::sinks(r, &top, &network);
     let redact = redact::patterns(r, &top);
     let watchers = sinks::watchers(r, &top, &resources, &network);
@@ -129,7 +137,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
         servers: &servers,
         sinks: &sinks,
         defaults: &defaults,
-        openai: &openai,
+        models: &models,
         dedupe_ttl: dispatcher.dedupe_ttl,
         budget: &budget,
         lock,
@@ -143,7 +151,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
         ingest,
         api,
         listener,
-        openai,
+        models,
         dispatcher,
         budget: budget.limits,
         cards,

@@ -10,7 +10,7 @@ use super::hosting::{Written, check_ids, check_label};
 use super::unique;
 use crate::reader::{Field, Keys, Reader, Section, shown};
 use crate::secrets;
-use crate::settings::{Caller, Mode, Network, OAuth, OpenAi, Reach, RequireApproval, Server};
+use crate::settings::{Caller, Mode, ModelService, Network, OAuth, Reach, RequireApproval, Server};
 use crate::tree::Value;
 
 pub(super) const SERVER: Keys = &[
@@ -53,7 +53,7 @@ pub(super) const NAMES: Keys = &[("tool-names", &[])];
 pub(super) fn servers(
     r: &mut Reader<'_>,
     top: &Section<'_>,
-    openai: &OpenAi,
+    openai: &ModelService,
     network: &Network,
 ) -> Vec<Server> {
     let (mut all, mut names, mut labels) = (vec![], BTreeMap::new(), BTreeMap::new());
@@ -72,7 +72,7 @@ pub(super) fn servers(
     all
 }
 
-fn server(r: &mut Reader<'_>, s: &Section<'_>, openai: &OpenAi, network: &Network) -> Option<Server> {
+fn server(r: &mut Reader<'_>, s: &Section<'_>, openai: &ModelService, network: &Network) -> Option<Server> {
     let name = r.required_text(s, "name", "name it as the cards' tools do: `name.tool`");
     let name = name.filter(|n| {
         let good = n.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
@@ -175,7 +175,7 @@ fn reach(
     r: &mut Reader<'_>,
     s: &Section<'_>,
     written: &Written<'_>,
-    openai: &OpenAi,
+    openai: &ModelService,
     network: &Network,
 ) -> Option<Reach> {
     let ways = ["connector-id", "tunnel-id", "server-url", "command"];
