@@ -37,7 +37,9 @@ pub const LOOPBACK: &str = "network: {allow-insecure-hosts: [127.0.0.1], allow-p
 
 /// The part of a configuration that names a model at this base URL.
 pub fn openai(base_url: &str) -> String {
-    format!("openai: {{model: gpt-4.1-mini, base-url: \"{base_url}\", api-key: \"{MODEL_KEY}\"}}\n")
+    format!(
+        "openai: {{model: gpt-4.1-mini, max-output-tokens: 4096, base-url: \"{base_url}\", api-key: \"{MODEL_KEY}\"}}\n"
+    )
 }
 
 /// The key of [`openai`].

@@ -84,13 +84,7 @@ impl Aws {
         folder: &Path,
         limits: CallLimits,
     ) -> Result<Self, StartError> {
-        let credentials = Credentials::new(
-            required(env, "AWS_ACCESS_KEY_ID")?,
-            required(env, "AWS_SECRET_ACCESS_KEY")?,
-            env("AWS_SESSION_TOKEN").filter(|token| !token.is_empty()),
-            None,
-            "Lambda",
-        );
+        let credentials = credentials_of_function(env)?;
         let config = common(required(env, "AWS_REGION")?, credentials, limits)
             .http_client(transport::shared(env, folder, limits.attempt)?)
             // Answers are small and attempts are timed: watching how fast their bodies come would find nothing.
@@ -123,6 +117,7 @@ impl Aws {
         credentials: Credentials,
         limits: CallLimits,
     ) -> Self {
+        let credentials = SharedCredentialsProvider::new(credentials);
         Self::with(common(region.into(), credentials, limits).endpoint_url(url).build())
     }
 
@@ -158,11 +153,61 @@ impl Aws {
     }
 }
 
-fn common(region: String, credentials: Credentials, limits: CallLimits) -> aws_types::sdk_config::Builder {
+/// The credentials of a function's role, as Lambda puts them into its environment.
+///
+/// # Errors
+/// A variable that is missing.
+pub fn credentials_of_function(
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<SharedCredentialsProvider, StartError> {
+    let credentials = Credentials::new(
+        required(env, "AWS_ACCESS_KEY_ID")?,
+        required(env, "AWS_SECRET_ACCESS_KEY")?,
+        env("AWS_SESSION_TOKEN").filter(|token| !token.is_empty()),
+        None,
+        "Lambda",
+    );
+    Ok(SharedCredentialsProvider::new(credentials))
+}
+
+/// The credentials of the process's surroundings, as every AWS tool finds them. Nothing is looked for before they are
+/// needed.
+#[cfg(feature = "default-chain")]
+pub fn credentials_of_environment() -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(chain::Chain::default())
+}
+
+#[cfg(feature = "default-chain")]
+mod chain {
+    use aws_config::default_provider::credentials::DefaultCredentialsChain;
+    use aws_credential_types::provider::{ProvideCredentials, future};
+    use tokio::sync::OnceCell;
+
+    #[derive(Debug, Default)]
+    pub(super) struct Chain(OnceCell<DefaultCredentialsChain>);
+
+    impl ProvideCredentials for Chain {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(async {
+                let chain = self.0.get_or_init(|| DefaultCredentialsChain::builder().build()).await;
+                chain.provide_credentials().await
+            })
+        }
+    }
+}
+
+fn common(
+    region: String,
+    credentials: SharedCredentialsProvider,
+    limits: CallLimits,
+) -> aws_types::sdk_config::Builder {
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(region))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .credentials_provider(credentials)
         .retry_config(limits.retries())
         .timeout_config(limits.timeouts())
         .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))

@@ -27,7 +27,9 @@ mod tag_key;
 mod test_support;
 mod transport;
 
-pub use client::{Aws, CallLimits};
+#[cfg(feature = "default-chain")]
+pub use client::credentials_of_environment;
+pub use client::{Aws, CallLimits, credentials_of_function};
 pub use deployment::{Deployment, StartError};
 pub use engine::{Answer, Engine, client_for_engine};
 pub use item::PART_BYTES;
@@ -40,4 +42,4 @@ pub use table::create_table;
 /// The SDK client that the store speaks through.
 pub use aws_sdk_dynamodb::Client;
 /// The keys of an AWS account, for [`Aws::at_endpoint`].
-pub use aws_sdk_dynamodb::config::Credentials;
+pub use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};

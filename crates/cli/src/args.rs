@@ -35,6 +35,8 @@ pub enum Command {
     Incidents(Incidents),
     /// Look at the tools of MCP servers.
     Tools(Tools),
+    /// Ask each service of models whether it has the configured ones; exit code 1 where one is missing
+    Models(Models),
     /// Hold the record of incidents against its hash chain.
     Audit(Audit),
 }
@@ -279,6 +281,17 @@ pub struct AuditExport {
     /// Which store.
     #[command(flatten)]
     pub store: StoreFlags,
+}
+
+/// Arguments of `models`.
+#[derive(Args, Debug)]
+pub struct Models {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigFlag,
+    /// The models as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `tools`.

@@ -16,6 +16,7 @@ mod events;
 mod from_store;
 mod health;
 mod incidents;
+mod models;
 mod preview;
 mod progress;
 mod render;
@@ -76,6 +77,7 @@ async fn dispatch(cli: Cli, env: &Environment) -> anyhow::Result<Exit> {
         Command::Schema => validate::schema(),
         Command::Incidents(args) => incidents::run(args, env).await,
         Command::Tools(args) => tools::run(args, env).await,
+        Command::Models(args) => models::run(args, env).await,
         Command::Audit(args) => audit::run(args).await,
     }
 }

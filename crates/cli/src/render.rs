@@ -127,11 +127,15 @@ fn report(out: &mut String, r: &Report, d: &Detail) {
         (Some(usd), _) => format!("${usd:.4}"),
     };
     let model = r.model.as_deref().map_or("no model".to_owned(), inert);
+    let written = match u.cache_write_tokens {
+        0 => String::new(),
+        written => format!(", {written} written to the cache"),
+    };
     line(out, "");
     line(
         out,
         &format!(
-            "{DIM}{model}: {} turns, {} tool calls, {} tokens in ({} cached), {} out, {cost}, {:.1} s{OFF}",
+            "{DIM}{model}: {} turns, {} tool calls, {} tokens in ({} cached{written}), {} out, {cost}, {:.1} s{OFF}",
             u.turns,
             u.tool_calls,
             u.input_tokens,

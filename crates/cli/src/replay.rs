@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use sentinel_config::{Loaded, read_file, read_text};
+use sentinel_config::{Loaded, ModelService, read_file, read_text};
 use sentinel_core::intake::Receipt;
 use sentinel_model::Recorded;
 use sentinel_worker::Replacement;
@@ -58,7 +58,7 @@ fn runs(args: &Replay, loaded: &Loaded) -> anyhow::Result<Vec<Option<Replacement
         let run = recorded(path)?;
         return Ok(vec![Some(run); args.events.len()]);
     }
-    if loaded.settings.openai.api_key.is_some() {
+    if loaded.settings.models.services().any(ModelService::can_be_asked) {
         return Ok(vec![None; args.events.len()]);
     }
     let mut runs = Vec::new();

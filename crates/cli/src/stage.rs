@@ -73,11 +73,13 @@ impl Stage {
             signing_key,
         };
         let keys = folder.map_or_else(sentinel_local::passing_tag_keys, |folder| Some(tag_keys(folder)));
+        let credentials = sentinel_aws::credentials_of_environment();
         Ok(Self {
             clock,
             receiver,
             concurrency: settings.dispatcher.worker_concurrency,
-            default: sentinel_worker::assemble(settings, playbooks, ports, events)?.with_tag_keys(keys),
+            default: sentinel_worker::assemble(settings, playbooks, ports, Some(&credentials), events)?
+                .with_tag_keys(keys),
             recorded: BTreeMap::new(),
             incidents: Vec::new(),
         })

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures::future::join_all;
+use sentinel_aws::MachineClock;
 use sentinel_config::{Server, Settings, read_text};
 use sentinel_core::card::{ModelId, ToolId};
+use sentinel_core::ports::Clock;
 use sentinel_core::redact::Redactor;
 use sentinel_core::tools_lock::{Drift, FILE, ToolsLock};
 use sentinel_investigation::hosted_tools;
@@ -142,13 +145,15 @@ fn write(path: &Path, lock: &ToolsLock) -> anyhow::Result<()> {
 async fn list(settings: &Settings, allowed: &BTreeSet<ToolId>) -> anyhow::Result<Listed> {
     let http = sentinel_worker::http_client(settings);
     let servers = sentinel_worker::servers(settings, &http);
-    let model = match sentinel_worker::mind(settings, &http)? {
+    let clock: Arc<dyn Clock> = Arc::new(MachineClock::default());
+    let credentials = sentinel_aws::credentials_of_environment();
+    let model = match sentinel_worker::mind(settings, &http, &clock, Some(&credentials))? {
         Mind::Model(model) => Some(model),
         Mind::None { .. } => None,
     };
     let redactor = settings.redactor();
     let names: BTreeSet<&str> = allowed.iter().map(|tool| tool.server.as_str()).collect();
-    let first = ModelId::from(settings.openai.model.as_str());
+    let first = settings.models.default.clone();
     let hosted_by = |name: &str| model.as_ref().and_then(|model| Some((model, model.hosts(&first, name)?)));
     let paid: Vec<&str> = names.iter().copied().filter(|name| hosted_by(name).is_some()).collect();
     if !paid.is_empty() {

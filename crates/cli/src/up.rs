@@ -17,7 +17,7 @@ use sentinel_core::lifecycle::Rules;
 use sentinel_core::ports::{Clock, Ports};
 use sentinel_ingest::{Authenticator, Credentials, Door, Ingest, Rotating};
 use sentinel_local::{Backend, Handled, LocalQueue, Receiver, write_private};
-use sentinel_worker::Worker;
+use sentinel_worker::{EndingModels, Worker};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -68,7 +68,9 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
         signing_key,
     };
     let (events, printer) = progress::start(args.json, env.stderr_is_terminal);
-    let worker = sentinel_worker::assemble(settings, playbooks, ports.clone(), Some(events))?;
+    let credentials = sentinel_aws::credentials_of_environment();
+    let worker =
+        sentinel_worker::assemble(settings, playbooks, ports.clone(), Some(&credentials), Some(events))?;
     let worker = Arc::new(worker.with_tag_keys(Some(sentinel_local::tag_keys(&args.data_dir))));
 
     let listener =
@@ -91,7 +93,13 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     let crowd = Crowd::new(settings.listener.max_connections.unwrap_or_else(usual_limit));
     let ingest =
         Arc::new(Ingest::new(ports.clone(), settings.cards.clone().into(), door, (*worker.redactor).clone()));
-    let sweeper = tokio::spawn(sweep(ports.clone(), Arc::clone(&rules), Arc::clone(&ingest), stop.clone()));
+    let sweeper = tokio::spawn(sweep(
+        ports.clone(),
+        Arc::clone(&rules),
+        Arc::clone(&ingest),
+        worker.ending.clone(),
+        stop.clone(),
+    ));
     let investigations = Investigations::start()?;
     let workers = investigations.spawn(work(
         receiver,
@@ -246,6 +254,7 @@ async fn sweep(
     ports: Ports,
     rules: Arc<BTreeMap<String, Rules>>,
     ingest: Arc<Ingest>,
+    models: EndingModels,
     stop: CancellationToken,
 ) {
     let mut tick = tokio::time::interval(SWEEP_EVERY);
@@ -255,6 +264,7 @@ async fn sweep(
             tracing::error!(%error, "sweep failed; the next one is in a minute");
         }
         ingest.refusals().tell(ports.clock.now());
+        models.tell(ports.clock.now());
     }
 }
 

@@ -140,7 +140,7 @@ pub fn built_in(model: &str) -> Option<Price> {
     let vendor = |name: &str| model.find(name).and_then(|at| model.get(at + name.len()..));
     let name = vendor("openai.").or_else(|| vendor("anthropic.")).unwrap_or(model);
     let name = name.split_once("-v1").map_or(name, |(name, _)| name);
-    let name = without_date(name);
+    let name = family(name);
     BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, price)| *price)
 }
 
@@ -181,12 +181,12 @@ const ENDS: &[(&str, EndOfLife)] = &[
 
 /// When a model of OpenAI is switched off; a snapshot with a date is one of its family.
 pub fn end_of_life(model: &str) -> Option<&'static EndOfLife> {
-    let name = without_date(model);
+    let name = family(model);
     ENDS.iter().find(|(known, _)| *known == name).map(|(_, end)| end)
 }
 
 /// A model's name without the date of a snapshot: `-2024-08-06` or `-20240806`.
-fn without_date(name: &str) -> &str {
+pub fn family(name: &str) -> &str {
     let is_date = |form: &str, date: &str| {
         form.len() == date.len()
             && form

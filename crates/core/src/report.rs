@@ -99,12 +99,20 @@ pub struct Usage {
     pub input_tokens: u64,
     /// Tokens of those that the model's cache held.
     pub cached_tokens: u64,
+    /// Tokens of those that were written to it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write_tokens: u64,
     /// Tokens received.
     pub output_tokens: u64,
     /// US dollars; `None`: the model has no price in the configuration.
     pub usd: Option<f64>,
     /// Wall time in milliseconds, over all attempts.
     pub ms: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// The checked conclusion of one investigation.

@@ -41,4 +41,4 @@ pub use refusal::{RefusalReason, Unfit};
 pub use run::{Outcome, Run, investigate};
 pub use tools::names as function_names;
 pub use transcript::{Forced, Opening, TurnRecord, Without, evidence_of, turns_of};
-pub use usage::{Price, estimated_tokens};
+pub use usage::estimated_tokens;

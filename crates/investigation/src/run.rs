@@ -12,6 +12,7 @@ use sentinel_core::chain::{Sealed, unsealed};
 use sentinel_core::incident::{Fence, Head, IncidentId};
 use sentinel_core::lifecycle::Rules;
 use sentinel_core::ports::{Ports, StoreError};
+use sentinel_core::price::Price;
 use sentinel_core::redact::Redactor;
 use sentinel_core::report::Report;
 use sentinel_core::without_secrets::redact_text;
@@ -29,7 +30,7 @@ use crate::refusal::{RefusalReason, Refused};
 use crate::report::{Draft, Facts, conclude, evidence_only};
 use crate::situation::Situation;
 use crate::transcript::{Forced, Opening, Stored};
-use crate::usage::{self, Price};
+use crate::usage;
 
 mod bounds;
 mod budget;

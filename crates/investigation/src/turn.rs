@@ -2,6 +2,7 @@
 //! any service by these items alone.
 
 use sentinel_core::card::ModelId;
+use sentinel_core::price::Tokens;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -172,6 +173,18 @@ pub struct TurnUsage {
     pub cache_write_tokens: u64,
     /// Received, reasoning included.
     pub output_tokens: u64,
+}
+
+impl TurnUsage {
+    /// As prices count them.
+    pub const fn counted(&self) -> Tokens {
+        Tokens {
+            input: self.input_tokens,
+            cached: self.cached_tokens,
+            cache_write: self.cache_write_tokens,
+            output: self.output_tokens,
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -1,34 +1,11 @@
 //! What an investigation took, summed from what is stored.
 
+use sentinel_core::price::Price;
 use sentinel_core::report::Usage;
 
 use crate::evidence::{CHARS_PER_TOKEN, EvidenceRecord};
 use crate::ports::{Item, TurnRequest, TurnResponse, TurnUsage};
 use crate::transcript::TurnRecord;
-
-/// What a model's tokens cost, in US dollars per million.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Price {
-    /// Tokens sent that the model's cache does not hold.
-    pub input: f64,
-    /// Tokens sent that it holds.
-    pub cached_input: f64,
-    /// Tokens received.
-    pub output: f64,
-}
-
-const MILLION: f64 = 1_000_000.0;
-
-impl Price {
-    #[expect(clippy::cast_precision_loss, reason = "a run has far fewer than 2^52 tokens")]
-    pub(crate) fn of(self, usage: &TurnUsage) -> f64 {
-        let fresh = usage.input_tokens.saturating_sub(usage.cached_tokens) as f64;
-        let sum = fresh * self.input
-            + usage.cached_tokens as f64 * self.cached_input
-            + usage.output_tokens as f64 * self.output;
-        sum / MILLION
-    }
-}
 
 /// Sums up. `price` is what a turn's model costs; one without a price makes the cost of the whole unknown. `ms` is
 /// the wall time over all attempts.
@@ -44,8 +21,9 @@ pub(crate) fn sum<'e>(
         usage.turns = usage.turns.saturating_add(1);
         usage.input_tokens = usage.input_tokens.saturating_add(tokens.input_tokens);
         usage.cached_tokens = usage.cached_tokens.saturating_add(tokens.cached_tokens);
+        usage.cache_write_tokens = usage.cache_write_tokens.saturating_add(tokens.cache_write_tokens);
         usage.output_tokens = usage.output_tokens.saturating_add(tokens.output_tokens);
-        usage.usd = usage.usd.zip(price(turn)).map(|(sum, price)| sum + price.of(tokens));
+        usage.usd = usage.usd.zip(price(turn)).map(|(sum, price)| sum + price.usd(tokens.counted()));
     }
     for output in outputs {
         usage.tool_calls = usage.tool_calls.saturating_add(u32::from(output.status.left()));

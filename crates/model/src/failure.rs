@@ -59,6 +59,14 @@ pub(crate) enum Failure {
         /// Its text.
         message: String,
     },
+    /// There are no credentials to sign the request with, or it cannot be signed.
+    #[error("the request was not sent: {reason}")]
+    Unsigned {
+        /// Why.
+        reason: String,
+        /// Whether it may be signed later.
+        passing: bool,
+    },
     /// A 200 that is not a response.
     #[error("{0}")]
     Unreadable(String),
@@ -96,6 +104,7 @@ impl Failure {
                 matches!(status, 408 | 409 | 429 | 500..) && !self.is_out_of_quota()
             }
             Self::Failed { code, .. } => PASSING.contains(&code.as_str()),
+            Self::Unsigned { passing, .. } => *passing,
             Self::Unreadable(_) => false,
             Self::LeftAlone { .. } => true,
         }
@@ -108,7 +117,7 @@ impl Failure {
                 *status == 402 || code.as_deref() == Some("insufficient_quota")
             }
             Self::Failed { code, .. } => code == "insufficient_quota",
-            Self::Http(_) | Self::Unreadable(_) | Self::LeftAlone { .. } => false,
+            Self::Http(_) | Self::Unsigned { .. } | Self::Unreadable(_) | Self::LeftAlone { .. } => false,
         }
     }
 
@@ -121,7 +130,7 @@ impl Failure {
             Self::Failed { code, .. } => {
                 matches!(code.as_str(), "server_error" | "api_error" | "overloaded_error")
             }
-            Self::Unreadable(_) | Self::LeftAlone { .. } => false,
+            Self::Unsigned { .. } | Self::Unreadable(_) | Self::LeftAlone { .. } => false,
         }
     }
 
@@ -133,7 +142,9 @@ impl Failure {
                 (*status == 424 || code.as_deref() == Some("external_connector_error"), message)
             }
             Self::Failed { code, message } => (code == "external_connector_error", message),
-            Self::Http(_) | Self::Unreadable(_) | Self::LeftAlone { .. } => return None,
+            Self::Http(_) | Self::Unsigned { .. } | Self::Unreadable(_) | Self::LeftAlone { .. } => {
+                return None;
+            }
         };
         let about_a_list = message.starts_with("Error retrieving tool list from MCP server");
         (unreached || about_a_list).then_some(message)
@@ -176,7 +187,11 @@ impl Failure {
                 code.contains("context_length")
                     || SAID.iter().any(|said| message.to_ascii_lowercase().contains(said))
             }
-            Self::Http(_) | Self::Status { .. } | Self::Unreadable(_) | Self::LeftAlone { .. } => false,
+            Self::Http(_)
+            | Self::Status { .. }
+            | Self::Unsigned { .. }
+            | Self::Unreadable(_)
+            | Self::LeftAlone { .. } => false,
         }
     }
 
@@ -204,7 +219,7 @@ impl Failure {
             Self::Http(error) => matches!(error, HttpError::TimedOut | HttpError::Broken(_)),
             Self::Status { status, .. } => matches!(status, 408 | 504),
             Self::Failed { .. } | Self::Unreadable(_) => true,
-            Self::LeftAlone { .. } => false,
+            Self::Unsigned { .. } | Self::LeftAlone { .. } => false,
         }
     }
 

@@ -7,12 +7,14 @@
 mod adapt;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod any_input;
+mod aws;
 mod breaker;
 mod chat;
 mod failure;
 mod fit;
 mod hosted;
 mod json;
+mod list;
 mod messages;
 mod models;
 mod recorded;
@@ -22,7 +24,9 @@ mod transcript;
 mod wire;
 
 pub use adapt::ForcedTurn;
+pub use aws::Signer;
 pub use hosted::{HostedPlace, HostedSpec};
+pub use list::{ListError, Listed, ModelList, list};
 pub use models::Services;
 pub use recorded::{Recorded, RecordedError};
 pub use service::ServiceSettings;

@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     const RUN: &str = r#"{
-        "version": 1, "about": "a test", "model": "gpt-4.1-mini",
+        "version": 1, "about": "a test", "model": "gpt-6.1-terra",
         "tools": {"k8s": [{"name": "pods_get", "description": "One pod.", "input_schema": {"type": "object"}}]},
         "outputs": [{"tool": "k8s.pods_get", "arguments": {"name": "a", "namespace": "web"}, "text": "phase: Pending"}],
         "turns": [
@@ -303,7 +303,7 @@ mod tests {
         assert!(run.is_recorded());
         let user = Item::User { text: "look".to_owned() };
         let first = answer(&run, vec![user.clone()]).await.unwrap();
-        assert_eq!(first.model, "gpt-4.1-mini");
+        assert_eq!(first.model, "gpt-6.1-terra");
         assert_eq!(
             first.usage,
             TurnUsage { input_tokens: 900, cached_tokens: 100, output_tokens: 30, ..TurnUsage::default() }

@@ -6,9 +6,9 @@ use async_openai::Client;
 use async_openai::config::Config;
 use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use reqwest::Response;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, InvalidHeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use reqwest::{Request, Response};
 use secrecy::{ExposeSecret, SecretString};
 use sentinel_http::{HttpClient, HttpError, Url, read_body, retry_after};
 use sentinel_investigation::ports::{Api, ModelError};
@@ -16,6 +16,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use tower::{BoxError, Service, service_fn};
 
+use crate::aws::Signer;
 use crate::failure::Failure;
 use crate::service::ServiceSettings;
 
@@ -39,23 +40,30 @@ pub enum Auth {
         /// Its value.
         key: SecretString,
     },
+    /// A signature of each request.
+    Aws(Signer),
+    /// It does not ask.
+    None,
 }
 
 impl Auth {
-    fn key(&self) -> &SecretString {
+    fn key(&self) -> Option<&SecretString> {
         match self {
-            Self::Bearer(key) | Self::Header { key, .. } => key,
+            Self::Bearer(key) | Self::Header { key, .. } => Some(key),
+            Self::Aws(_) | Self::None => None,
         }
     }
 
-    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+    /// The header that carries the key, where there is one. `Err`: no header can carry it.
+    fn header(&self) -> Result<HeaderMap, InvalidHeaderValue> {
         let (name, value) = match self {
             Self::Bearer(key) => (AUTHORIZATION, format!("Bearer {}", key.expose_secret().trim())),
             Self::Header { name, key } => (name.clone(), key.expose_secret().trim().to_owned()),
+            Self::Aws(_) | Self::None => return Ok(HeaderMap::new()),
         };
-        let mut value = HeaderValue::try_from(value).ok()?;
+        let mut value = HeaderValue::try_from(value)?;
         value.set_sensitive(true);
-        Some((name, value))
+        Ok(HeaderMap::from_iter([(name, value)]))
     }
 }
 
@@ -64,6 +72,8 @@ impl fmt::Debug for Auth {
         f.write_str(match self {
             Self::Bearer(_) => "Bearer",
             Self::Header { .. } => "Header",
+            Self::Aws(_) => "Aws",
+            Self::None => "None",
         })
     }
 }
@@ -76,6 +86,7 @@ pub(crate) struct Endpoint {
     query: Vec<(String, String)>,
     headers: HeaderMap,
     key: SecretString,
+    signer: Option<Signer>,
     /// What else must not stand in an error: the credentials of hosted servers.
     secrets: Vec<SecretString>,
 }
@@ -98,18 +109,22 @@ impl Endpoint {
         let refused = |reason: String| ModelError::Refused(format!("{service}: base-url: {reason}"));
         let mut url = Url::parse(&settings.base_url).map_err(|e| refused(e.to_string()))?;
         http.check_url(&url).map_err(|e| refused(e.to_string()))?;
-        let (name, value) = settings
+        let mut headers = settings
             .auth
             .header()
-            .ok_or_else(|| ModelError::Refused(format!("{service}: api-key cannot be sent in a header")))?;
-        let mut headers = HeaderMap::from_iter([(name, value)]);
+            .map_err(|_| ModelError::Refused(format!("{service}: api-key cannot be sent in a header")))?;
         if settings.api == Api::Messages {
             headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
         }
         let query = url.query_pairs().into_owned().collect();
         url.set_query(None);
         let base = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { base, query, headers, key: settings.auth.key().clone(), secrets })
+        let key = settings.auth.key().cloned().unwrap_or_default();
+        let signer = match &settings.auth {
+            Auth::Aws(signer) => Some(signer.clone()),
+            Auth::Bearer(_) | Auth::Header { .. } | Auth::None => None,
+        };
+        Ok(Self { base, query, headers, key, signer, secrets })
     }
 
     /// One exchange: `body` is sent, and the JSON of a 2xx comes back.
@@ -138,8 +153,8 @@ impl Endpoint {
     /// One exchange of an interface that async-openai does not speak.
     async fn post(&self, http: &reqwest::Client, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = http.post(Config::url(self, path)).query(&self.query).headers(self.headers.clone());
-        let answer = request.json(body).send().await.map_err(|e| Failure::Http(HttpError::from(&e)))?;
-        let answer = take(answer, self).await?;
+        let request = request.json(body).build().map_err(|e| Failure::Http((&e).into()))?;
+        let answer = self.send(http, request).await?;
         let bytes = answer.bytes().await.map_err(|e| Failure::Http(HttpError::from(&e)))?;
         serde_json::from_slice(&bytes).map_err(|e| Failure::Unreadable(e.to_string()))
     }
@@ -152,6 +167,31 @@ impl Endpoint {
         failure
     }
 
+    /// What stands at `path` below the address, with a query beside its own.
+    pub(crate) async fn get(
+        &self,
+        http: &HttpClient,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Value, Failure> {
+        let client = http.client()?;
+        let request = client.get(format!("{}{path}", self.base)).headers(self.headers.clone());
+        let request = request.query(&self.query).query(query).build();
+        let answer = self.send(client, request.map_err(|e| Failure::Http((&e).into()))?).await?;
+        let body = read_body(answer, MAX_ANSWER).await?;
+        serde_json::from_slice(&body).map_err(|e| Failure::Unreadable(e.to_string()))
+    }
+
+    /// Signs where that is asked for, sends, and lets in nothing but JSON of a 2xx.
+    async fn send(&self, client: &reqwest::Client, mut request: Request) -> Result<Response, Failure> {
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut request).await?;
+        }
+        let method = request.method().clone();
+        let answer = client.execute(request).await.map_err(|e| Failure::Http(HttpError::from(&e)))?;
+        take(answer, &method, self).await
+    }
+
     /// `text` on one line, cut, and without the key or what looks like a part of one: the API quotes a wrong key
     /// with its middle masked.
     fn clean(&self, text: &str) -> String {
@@ -159,6 +199,9 @@ impl Endpoint {
         let mut text = if key.is_empty() { text.to_owned() } else { text.replace(key, "[key]") };
         for secret in self.secrets.iter().map(ExposeSecret::expose_secret).filter(|s| !s.is_empty()) {
             text = text.replace(secret, "[secret]");
+        }
+        for secret in self.signer.iter().flat_map(Signer::secrets) {
+            text = text.replace(&secret, "[credential]");
         }
         let like_a_key =
             |word: &str| word.trim_start_matches(|c: char| !c.is_alphanumeric()).starts_with("sk-");
@@ -203,15 +246,11 @@ fn service(
 {
     service_fn(move |request: HttpRequestFactory| {
         let (http, endpoint) = (http.clone(), endpoint.clone());
-        async move {
-            let request = request.build().await?;
-            let answer = http.execute(request).await.map_err(|e| Failure::Http(HttpError::from(&e)))?;
-            Ok(take(answer, &endpoint).await?)
-        }
+        async move { Ok(endpoint.send(&http, request.build().await?).await?) }
     })
 }
 
-async fn take(answer: Response, endpoint: &Endpoint) -> Result<Response, Failure> {
+async fn take(answer: Response, method: &Method, endpoint: &Endpoint) -> Result<Response, Failure> {
     let path = answer.url().path().to_owned();
     let (status, headers) = (answer.status(), answer.headers().clone());
     let body = read_body(answer, MAX_ANSWER).await.map_err(|error| match error {
@@ -225,8 +264,12 @@ async fn take(answer: Response, endpoint: &Endpoint) -> Result<Response, Failure
         let shown = body.get(..body.len().min(4 * MAX_MESSAGE)).unwrap_or_default();
         let message = message.unwrap_or_else(|| String::from_utf8_lossy(shown).into_owned());
         let mut message = endpoint.clean(&message);
+        let advice = endpoint.signer.as_ref().filter(|_| status.is_client_error());
+        if let Some(advice) = advice.and_then(|signer| signer.advice(code.as_deref(), &message, &headers)) {
+            message = format!("{message}. {advice}");
+        }
         if status == StatusCode::NOT_FOUND {
-            message = format!("POST {path}: {message}. {NOT_FOUND}");
+            message = format!("{method} {path}: {message}. {NOT_FOUND}");
         }
         let (status, retry_after) = (status.as_u16(), retry_after(&headers));
         return Err(Failure::Status { status, code, param, message, retry_after });

@@ -89,7 +89,7 @@ impl Live {
         let loaded = if first.secret_ids.is_empty() { first } else { load(&source, &env, &values)? };
         let settings = Arc::new(loaded.settings.clone());
         let redactor = Arc::new(RwLock::new(settings.redactor()));
-        let built = Mutex::new((values, build(loaded, &ports, &metrics, keys.as_ref())));
+        let built = Mutex::new((values, build(loaded, &env, &ports, &metrics, keys.as_ref())));
         Ok((Self { source, env, ports, secrets, metrics, keys, built, redactor }, settings))
     }
 
@@ -133,7 +133,7 @@ impl Live {
             return Ok(None);
         }
         let loaded = load(&self.source, &self.env, &values)?;
-        let worker = build(loaded, &self.ports, &self.metrics, self.keys.as_ref()).await?;
+        let worker = build(loaded, &self.env, &self.ports, &self.metrics, self.keys.as_ref()).await?;
         Ok(Some((values, worker)))
     }
 }
@@ -147,10 +147,17 @@ fn load(source: &Source, env: &BTreeMap<String, String>, values: &SecretTexts) -
 
 /// Compiles the cards on a thread of their own: that takes longer than all the rest of a start, and Lambda can be asked
 /// for the first event meanwhile.
-fn build(loaded: Loaded, ports: &Ports, metrics: &Metrics, keys: Option<&Arc<TagKeys>>) -> Building {
+fn build(
+    loaded: Loaded,
+    env: &BTreeMap<String, String>,
+    ports: &Ports,
+    metrics: &Metrics,
+    keys: Option<&Arc<TagKeys>>,
+) -> Building {
     let (ports, metrics, keys) = (ports.clone(), metrics.clone(), keys.cloned());
+    let credentials = sentinel_aws::credentials_of_function(&|name| env.get(name).cloned()).ok();
     let built = tokio::task::spawn_blocking(move || {
-        let worker = assemble(&loaded.settings, compile(&loaded)?, ports, None)?;
+        let worker = assemble(&loaded.settings, compile(&loaded)?, ports, credentials.as_ref(), None)?;
         Ok(Arc::new(Worker { metrics, ..worker.with_tag_keys(keys) }))
     });
     built.map(|ended| ended.unwrap_or_else(|e| Err(LiveError::Panic(e.to_string())))).boxed().shared()

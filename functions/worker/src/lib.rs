@@ -7,6 +7,7 @@
 //! could not be reached. Then the caller lets the message come back; the sweeper would send it again anyhow.
 
 mod deliver;
+mod ending;
 pub mod lambda;
 mod metrics;
 mod running;
@@ -29,17 +30,20 @@ use sentinel_core::drive::{DriveError, Driven, Start, drive, drive_sealing};
 use sentinel_core::incident::{Child, ChildName, DeliveryKey, Fence, Head, IncidentId, Job};
 use sentinel_core::lifecycle::{Abort, Aborted, Claim, Claimed, Commit, Ended, Fail, Rules, Yield, Yielded};
 use sentinel_core::ports::{Appended, Ports, Sink, StoreError};
+use sentinel_core::price::Price;
 use sentinel_core::redact::{Redactor, TagKeys};
 use sentinel_core::report::{Report, Verdict};
 use sentinel_investigation::ports::{Model, ToolBox};
-use sentinel_investigation::{EventSender, InvestigateError, Outcome, Price, Progress, Run};
+use sentinel_investigation::{EventSender, InvestigateError, Outcome, Progress, Run};
 use sentinel_telemetry::Metrics;
 use thiserror::Error;
 use tracing::Instrument as _;
 
+pub use ending::EndingModels;
 pub use running::Running;
 pub use wiring::{
-    AssembleError, Playbooks, Replacement, assemble, compile, http_client, mind, servers, warnings,
+    AssembleError, Playbooks, Replacement, assemble, compile, http_client, mind, models_of, servers,
+    services, warnings,
 };
 
 /// How long after a claim of which the store said nothing it is looked for: the store's client has tried again by then.
@@ -84,6 +88,8 @@ pub struct Worker {
     pub events: Option<EventSender>,
     /// What runs in this process.
     pub running: Running,
+    /// Which of the configured models are switched off soon.
+    pub ending: EndingModels,
     /// Where measurements go; [`assemble`] leaves them off.
     pub metrics: Metrics,
 }
@@ -150,6 +156,7 @@ impl Worker {
     /// # Errors
     /// The store or the queue could not be reached, or refused. Handling the job again is harmless.
     pub async fn handle(&self, job: &Job, deadline: UnixMs) -> Result<Handled, WorkError> {
+        self.ending.tell(self.ports.clock.now());
         // A span below the log's level has no fields: this one is there at every level.
         let span = tracing::error_span!("job", incident = %job.incident, gen = %job.generation);
         Box::pin(self.take(job, deadline)).instrument(span).await

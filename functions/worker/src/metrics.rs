@@ -8,8 +8,9 @@ use sentinel_core::UnixMs;
 use sentinel_core::card::ModelId;
 use sentinel_core::incident::{DeliveryKey, Head};
 use sentinel_core::ports::SinkError;
+use sentinel_core::price::{Price, Tokens};
 use sentinel_core::report::Usage;
-use sentinel_investigation::{InvestigateError, Outcome, Price, Progress, Run, events, investigate};
+use sentinel_investigation::{InvestigateError, Outcome, Progress, Run, events, investigate};
 use sentinel_telemetry::{Metric, SinkOutcome};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -116,7 +117,6 @@ impl<'a> Heard<'a> {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a turn has far fewer than 2^52 tokens")]
     fn listen(&mut self, step: &Progress, since_claim: Duration) {
         match step {
             Progress::Started { .. } => self.metrics.push(Metric::ClaimToStart(since_claim)),
@@ -144,11 +144,8 @@ impl<'a> Heard<'a> {
             Progress::ModelRefused { .. } => self.metrics.push(Metric::ModelRefused),
             Progress::Answered { input_tokens, output_tokens, .. } => {
                 self.turns += 1;
-                self.usd = self.usd.zip(self.price).map(|(sum, price)| {
-                    let millionths =
-                        *input_tokens as f64 * price.input + *output_tokens as f64 * price.output;
-                    sum + millionths / 1_000_000.0
-                });
+                let tokens = Tokens { input: *input_tokens, output: *output_tokens, ..Tokens::default() };
+                self.usd = self.usd.zip(self.price).map(|(sum, price)| sum + price.usd(tokens));
                 self.input_tokens = self.input_tokens.saturating_add(*input_tokens);
                 self.output_tokens = self.output_tokens.saturating_add(*output_tokens);
             }

@@ -1,24 +1,27 @@
 //! From settings to a worker: compiles the cards, builds the model, the tools and the sinks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sentinel_aws::SharedCredentialsProvider;
 use sentinel_config::{
-    Api, Caller, CardPlaces, Diagnostic, HostedAt, Level, Loaded, Place, Problems, Server, Settings, SinkKind,
+    self as config, AwsScope, Caller, CardPlaces, Diagnostic, HostedAt, Level, Loaded, ModelService, Place,
+    Problems, Server, Settings, SinkKind,
 };
-use sentinel_core::card::{Card, FIRST_SERVICE, ModelId, Subscription};
+use sentinel_core::card::{Card, ModelId, Subscription};
 use sentinel_core::ports::{Clock, Ports, Sink};
+use sentinel_core::price::Price;
 use sentinel_http::{AddressPolicy, HttpClient, Url};
-use sentinel_investigation::ports::{self, Model, ModelError, ToolBox};
-use sentinel_investigation::{CompileProblem, EventSender, Part, Playbook, Price};
+use sentinel_investigation::ports::{Api, Model, ModelError, ToolBox};
+use sentinel_investigation::{CompileProblem, EventSender, Part, Playbook};
 use sentinel_mcp::{Credential, Endpoint, OAuth, Program, Reach, ServerSpec, Servers};
-use sentinel_model::{Auth, HostedPlace, HostedSpec, ServiceSettings, Services};
+use sentinel_model::{Auth, ForcedTurn, HostedPlace, HostedSpec, ServiceSettings, Services, Signer};
 use sentinel_sinks::{LogSink, Slack, SlackSettings, Webhook, WebhookSettings, slack};
 use sentinel_telemetry::Metrics;
 use thiserror::Error;
 
-use crate::{Mind, Running, Worker};
+use crate::{EndingModels, Mind, Running, Worker};
 
 /// Tries of one model turn.
 const MODEL_ATTEMPTS: u32 = 4;
@@ -41,7 +44,7 @@ pub type Playbooks = BTreeMap<String, Playbook>;
 #[derive(Clone, Debug, Error)]
 pub enum AssembleError {
     /// The model's address or key.
-    #[error("`openai` cannot be used: {0}")]
+    #[error("a service of models cannot be used: {0}")]
     Model(#[from] ModelError),
     /// A destination's settings.
     #[error("the sink {name:?} cannot be used: {why}")]
@@ -109,7 +112,8 @@ fn placed(places: &CardPlaces, problem: CompileProblem) -> (&Place, String, Stri
     (place.unwrap_or(&places.name), message, problem.help)
 }
 
-/// Builds a worker that handles incidents by `playbooks`, which [`compile`] made of the same cards.
+/// Builds a worker that handles incidents by `playbooks`, which [`compile`] made of the same cards. `credentials` are
+/// the process's own, for services of models that take signatures of AWS.
 ///
 /// # Errors
 /// A model that may not be called, or a sink that cannot be told.
@@ -117,22 +121,12 @@ pub fn assemble(
     settings: &Settings,
     playbooks: Arc<Playbooks>,
     ports: Ports,
+    credentials: Option<&SharedCredentialsProvider>,
     events: Option<EventSender>,
 ) -> Result<Worker, AssembleError> {
     let http = http_client(settings);
-    let mind = mind(settings, &http)?;
+    let mind = mind(settings, &http, &ports.clock, credentials)?;
     let tools = Arc::new(servers(settings, &http));
-    let prices = settings
-        .openai
-        .prices
-        .iter()
-        .map(|(model, p)| {
-            (
-                ModelId::from(model.as_str()),
-                Price { input: p.input, cached_input: p.cached_input, output: p.output },
-            )
-        })
-        .collect();
     let sinks = sinks(settings, &http, &ports.clock)?;
     Ok(Worker {
         ports,
@@ -141,44 +135,106 @@ pub fn assemble(
         tools,
         sinks: Arc::new(sinks),
         redactor: Arc::new(settings.redactor()),
-        prices: Arc::new(prices),
+        prices: Arc::new(prices(settings)),
         budget: settings.budget,
-        max_output_tokens: settings.openai.max_output_tokens,
-        model_timeout: settings.openai.timeout,
+        max_output_tokens: settings.models.max_output_tokens,
+        model_timeout: settings.models.timeout,
         events,
         running: Running::default(),
+        ending: EndingModels::of(models_of(settings)),
         metrics: Metrics::off(),
     })
 }
 
-/// The model, where there is a key for it.
+/// What each model costs that a card names, or the configuration has a price of.
+fn prices(settings: &Settings) -> BTreeMap<ModelId, Price> {
+    let models = &settings.models;
+    let of_cards = models_of(settings).into_iter();
+    let written = models.services().flat_map(|service| {
+        let id = |name: &String| ModelId { service: service.name.clone(), name: name.clone() };
+        service.prices.keys().map(id)
+    });
+    of_cards.chain(written).filter_map(|model| Some((model.clone(), models.price(&model)?))).collect()
+}
+
+/// Every model that a card names, fallbacks too.
+pub fn models_of(settings: &Settings) -> BTreeSet<ModelId> {
+    let cards = settings.cards.iter();
+    cards.flat_map(|card| std::iter::once(&card.model).chain(&card.fallback_models)).cloned().collect()
+}
+
+/// The models, where one of their services can be asked. `credentials` are those of the process, for services that take
+/// signatures of AWS.
 ///
 /// # Errors
-/// A model that may not be called.
-pub fn mind(settings: &Settings, http: &Arc<HttpClient>) -> Result<Mind, ModelError> {
-    let openai = &settings.openai;
-    let Some(api_key) = &openai.api_key else {
+/// A service that may not be called, or whose key cannot be sent.
+pub fn mind(
+    settings: &Settings,
+    http: &Arc<HttpClient>,
+    clock: &Arc<dyn Clock>,
+    credentials: Option<&SharedCredentialsProvider>,
+) -> Result<Mind, ModelError> {
+    let services = services(settings, clock, credentials)?;
+    if services.is_empty() {
         return Ok(Mind::None { reason: "no model key is configured (`openai.api-key`)".to_owned() });
-    };
-    let service = ServiceSettings {
-        name: FIRST_SERVICE.to_owned(),
-        api: match openai.api {
-            Api::Responses => ports::Api::Responses,
-            Api::Chat => ports::Api::Chat,
-        },
-        base_url: openai.base_url.to_string(),
-        auth: Auth::Bearer(api_key.clone()),
-        temperature: openai.temperature,
-        reasoning_effort: openai.reasoning_effort.clone(),
-        service_tier: openai.service_tier.clone(),
-        timeout: openai.timeout,
-        attempts: MODEL_ATTEMPTS,
-        backoff: MODEL_BACKOFF,
-        random,
-        forced_turns: BTreeMap::new(),
-    };
+    }
     let hosted = settings.servers.iter().filter_map(hosted).collect();
-    Ok(Mind::Model(Arc::new(Services::new(vec![service], hosted, http)?)))
+    Ok(Mind::Model(Arc::new(Services::new(services, hosted, http)?)))
+}
+
+/// The services that can be asked.
+///
+/// # Errors
+/// A service for which there are no credentials, or whose header cannot be one.
+pub fn services(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    credentials: Option<&SharedCredentialsProvider>,
+) -> Result<Vec<ServiceSettings>, ModelError> {
+    let asked = settings.models.services().filter(|service| service.can_be_asked());
+    let of = |service: &ModelService| {
+        let key = || service.api_key.clone().unwrap_or_default();
+        let refused = |why: String| ModelError::Refused(format!("{}: {why}", service.name));
+        let auth = match &service.auth {
+            config::Auth::Bearer => Auth::Bearer(key()),
+            config::Auth::Header(name) => Auth::Header {
+                name: name.parse().map_err(|_| refused(format!("{name} is no header")))?,
+                key: key(),
+            },
+            config::Auth::Aws(AwsScope { region, service }) => {
+                let credentials = credentials.cloned();
+                let credentials =
+                    credentials.ok_or_else(|| refused("there are no credentials of AWS here".to_owned()))?;
+                Auth::Aws(Signer::new(credentials, region.clone(), service.clone(), Arc::clone(clock)))
+            }
+            config::Auth::None => Auth::None,
+        };
+        let forced = |forced: &config::ForcedTurn| match forced {
+            config::ForcedTurn::Named => ForcedTurn::Named,
+            config::ForcedTurn::Required => ForcedTurn::Required,
+            config::ForcedTurn::Auto => ForcedTurn::Auto,
+            config::ForcedTurn::Alone => ForcedTurn::Alone,
+        };
+        Ok(ServiceSettings {
+            name: service.name.clone(),
+            api: match service.api {
+                config::Api::Responses => Api::Responses,
+                config::Api::Chat => Api::Chat,
+                config::Api::Messages => Api::Messages,
+            },
+            base_url: service.base_url.to_string(),
+            auth,
+            temperature: service.temperature,
+            reasoning_effort: service.reasoning_effort.clone(),
+            service_tier: service.service_tier.clone(),
+            timeout: settings.models.timeout,
+            attempts: MODEL_ATTEMPTS,
+            backoff: MODEL_BACKOFF,
+            random,
+            forced_turns: service.forced_turns.iter().map(|(model, f)| (model.clone(), forced(f))).collect(),
+        })
+    };
+    asked.map(of).collect()
 }
 
 /// A server that the model's service calls.

@@ -18,7 +18,7 @@ fn compiled(text: String) -> Result<Loaded, Problems> {
 }
 
 const CONFIGURATION: &str = r#"
-openai: {model: gpt-4.1-mini, api-key: "${KEYS}"}
+openai: {model: gpt-6.1-terra, api-key: "${KEYS}"}
 defaults: {max-tokens: 50000, max-usd: 0.5}
 resources: [{name: r, filters: {alertname: "=~Kube(Pod|Job).*", namespace: "!~kube-.*"}}]
 mcp-servers: [{name: k8s, server-url: "https://k8s.example/mcp", default-allowed-tools: [pods_get]}]

@@ -15,9 +15,9 @@ use sentinel_core::incident::{ChildName, Event, Head, State};
 use sentinel_core::intake::intake;
 use sentinel_core::lifecycle::{BETWEEN_NOTICES, GATHER, notice_id};
 use sentinel_core::ports::{Clock as _, Ports, Sink, SinkError, Telling};
+use sentinel_core::price::Price;
 use sentinel_core::redact::Redactor;
 use sentinel_core::report::{Report, ReportSource};
-use sentinel_investigation::Price;
 use sentinel_investigation::ports::{
     Api, FunctionCall, Model, ModelError, Output, Said, ToolBox, ToolDefinition, ToolError, ToolOutput,
     TurnRequest, TurnResponse, TurnUsage,
@@ -139,13 +139,14 @@ impl Bench {
             sinks: Arc::new(BTreeMap::from([("hook".to_owned(), sink.clone() as Arc<dyn Sink>)])),
             redactor: Arc::new(Redactor::default()),
             prices: Arc::new(
-                [(card.model.clone(), Price { input: 1.0, cached_input: 1.0, output: 1.0 })].into(),
+                [(card.model.clone(), Price { cache_write: 1.0, ..Price::new(1.0, 1.0, 1.0) })].into(),
             ),
             budget: overall,
             max_output_tokens: 1_000,
             model_timeout: Duration::from_secs(90),
             events: None,
             running: sentinel_worker::Running::default(),
+            ending: sentinel_worker::EndingModels::default(),
             metrics: Metrics::off(),
         };
         Self { store, clock, queue: receiver, worker, model, sink, card }

@@ -13,8 +13,8 @@ use sentinel_core::incident::Job;
 use sentinel_core::intake::intake;
 use sentinel_core::lifecycle::Claim;
 use sentinel_core::ports::{Clock, Ports, Sink, SinkError, Telling};
+use sentinel_core::price::Price;
 use sentinel_core::redact::Redactor;
-use sentinel_investigation::Price;
 use sentinel_investigation::ports::{
     Api, FunctionCall, Model, ModelError, Output, Said, ToolBox, ToolDefinition, ToolError, ToolOutput,
     TurnRequest, TurnResponse, TurnUsage,
@@ -165,15 +165,13 @@ impl Bench {
             tools: Arc::new(Tools { clock: Arc::clone(&clock), fatal: false }),
             sinks: Arc::new(BTreeMap::from([("hook".to_owned(), sink)])),
             redactor: Arc::new(Redactor::new([])),
-            prices: Arc::new(BTreeMap::from([(
-                card.model.clone(),
-                Price { input: 1.0, cached_input: 0.5, output: 10.0 },
-            )])),
+            prices: Arc::new(BTreeMap::from([(card.model.clone(), Price::new(1.0, 0.5, 10.0))])),
             budget: sentinel_core::budget::Limits::default(),
             max_output_tokens: 1_000,
             model_timeout: Duration::from_secs(30),
             events: None,
             running: sentinel_worker::Running::default(),
+            ending: sentinel_worker::EndingModels::default(),
             metrics: Metrics::to(move || out.clone()),
         };
         Self { clock, queue, worker, card, lines }

@@ -31,7 +31,7 @@ async def main():
         client = AsyncOpenAI(base_url=f"{url}/v1", api_key="bench", max_retries=0)
         async with MCPServerStreamableHttp(params={"url": f"{url}/mcp", "timeout": 60},
                                            client_session_timeout_seconds=60) as server:
-            model = OpenAIResponsesModel(model="gpt-4.1-mini", openai_client=client)
+            model = OpenAIResponsesModel(model="gpt-6.1-terra", openai_client=client)
             agent = Agent(name="sentinel", instructions=SYSTEM, model=model, mcp_servers=[server])
             await asyncio.gather(*(one(agent, n) for n in range(int(many))))
             took = time.perf_counter() - began

@@ -198,9 +198,8 @@ fn auth(r: &mut Reader<'_>, s: &Section<'_>, api: Api, base_url: &Url) -> Auth {
         let words = [("bearer", Word::Bearer), ("none", Word::None), ("aws", Word::Aws)];
         return match r.choice(&field, &words) {
             Some(Word::Bearer) => Auth::Bearer,
-            Some(Word::None) => Auth::None,
+            Some(Word::None) | None => Auth::None,
             Some(Word::Aws) => aws(r, &field, &Section::absent(&field.path), base_url).unwrap_or(Auth::None),
-            None => Auth::None,
         };
     }
     let written = r.section(&field, AUTH);

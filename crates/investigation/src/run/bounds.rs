@@ -115,9 +115,7 @@ impl Session<'_> {
 
     /// What a turn can cost at most; `None`: its model has no price.
     pub(super) fn most_usd(&self, model: &ModelId, turn: &TurnUsage) -> Option<MicroUsd> {
-        let price = self.price(model)?;
-        let dearest = crate::Price { input: price.input.max(price.cached_input), ..price };
-        Some(MicroUsd::from_usd(dearest.of(turn)))
+        Some(MicroUsd::from_usd(self.price(model)?.most_usd(turn.counted())))
     }
 
     /// The report that follows a turn, with one more output to look at. Where there are more, they are shown shorter.
@@ -137,7 +135,8 @@ impl Session<'_> {
         if used.saturating_add(needed) > card.max_tokens {
             return Some(Short::Tokens { most: card.max_tokens, used, needed });
         }
-        let paid = stored.filter_map(|turn| Some(self.price(&turn.asked())?.of(&turn.response.usage)));
+        let paid =
+            stored.filter_map(|turn| Some(self.price(&turn.asked())?.usd(turn.response.usage.counted())));
         let used = MicroUsd::from_usd(paid.sum());
         let needed = turns.iter().filter_map(|turn| self.most_usd(model, turn));
         let needed = MicroUsd(needed.fold(0, |sum, usd| sum.saturating_add(usd.0)));

@@ -55,7 +55,10 @@ impl Session<'_> {
 
     /// What an answered call really cost.
     pub(super) fn cost(&self, model: &ModelId, usage: &TurnUsage) -> Amount {
-        Amount::of(self.price(model).map_or(MicroUsd::default(), |price| MicroUsd::from_usd(price.of(usage))))
+        Amount::of(
+            self.price(model)
+                .map_or(MicroUsd::default(), |price| MicroUsd::from_usd(price.usd(usage.counted()))),
+        )
     }
 
     /// Settles. Where the store does not take it, more stays counted than was spent, for a day at most: no reason to

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use sentinel_core::price::Price;
 use sentinel_core::report::{ReportSource, Verdict};
 use sentinel_investigation::ports::{Item, ModelError, TurnRequest, TurnResponse};
-use sentinel_investigation::{Outcome, Price, evidence_of, turns_of};
+use sentinel_investigation::{Outcome, evidence_of, turns_of};
 
 use crate::support::*;
 
 fn world() -> World {
     let mut world = World::new();
     world.card.fallback_models = vec!["second".into(), "third".into()];
-    world.prices.insert("second".into(), Price { input: 4.0, cached_input: 1.0, output: 16.0 });
+    world.prices.insert("second".into(), Price::new(4.0, 1.0, 16.0));
     world
 }
 

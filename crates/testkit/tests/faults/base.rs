@@ -14,7 +14,7 @@ use sentinel_worker::{Worker, assemble, compile};
 
 /// What all cards of a house begin with.
 const SHARED: &str = "
-openai: {model: gpt-4.1-mini, timeout: 60s}
+openai: {model: gpt-4.1-mini, max-output-tokens: 4096, timeout: 60s}
 dispatcher: {dedupe-ttl-seconds: 600}
 mcp-servers: [{name: k8s, server-url: 'https://mcp.example/mcp'}]
 sinks:
@@ -71,7 +71,7 @@ pub(crate) static BASE: LazyLock<Base> = LazyLock::new(|| {
     Base {
         rules: sentinel_sweeper::lambda::rules(&cards),
         cards,
-        worker: assemble(&loaded.settings, compile(&loaded).unwrap(), ports, None).unwrap(),
+        worker: assemble(&loaded.settings, compile(&loaded).unwrap(), ports, None, None).unwrap(),
     }
 });
 

@@ -206,7 +206,7 @@ impl House {
         let allow = "args.namespace == labels.namespace";
         let at = hook.url();
         let text = format!(
-            "openai: {{api-key: k, base-url: \"{model}\", api: {api}, model: gpt-4.1-mini}}\n\
+            "openai: {{api-key: k, base-url: \"{model}\", api: {api}, model: gpt-6.1-terra}}\n\
              network: {{allow-insecure-hosts: [127.0.0.1], allow-private-hosts: [127.0.0.1]}}\n\
              mcp-servers:\n- {{name: k8s, server-url: \"{server}\", mode: direct}}\n\
              sinks:\n- {{name: log, type: logger}}\n- {{name: hook, type: webhook, url: \"{at}\"}}\n\
@@ -228,8 +228,8 @@ impl House {
             signing_key: None,
         };
         let settings = &loaded.settings;
-        let mut worker = assemble(settings, compile(&loaded).unwrap(), ports, None).unwrap();
-        worker.mind = mind(settings, &self.http).unwrap();
+        let mut worker = assemble(settings, compile(&loaded).unwrap(), ports, None, None).unwrap();
+        worker.mind = mind(settings, &self.http, &worker.ports.clock, None).unwrap();
         worker.tools = Arc::new(servers(settings, &self.http));
         let webhook = WebhookSettings { url: hook.url().parse().unwrap(), secret: None };
         let slack = SlackSettings {

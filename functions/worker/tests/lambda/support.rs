@@ -69,7 +69,7 @@ impl Bench {
     /// A worker of this configuration.
     pub(crate) fn worker(&self, ports: Ports) -> Worker {
         let loaded = self.loaded();
-        assemble(&loaded.settings, compile(&loaded).unwrap(), ports, None).unwrap()
+        assemble(&loaded.settings, compile(&loaded).unwrap(), ports, None, None).unwrap()
     }
 
     /// Opens this many incidents; gives the bodies of their messages.

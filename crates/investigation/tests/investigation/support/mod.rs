@@ -16,10 +16,11 @@ use sentinel_core::incident::{ChildName, Gen, Head, IncidentId};
 use sentinel_core::lifecycle::{Claim, Claimed, Rules, Yield};
 use sentinel_core::notification::Notification;
 use sentinel_core::ports::Ports;
+use sentinel_core::price::Price;
 use sentinel_core::redact::Redactor;
 use sentinel_core::report::Report;
 use sentinel_investigation::ports::{Model, TurnRequest};
-use sentinel_investigation::{InvestigateError, Outcome, Playbook, Price, Run, investigate};
+use sentinel_investigation::{InvestigateError, Outcome, Playbook, Run, investigate};
 use sentinel_testkit::builders::{NOON, alert, head, notification};
 use sentinel_testkit::clock::ManualClock;
 use serde_json::{Value, json};
@@ -99,7 +100,7 @@ impl World {
             ports,
             tools: Tools::k8s(),
             card,
-            prices: [("gpt-4.1-mini".into(), Price { input: 0.4, cached_input: 0.1, output: 1.6 })].into(),
+            prices: [("gpt-4.1-mini".into(), Price::new(0.4, 0.1, 1.6))].into(),
             model_timeout: Duration::from_secs(90),
             invocation: Duration::from_mins(14),
             claims: AtomicUsize::new(0),
