@@ -17,10 +17,14 @@ use crate::ports::{Approval, FunctionCall, HostedRequest, Incomplete, Item};
 use crate::quotes::Searchable;
 use crate::refusal::{Refusal, RefusalReason, Refused};
 use crate::report::{self, Draft};
-use crate::tools::{READ_EVIDENCE, SUBMIT_REPORT};
+use crate::tools::READ_EVIDENCE;
 use crate::transcript::{Forced, Opening, TurnRecord};
 
+mod ending;
 mod hosted_calls;
+
+pub(crate) use ending::reminder;
+use ending::{CUT_OFF, Handed, ended_by, last_words, nudge};
 
 /// The most tool calls of one turn that leave; the model is told about the rest.
 pub(crate) const MOST_CALLS: usize = 16;
@@ -29,12 +33,10 @@ pub(crate) const MOST_ASKED: usize = 32;
 pub(crate) const MOST_READ: usize = 16;
 /// The same call as often as this gets a hint.
 const HINT_AT: u32 = 3;
-/// What other calls of a turn that reports are answered.
+/// What calls are answered where nothing but the report is due.
 pub(crate) const REPORT_IS_DUE: &str = "Not called: the report is due now.";
+/// What other calls of a turn that reports are answered.
 const REPORTED_INSTEAD: &str = "Not called: a report was submitted in the same turn.";
-/// What a report that had no room is answered.
-const CUT_OFF: &str = "The report was cut off: it had no room. Call submit_report once more and be brief; there is more \
-                       room now.";
 /// What stands in place of an answer of `read_evidence` that did not fit any more.
 const READ_BEFORE: &str = "[left out to make room: read_evidence shows it again]";
 /// A model that asks for the same call as often as this has to report.
@@ -121,37 +123,6 @@ impl Case<'_> {
     }
 }
 
-/// A report as it was handed over.
-enum Handed<'r> {
-    /// As the call of this place, with these arguments.
-    Call(usize, &'r str),
-    /// In words: services that offer no tools well, and models that take a schema for a form.
-    Text(String),
-}
-
-impl<'r> Handed<'r> {
-    fn of(record: &'r TurnRecord) -> Option<Self> {
-        let mut calls = record.response.calls().enumerate().peekable();
-        if calls.peek().is_none() {
-            let text = record.response.text();
-            return report::in_text(&text).map(|report| Self::Text(report.to_owned()));
-        }
-        let (at, call) = calls.find(|(_, call)| call.name == SUBMIT_REPORT)?;
-        Some(Self::Call(at, &call.arguments))
-    }
-
-    fn report(&self) -> &str {
-        match self {
-            Self::Call(_, arguments) => arguments,
-            Self::Text(report) => report,
-        }
-    }
-
-    fn is_call(&self, place: usize) -> bool {
-        matches!(self, Self::Call(at, _) if *at == place)
-    }
-}
-
 /// Rebuilds the conversation.
 pub(crate) fn replay(case: Case<'_>) -> Replayed {
     let mut replay = Replay::new(case);
@@ -173,43 +144,6 @@ pub(crate) fn replay(case: Case<'_>) -> Replayed {
     let is_over = turn > case.card.max_iterations && !replay.again;
     let next = if is_over { replay.give_up() } else { Next::Ask { turn, forced } };
     replay.ended(next)
-}
-
-/// What the model is told before a turn that has to be its report.
-pub(crate) fn reminder(forced: Option<Forced>) -> Option<Item> {
-    let why = match forced? {
-        Forced::LastTurn => "This is the last turn.",
-        Forced::TimeNearlyOver => "The time is nearly over.",
-        Forced::TokensNearlyUsedUp | Forced::MoneyNearlyUsedUp => {
-            "What this investigation may spend is nearly used up."
-        }
-        Forced::Looping => "The same call was asked for again and again.",
-        Forced::Again => "Nothing that can be read as a report was handed over.",
-        // The rejected report's own answer says it.
-        Forced::Repair => return None,
-    };
-    Some(Item::User { text: format!("{why} Call submit_report now, with what the evidence shows so far.") })
-}
-
-/// What a reader of the report should know of a turn that had to be it.
-fn ended_by(forced: Forced, turn: u32, card: &Card) -> Option<String> {
-    let why = match forced {
-        Forced::LastTurn => format!("with turn {turn}, the last that `max-iterations` permits"),
-        Forced::TimeNearlyOver => {
-            format!("with turn {turn}: its time-out of {} s was nearly over", card.timeout.as_secs())
-        }
-        Forced::TokensNearlyUsedUp => {
-            format!("with turn {turn}: its `max-tokens` ({}) were nearly used up", card.max_tokens)
-        }
-        Forced::MoneyNearlyUsedUp => {
-            format!("with turn {turn}: its `max-usd` ({}) was nearly used up", card.max_usd)
-        }
-        Forced::Looping => {
-            format!("with turn {turn}: the model had asked for the same call again and again")
-        }
-        Forced::Repair | Forced::Again => return None,
-    };
-    Some(format!("The investigation had to end {why}. There may be more to find."))
 }
 
 struct Seen {
@@ -570,27 +504,6 @@ impl<'a> Replay<'a> {
                 .ok_or_else(|| format!("the model submitted no report within {} turns{last}", turns.len())),
         )
     }
-}
-
-/// What a turn says that should have been a report, for people.
-fn last_words(record: &TurnRecord) -> String {
-    let response = &record.response;
-    match (&response.incomplete, response.text().trim()) {
-        (Some(why), _) => format!("its last answer ended early ({why})"),
-        (None, "") if response.calls().next().is_none() => "its last answer was empty".to_owned(),
-        (None, "") => "it called another tool".to_owned(),
-        (None, text) => format!("it said: {}", clip(text, 300)),
-    }
-}
-
-/// What a turn without any call is answered.
-fn nudge(record: &TurnRecord) -> String {
-    let what = match (&record.response.incomplete, record.response.text().trim().is_empty()) {
-        (Some(why), _) => format!("Your answer ended early ({why}) and calls no tool."),
-        (None, true) => "Your answer was empty.".to_owned(),
-        (None, false) => "Text alone is not read by anyone.".to_owned(),
-    };
-    format!("{what} Call a tool to find out more, or submit_report to conclude.")
 }
 
 fn first_item(case: Case<'_>) -> String {
