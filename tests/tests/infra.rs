@@ -379,6 +379,7 @@ fn each_alarm_tells_the_topic_where_there_is_one() {
         "Throttles",
         "BudgetExhausted",
         "RefusedCalls",
+        "ModelRefusals",
     ];
     for metric in all {
         assert!(watched.contains(&metric), "no alarm on {metric}");
