@@ -2,8 +2,7 @@
 # Plays N executions of every fuzz target, from its seeds and what earlier runs found, and prints what came of each.
 #
 #     bash tests/fuzz/run.sh N [SECONDS [TARGET…]]     at most SECONDS for each target; 0: as long as it takes
-#     bash tests/fuzz/run.sh --keep                    adds to the seeds what reaches code that they do not: a few of each target,
-#                                                      the smallest
+#     bash tests/fuzz/run.sh --keep                    adds to the seeds what reaches code that they do not: a few of each target
 #
 # `tests/setup.sh extra` installs cargo-fuzz. What is found lies in target/fuzz/corpus, what fails in target/fuzz/artifacts.
 # An input that takes more than five seconds, or more than 2 GB, has failed.
@@ -11,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PATH="$PWD/target/testbench/extra/bin:$PATH"
 out=$PWD/target/fuzz
-# The largest input that is worth keeping, in bytes, and how many of one target are.
+# The largest input that is worth keeping, in bytes, and how many of one target are: the largest of those, which reach most.
 SMALL=1024
 FEW=12
 
@@ -35,7 +34,7 @@ if [ "${1-}" = --keep ]; then
     play "$target" -set_cover_merge=1 "tests/fuzz/seeds/$target" "$small" > "$out/$target.log"
     rm -r "$small"
     # What was found is called by its digest; what was written by hand stays.
-    find "tests/fuzz/seeds/$target" -type f -printf '%s %p\n' | sort -n | sed 's/^[0-9]* //' |
+    find "tests/fuzz/seeds/$target" -type f -printf '%s %p\n' | sort -rn | sed 's/^[0-9]* //' |
       grep -E '/[0-9a-f]{40}$' | tail -n "+$((FEW + 1))" | xargs -r rm
     printf '%-16s %s seeds\n' "$target" "$(find "tests/fuzz/seeds/$target" -type f | wc -l)"
   done
