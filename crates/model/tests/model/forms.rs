@@ -1,12 +1,16 @@
 //! One table of behaviours over all interfaces: what a model does in each turn, as each service says it, and what holds of
 //! every request whoever is asked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use sentinel_investigation::ports::{
     Api, Incomplete, Item, Model, ModelError, ToolSpec, TurnRequest, TurnResponse,
 };
-use sentinel_model::{Auth, Services};
+use sentinel_model::{Auth, Services, Signer};
+use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::openai::{Request, Scripted, ScriptedOpenAi};
 use sentinel_testkit::{anthropic, openai};
 use serde_json::{Value, json};
@@ -29,27 +33,67 @@ enum Says {
 #[derive(Clone, Copy, Debug)]
 struct Form {
     api: Api,
-    /// Azure's deployments have a query, and a header for the key.
-    query: &'static str,
+    at: Place,
 }
 
-const FORMS: [Form; 5] = [
-    Form { api: Api::Responses, query: "" },
-    Form { api: Api::Responses, query: "?api-version=preview" },
-    Form { api: Api::Chat, query: "" },
-    Form { api: Api::Chat, query: "?api-version=preview" },
-    Form { api: Api::Messages, query: "" },
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    /// Its own service, with its own header.
+    Own,
+    /// Azure's deployments: a query, and a header of another name.
+    Azure,
+    /// Amazon Bedrock: below a path, and signed.
+    Bedrock(&'static str),
+}
+
+const FORMS: [Form; 8] = [
+    Form { api: Api::Responses, at: Place::Own },
+    Form { api: Api::Responses, at: Place::Azure },
+    Form { api: Api::Responses, at: Place::Bedrock("/openai/v1") },
+    Form { api: Api::Chat, at: Place::Own },
+    Form { api: Api::Chat, at: Place::Azure },
+    Form { api: Api::Chat, at: Place::Bedrock("/openai/v1") },
+    Form { api: Api::Messages, at: Place::Own },
+    Form { api: Api::Messages, at: Place::Bedrock("/anthropic/v1") },
 ];
 
 const ONE_OF_EACH: [Api; 3] = [Api::Responses, Api::Chat, Api::Messages];
 
 impl Form {
+    fn own(api: Api) -> Self {
+        Self { api, at: Place::Own }
+    }
+
     fn service(self, server: &ScriptedOpenAi) -> Services {
-        let mut settings = settings(self.api, &format!("{}{}", server.base_url(), self.query));
-        if !self.query.is_empty() || self.api == Api::Messages {
-            settings.auth = Auth::Header { name: "api-key".parse().unwrap(), key: KEY.into() };
+        let mut settings = settings(self.api, &server.base_url());
+        let header = |name: &str| Auth::Header { name: name.parse().unwrap(), key: KEY.into() };
+        match self.at {
+            Place::Own if self.api == Api::Messages => settings.auth = header("x-api-key"),
+            Place::Own => {}
+            Place::Azure => {
+                settings.base_url.push_str("?api-version=preview");
+                settings.auth = header("api-key");
+            }
+            Place::Bedrock(path) => {
+                settings.base_url = settings.base_url.replace("/v1", path);
+                let credentials = Credentials::new("AKIDEXAMPLE", "a-secret-of-aws", None, None, "test");
+                let credentials = SharedCredentialsProvider::new(credentials);
+                let (region, service) = ("eu-central-1".to_owned(), "bedrock".to_owned());
+                let clock = Arc::new(ManualClock::default());
+                settings.auth = Auth::Aws(Signer::new(credentials, region, service, clock));
+            }
         }
         by(settings, vec![])
+    }
+
+    /// The header by which the service knows who asks, and how it begins.
+    fn credential(self) -> (&'static str, &'static str) {
+        match (self.at, self.api) {
+            (Place::Own, Api::Messages) => ("x-api-key", KEY),
+            (Place::Own, _) => ("authorization", "Bearer sk-test-"),
+            (Place::Azure, _) => ("api-key", KEY),
+            (Place::Bedrock(_), _) => ("authorization", "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"),
+        }
     }
 }
 
@@ -203,6 +247,8 @@ async fn every_behaviour_is_on_the_contract_of_every_interface_and_each_request_
         assert_eq!(turns.iter().map(|turn| turn.usage.input_tokens).sum::<u64>(), 700);
         let requests = server.finish();
         assert_prefixes(&requests);
+        let (header, begins) = form.credential();
+        assert!(requests.iter().all(|r| r.headers[header].starts_with(begins)), "{form:?}");
     }
 }
 
@@ -246,7 +292,7 @@ async fn a_conversation_goes_on_with_any_other_interface() {
             // Only Chat's own contract says anything of an id, and nothing of its characters.
             let script = script.map(|answer| Scripted::Garbage(answer.to_string().into()));
             let server = ScriptedOpenAi::answering(script).await;
-            let service = |api| Form { api, query: "" }.service(&server);
+            let service = |api| Form::own(api).service(&server);
             let mut input = task();
             for api in [first, first, second, second] {
                 let turn = service(api).respond(&asks(&input, false), LONG).await.unwrap();
@@ -257,6 +303,36 @@ async fn a_conversation_goes_on_with_any_other_interface() {
             for gave in ["[E] of look_1", "[E] of odd:id.2", "[E] of look_3"] {
                 assert!(last.contains(gave), "{first:?} {second:?}: {gave}");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_hosted_servers_gave_is_told_to_whoever_goes_on() {
+    for next in [Api::Chat, Api::Messages] {
+        let arguments = json!({"name": "api-7d9"});
+        let first = openai::response(vec![
+            openai::mcp_list_item("k8s", &[("pod", json!({"readOnlyHint": true}))]),
+            openai::mcp_approval_request_item("k8s", "pod", &arguments, "mcpr_1"),
+            openai::mcp_call_item("k8s", "pod", &arguments, "mcpr_1", Ok("Pending, no node fits")),
+            openai::mcp_call_item(
+                "k8s",
+                "log",
+                &json!({}),
+                "mcpr_2",
+                Err(json!({"type": "http_error", "code": 502, "message": "bad gateway"})),
+            ),
+            openai::message_item("It is pending."),
+        ]);
+        let server = ScriptedOpenAi::answering([first, said(next, &Says::Text("done"))]).await;
+        let mut input = task();
+        let turn =
+            Form::own(Api::Responses).service(&server).respond(&asks(&input, false), LONG).await.unwrap();
+        go_on(&mut input, &stored(&turn));
+        Form::own(next).service(&server).respond(&asks(&input, false), LONG).await.unwrap();
+        let sent = server.finish().pop().unwrap().body["messages"].to_string();
+        for told in ["k8s.pod ", "Pending, no node fits", "bad gateway", "It is pending."] {
+            assert!(sent.contains(told), "{next:?}: {told}: {sent}");
         }
     }
 }
@@ -293,7 +369,7 @@ async fn of_ten_turns_four_fifths_of_the_input_come_from_the_cache() {
             }
         })
         .await;
-        let service = Form { api, query: "" }.service(&server);
+        let service = Form::own(api).service(&server);
         let (mut input, mut sent, mut cached, mut written) = (task(), 0, 0, 0);
         for n in 0..10 {
             let turn = service.respond(&asks(&input, n == 9), LONG).await.unwrap();
@@ -311,10 +387,8 @@ async fn of_ten_turns_four_fifths_of_the_input_come_from_the_cache() {
 /// What the user is told of an answer that is none.
 async fn told(api: Api, answer: Scripted) -> Result<TurnResponse, ModelError> {
     let server = ScriptedOpenAi::with(move |_, _| answer.clone()).await;
-    let answered = Form { api, query: "" }
-        .service(&server)
-        .respond(&asks(&task(), false), Duration::from_secs(20))
-        .await;
+    let answered =
+        Form::own(api).service(&server).respond(&asks(&task(), false), Duration::from_secs(20)).await;
     assert!(!format!("{answered:?}").contains(KEY), "{answered:?}");
     answered
 }

@@ -129,6 +129,8 @@ impl ScriptedOpenAi {
             .route("/v1/messages", post(messages))
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&shared));
+        // Where Amazon Bedrock has them.
+        let router = router.clone().nest("/openai", router.clone()).nest("/anthropic", router);
         let running = Running::start(router, shared.stop.clone()).await;
         Self { running, shared }
     }
