@@ -201,7 +201,7 @@ async fn what_aws_refuses_says_what_to_do_and_shows_no_credential() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn models_says_of_each_configured_model_whether_its_service_has_it() {
     let first = Anything::answering(|sent| {
         assert_eq!(
@@ -263,7 +263,7 @@ async fn models_says_of_each_configured_model_whether_its_service_has_it() {
     assert!(!told.contains("key-of-the-first"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn models_fails_where_a_service_cannot_be_asked_and_shows_no_key() {
     let refusing = Anything::answering(|_| {
         let body = json!({"error": {"message": "Incorrect API key provided: key-of-the-first", "code": "invalid_api_key"}});
