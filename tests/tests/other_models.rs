@@ -1,8 +1,10 @@
-//! Other interfaces and other models than the first: Chat Completions, and fallback models, through the real program.
+//! Other interfaces and other models than the first: Chat Completions, the Messages API, and fallback models, through the
+//! real program.
 
+use sentinel_testkit::anthropic;
 use sentinel_testkit::mcp::{Answer, FakeMcp};
 use sentinel_testkit::openai::{
-    Scripted, ScriptedOpenAi, chat_answer, chat_function_calls, error_body, function_call,
+    Scripted, ScriptedOpenAi, chat_answer, chat_function_calls, error_body, function_call, with_usage,
 };
 use sentinel_tests::Home;
 use sentinel_tests::wire::{LOOPBACK, MODEL_KEY, report, trouble};
@@ -123,4 +125,74 @@ async fn a_fallback_model_takes_over_when_the_first_is_out_and_the_report_says_w
             home.run(&["incidents", "show", done["id"].as_str().unwrap(), "--data-dir", ".sentinel"], 0);
         assert!(shown.stdout.contains("fallback model second"), "{}", shown.stdout);
     }
+}
+
+#[tokio::test]
+async fn a_run_that_begins_on_responses_and_ends_on_chat_by_way_of_messages_is_one_report_with_the_sum_of_the_costs()
+ {
+    let spent = || error_body("insufficient_quota", "Nothing is left on the account.");
+    let first = ScriptedOpenAi::with(move |_, n| {
+        if n > 0 {
+            return Scripted::Status(402, vec![], spent());
+        }
+        with_usage(function_call("fake__look", &json!({"n": 1}), "call_1"), 1000, 0, 100).into()
+    })
+    .await;
+    let second = ScriptedOpenAi::with(move |_, n| {
+        if n > 0 {
+            return Scripted::Status(
+                402,
+                vec![],
+                anthropic::error_body("billing_error", "No credit is left."),
+            );
+        }
+        let blocks = vec![
+            anthropic::thinking("The queue, then."),
+            anthropic::tool_use("fake__look", &json!({"n": 2}), "toolu_1"),
+        ];
+        anthropic::with_usage(anthropic::message(blocks, "tool_use"), 2000, 500, 1000, 100).into()
+    })
+    .await;
+    let ends = [("submit_report", report("E1", "all is well here"), "c9")];
+    let third = ScriptedOpenAi::answering([chat_function_calls(&ends)]).await;
+    let mcp = tools().await;
+    let home = Home::with(&format!(
+        "{LOOPBACK}openai: {{api-key: \"{MODEL_KEY}\", model: first, base-url: \"{}\", prices: {{first: {{input: 1, output: 10}}}}}}\n\
+         model-services:\n\
+         - {{name: anthropic, api: messages, api-key: \"{MODEL_KEY}\", base-url: \"{}\", models: {{second: {{prices: {{input: 3, cached-input: 0.3, cache-write: 3.75, output: 15}}}}}}}}\n\
+         - {{name: local, api: chat, auth: none, base-url: \"{}\", models: {{third: {{prices: {{input: 1, output: 1}}}}}}}}\n\
+         mcp-servers: [{{name: fake, server-url: \"{}\"}}]\n\
+         incident-cards:\n- {{name: trouble, resource: Trouble, prompt: Find out why., tools: [fake.look], \
+         fallback-models: [{{service: anthropic, name: second}}, {{service: local, name: third}}]}}\n",
+        first.base_url(),
+        second.base_url(),
+        third.base_url(),
+        mcp.url()
+    ));
+    let up = home.up().await;
+    let done = up.ended(&up.open(&trouble("one")).await).await;
+    assert_eq!((&done["state"], &done["verdict"]), (&json!("done"), &json!("action_required")), "{done:#}");
+    let usage = &done["report"]["usage"];
+    assert_eq!(
+        (&usage["turns"], &usage["input_tokens"], &usage["cached_tokens"], &usage["output_tokens"]),
+        (&json!(3), &json!(3100), &json!(500), &json!(210)),
+        "{done:#}"
+    );
+    // 0.002 on Responses, 0.0069 on Messages (500 read from the cache, 1,000 written to it), 0.00011 on Chat.
+    let usd = usage["usd"].as_f64().unwrap();
+    assert!((usd - 0.00901).abs() < 1e-9, "{usd}");
+    assert_eq!(mcp.calls().len(), 2);
+    // What the first two found is what the third reads, and what the report quotes.
+    let asked = third.finish().pop().unwrap().body;
+    let roles: Vec<&str> =
+        asked["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["system", "user", "assistant", "tool", "assistant", "tool"]);
+    let asked = second.finish().remove(0);
+    assert_eq!(asked.path, "/v1/messages");
+    assert_eq!(asked.body["messages"][2]["content"][0]["tool_use_id"], "call_1");
+    let notes = done["report"]["notes"].to_string();
+    assert!(
+        notes.contains("Nothing is left on the account.") && notes.contains("No credit is left."),
+        "{notes}"
+    );
 }
