@@ -298,6 +298,32 @@ fn a_main_only_wires() {
 }
 
 #[test]
+fn who_investigates_knows_no_services_own_names() {
+    const NAMES: &[&str] =
+        &["function_call", "mcp_call", "output_text", "server_label", "tool_use", "encrypted_content"];
+    let package = metadata().packages.into_iter().find(|package| short(package) == "investigation").unwrap();
+    // Records of the first version hold the items as the services wrote them.
+    let reads = |file: &PathBuf| {
+        let in_tests = file.components().any(|part| part.as_os_str() == "tests");
+        !in_tests && !file.ends_with("src/turn/first.rs") && !file.ends_with("src/any_input.rs")
+    };
+    let files: Vec<PathBuf> = sources(&package).into_iter().filter(reads).collect();
+    assert!(files.len() > 20, "{}", files.len());
+    let faults: Vec<String> = files
+        .iter()
+        .flat_map(|file| {
+            let text = fs::read_to_string(file).unwrap();
+            let named = NAMES
+                .iter()
+                .filter(|name| text.contains(**name))
+                .map(|name| format!("{}: {name}", file.display()));
+            named.collect::<Vec<_>>()
+        })
+        .collect();
+    none(&faults);
+}
+
+#[test]
 fn no_file_is_longer_than_can_be_read_at_once() {
     let files: Vec<PathBuf> = metadata().packages.iter().flat_map(sources).collect();
     assert!(files.len() > 50, "{}", files.len());

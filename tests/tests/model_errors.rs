@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use sentinel_testkit::hook::HookServer;
 use sentinel_testkit::mcp::{Answer, FakeMcp};
 use sentinel_testkit::openai::{
     Scripted, ScriptedOpenAi, error_body, function_call, function_call_item, message, response, with_usage,
@@ -47,16 +48,46 @@ async fn investigated(answers: Vec<Scripted>) -> (Value, Vec<Value>) {
     (ended, model.finish().into_iter().map(|request| request.body).collect())
 }
 
+/// Refusals that no other try would change: the answer, and what people are told of it.
+fn refusals() -> Vec<(Scripted, &'static str)> {
+    let quota = json!({"error": {
+        "message": "You exceeded your current quota", "type": "insufficient_quota", "param": null,
+        "code": "insufficient_quota",
+    }});
+    vec![
+        (status(401, &[], &format!("Incorrect API key provided: {MODEL_KEY}")), "Incorrect API key provided"),
+        (status(403, &[], &format!("{MODEL_KEY} may not do that")), "may not do that"),
+        (Scripted::Status(429, vec![], quota.to_string()), "You exceeded your current quota"),
+        (status(404, &[], "The model has been retired"), "POST /v1/responses: The model has been retired"),
+    ]
+}
+
 #[tokio::test]
-async fn a_key_that_is_refused_fails_the_incident_with_the_reason_and_without_the_key() {
-    for code in [401, 403] {
-        let refusal = status(code, &[], &format!("Incorrect API key provided: {MODEL_KEY}"));
-        let (failed, requests) = investigated(vec![refusal]).await;
-        assert_eq!((&failed["state"], requests.len()), (&json!("failed"), 1), "{failed:#}");
-        let reason = failed["reason"].as_str().unwrap();
-        assert!(reason.contains("Incorrect API key provided") && !reason.contains(MODEL_KEY), "{reason}");
-        assert_eq!(Sentinel::told(&failed), ["failed to log: sent"]);
-        assert_eq!(failed["evidence"].as_array().unwrap().len(), 1, "what was found out is kept: {failed:#}");
+async fn a_wrong_key_a_used_up_quota_and_a_retired_model_cost_the_conclusion_and_a_webhook_is_told_why() {
+    for (refusal, told) in refusals() {
+        let (mcp, hook) = (tools().await, HookServer::start([]).await);
+        let model = ScriptedOpenAi::answering([refusal]).await;
+        let home = home(&model, &mcp);
+        let config = fs::read_to_string(home.path().join("config.yaml")).unwrap();
+        let sinks = format!("sinks: [{{name: hook, type: webhook, url: \"{}\"}}]\n", hook.url());
+        home.write("config.yaml", &format!("{sinks}{config}  sinks: [hook]\n"));
+        let up = home.up().await;
+        let id = up.open(&trouble("one")).await;
+        let done = up.ended(&id).await;
+        assert_eq!(
+            (&done["state"], &done["report"]["source"], &done["report"]["usage"]["usd"]),
+            (&json!("done"), &json!("evidence_only"), &json!(0.0)),
+            "{done:#}"
+        );
+        assert_eq!(done["evidence"].as_array().unwrap().len(), 1, "what was found out is kept: {done:#}");
+        up.wait_for(&id, "the report to be told", |i| {
+            Sentinel::told(i).iter().any(|told| told.starts_with("findings") && told.ends_with("sent"))
+        })
+        .await;
+        let posted = hook.taken().iter().map(|posted| posted.body.to_string()).collect::<String>();
+        assert!(posted.contains(told) && !posted.contains(MODEL_KEY), "{told}: {posted}");
+        assert!(!done.to_string().contains(MODEL_KEY), "{done:#}");
+        assert_eq!(model.finish().len(), 1);
     }
 }
 
@@ -161,9 +192,12 @@ async fn a_model_that_only_talks_or_says_nothing_is_asked_to_conclude_and_the_in
     assert_eq!(ended["state"], "done", "{ended:#}");
     assert_eq!(ended["verdict"], "inconclusive", "{ended:#}");
     let requests = model.finish();
-    assert!(requests.len() <= 6, "{}", requests.len());
-    let last = &requests.last().unwrap().body["tool_choice"];
-    assert_eq!(last["name"], "submit_report", "the last turn is not forced: {last}");
+    assert_eq!(requests.len(), 7, "the last turn, and once more where nothing else is offered");
+    for forced in &requests[5..] {
+        assert_eq!(forced.body["tool_choice"]["name"], "submit_report", "a last turn is not forced");
+    }
+    let offered = |n: usize| requests[n].body["tools"].as_array().unwrap().len();
+    assert!(offered(5) > 1 && offered(6) == 1, "{} and {}", offered(5), offered(6));
 }
 
 #[tokio::test]
@@ -250,10 +284,10 @@ async fn a_refusal_a_filtered_answer_and_silence_end_in_a_report_that_says_so() 
         );
         let summary = ended["report"]["summary"].as_str().unwrap();
         assert!(
-            summary.contains("the model submitted no report within 2 turns") && summary.contains(told),
+            summary.contains("the model submitted no report within 3 turns") && summary.contains(told),
             "{summary}"
         );
-        assert_eq!((&ended["report"]["source"], asked), (&json!("evidence_only"), 2));
+        assert_eq!((&ended["report"]["source"], asked), (&json!("evidence_only"), 3));
     }
 }
 
@@ -264,16 +298,19 @@ async fn an_answer_that_cannot_be_read_is_bought_once_more_and_then_the_reason_i
     for (bad, told) in [
         (Scripted::Garbage(whole.as_bytes()[..whole.len() / 2].to_vec()), "it is not JSON"),
         (Scripted::Garbage(vec![b' '; 17 << 20]), "larger than 16 MB"),
-        (Scripted::Status(200, html, "<html>Sign in</html>".into()), "it is text/html, not JSON"),
+        (
+            Scripted::Status(200, html, "<html>Sign in</html>".into()),
+            "it is not JSON, 20 bytes of type text/html",
+        ),
     ] {
         let (mcp, model) = (tools().await, ScriptedOpenAi::with(move |_, _| bad.clone()).await);
         let home = home(&model, &mcp);
         let up = home.up().await;
         let id = up.open(&trouble("one")).await;
-        let put_off =
-            up.wait_for(&id, "a yield", |i| i["state"] == "pending" && !i["reason"].is_null()).await;
-        let reason = put_off["reason"].as_str().unwrap();
-        assert!(reason.contains("the model's answer cannot be read") && reason.contains(told), "{reason}");
+        let done = up.ended(&id).await;
+        assert_eq!(done["report"]["source"], "evidence_only", "{done:#}");
+        let summary = done["report"]["summary"].as_str().unwrap();
+        assert!(summary.contains("the model's answer cannot be read") && summary.contains(told), "{summary}");
         assert_eq!(
             model.finish().len(),
             2,
@@ -286,9 +323,10 @@ async fn an_answer_that_cannot_be_read_is_bought_once_more_and_then_the_reason_i
 async fn an_error_in_an_answer_with_status_200_is_told_as_what_it_is() {
     let refused =
         json!({"error": {"message": "no such model", "type": "invalid_request_error", "code": 404}});
-    let (failed, requests) = investigated(vec![Scripted::Garbage(refused.to_string().into())]).await;
-    assert_eq!((&failed["state"], requests.len()), (&json!("failed"), 1), "{failed:#}");
-    assert!(failed["reason"].as_str().unwrap().contains("HTTP 404: no such model"), "{failed:#}");
+    let (done, requests) = investigated(vec![Scripted::Garbage(refused.to_string().into())]).await;
+    let ended = (&done["state"], &done["report"]["source"], requests.len());
+    assert_eq!(ended, (&json!("done"), &json!("evidence_only"), 1), "{done:#}");
+    assert!(done["report"]["summary"].as_str().unwrap().contains("HTTP 404: no such model"), "{done:#}");
 
     let passing = json!({"error": {"message": "upstream is gone", "code": 502}});
     let (done, requests) =

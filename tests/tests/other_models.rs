@@ -74,7 +74,7 @@ async fn a_chat_model_that_only_refuses_is_forced_and_its_words_are_told() {
     let done = up.ended(&up.open(&trouble("one")).await).await;
     assert_eq!((&done["state"], &done["verdict"]), (&json!("done"), &json!("inconclusive")), "{done:#}");
     let summary = done["report"]["summary"].as_str().unwrap();
-    assert!(summary.contains("no report within 2 turns; it said: I cannot help with that."), "{summary}");
+    assert!(summary.contains("no report within 3 turns; it said: I cannot help with that."), "{summary}");
     let forced = &model.finish().pop().unwrap().body["tool_choice"];
     assert_eq!(forced, &json!({"type": "function", "function": {"name": "submit_report"}}));
 }
