@@ -122,4 +122,14 @@ mod tests {
         }
         assert!(list.read(&json!({"object": "list"})).is_err());
     }
+
+    #[test]
+    fn a_list_without_end_is_kept_up_to_the_bound() {
+        let mut list = ModelList::default();
+        for page in 0..3 {
+            let models: Vec<_> = (0..10_000).map(|n| json!({"id": format!("m-{page}-{n}")})).collect();
+            list.read(&json!({"data": models})).unwrap();
+        }
+        assert_eq!(list.0.len(), MOST_MODELS);
+    }
 }
