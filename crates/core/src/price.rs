@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use crate::time::UnixMs;
 
-/// The day on which [`BUILT_IN`] and [`ENDS`] were looked up: at <https://developers.openai.com/api/docs/pricing>,
+/// The day on which the built-in prices and the ends of models were looked up: at <https://developers.openai.com/api/docs/pricing>,
 /// <https://developers.openai.com/api/docs/deprecations> and <https://platform.claude.com/docs/en/about-claude/pricing>.
 pub const LOOKED_UP: &str = "2026-11-28";
 
