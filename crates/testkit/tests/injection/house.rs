@@ -33,10 +33,11 @@ use crate::places::Place;
 pub(crate) enum Api {
     Responses,
     Chat,
+    Messages,
 }
 
 impl Api {
-    pub(crate) const ALL: &[Self] = &[Self::Responses, Self::Chat];
+    pub(crate) const ALL: &[Self] = &[Self::Responses, Self::Chat, Self::Messages];
 }
 
 impl fmt::Display for Api {
@@ -44,6 +45,7 @@ impl fmt::Display for Api {
         f.pad(match self {
             Self::Responses => "responses",
             Self::Chat => "chat",
+            Self::Messages => "messages",
         })
     }
 }

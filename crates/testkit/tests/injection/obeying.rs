@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
+use sentinel_testkit::anthropic;
 use sentinel_testkit::openai::{
     Scripted, chat_answer, function_call_item, mcp_approval_request_item, mcp_call_item, mcp_list_item,
     message_item, response,
@@ -58,6 +59,11 @@ pub(crate) fn answer(api: Api, request: &Value, n: usize, text: &str, canary: &s
             }
             response(items)
         }
+        Api::Messages => {
+            let words = json!({"type": "text", "text": text});
+            let calls = calls.iter().enumerate().map(|(i, call)| block(call, &format!("call_{n}_{i}")));
+            anthropic::message(std::iter::once(words).chain(calls).collect(), "tool_use")
+        }
         Api::Chat => {
             let calls: Vec<Value> = calls
                 .iter()
@@ -74,6 +80,11 @@ pub(crate) fn answer(api: Api, request: &Value, n: usize, text: &str, canary: &s
         }
     };
     (Scripted::Json(answer), asked)
+}
+
+/// A call as a block of the Messages API, which writes arguments as the value itself.
+fn block((name, arguments): &(String, String), id: &str) -> Value {
+    json!({"type": "tool_use", "id": id, "name": name, "input": serde_json::from_str::<Value>(arguments).unwrap()})
 }
 
 /// Calls of all tools that are offered, that the text names, and that nobody offers, with arguments of the text.
