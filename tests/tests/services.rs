@@ -11,6 +11,7 @@ use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use sentinel_testkit::anthropic::tool_uses;
 use sentinel_testkit::openai::{chat_function_calls, function_calls};
 use sentinel_testkit::process::command;
 use sentinel_tests::wire::{LOOPBACK, trouble};
@@ -118,17 +119,19 @@ fn nothing_found() -> Value {
 async fn every_request_to_bedrock_is_signed_as_botocore_signs_it_in_each_form() {
     let service = Anything::answering(|sent| {
         let ends = [("submit_report", nothing_found(), "c1")];
-        let answer = if sent.uri.path().ends_with("/responses") {
-            function_calls(&ends)
-        } else {
-            chat_function_calls(&ends)
+        let answer = match sent.uri.path().rsplit('/').next() {
+            Some("responses") => function_calls(&ends),
+            Some("messages") => tool_uses(&ends),
+            _ => chat_function_calls(&ends),
         };
         answer.to_string().into_response()
     })
     .await;
-    for (api, signing, base) in
-        [("responses", "bedrock", "/openai/v1"), ("chat", "bedrock-mantle", "/openai/v1?b=2&a=1%2F2")]
-    {
+    for (api, signing, base) in [
+        ("responses", "bedrock", "/openai/v1"),
+        ("chat", "bedrock-mantle", "/openai/v1?b=2&a=1%2F2"),
+        ("messages", "bedrock", "/anthropic/v1"),
+    ] {
         let base = format!("{}{base}", service.base);
         let home = signed(&format!(
             "openai: {{model: {{service: aws, name: eu.openai.gpt-6-luna}}}}\n\
