@@ -82,7 +82,7 @@ impl Schema {
 }
 
 /// The first `most` characters of a text that is not written any further: an error may hold the whole value.
-fn brief(text: &impl fmt::Display, most: usize) -> String {
+pub fn brief(text: &impl fmt::Display, most: usize) -> String {
     struct Brief {
         text: String,
         left: usize,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
+use sentinel_investigation::ports::HostedCall;
 
 /// Where the model's service finds a hosted MCP server.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,6 +43,14 @@ impl HostedSpec {
         let values = self.authorization.iter().chain(self.headers.iter().map(|(_, value)| value));
         values.flat_map(|value| token(value).into_iter().chain([value.clone()])).collect()
     }
+}
+
+/// A call that one service made, in words for another, which has no items for it.
+pub(crate) fn in_words(call: &HostedCall) -> String {
+    let HostedCall { label, tool, arguments, output, error, .. } = call;
+    let given = output.as_deref().filter(|output| !output.is_empty()).or(error.as_deref());
+    let given = given.unwrap_or("The call failed.");
+    format!("{label}.{tool} {arguments} was called:\n{given}")
 }
 
 /// Without the address, whose query may hold a key.

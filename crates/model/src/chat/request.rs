@@ -1,11 +1,12 @@
 //! A turn as the API's `CreateChatCompletionRequest`.
 
 use sentinel_http::Url;
-use sentinel_investigation::ports::{Api, FunctionCall, HostedCall, Item, Output, Said, TurnRequest};
+use sentinel_investigation::ports::{Api, FunctionCall, Item, Output, Said, TurnRequest};
 use serde_json::{Map, Value, json};
 
 use crate::adapt::{Adapted, BESIDE, ForcedTurn};
 use crate::fit;
+use crate::hosted::in_words;
 use crate::service::ServiceSettings;
 
 /// The request's body, with all that helps and that the model is not known to refuse.
@@ -103,11 +104,7 @@ fn response(outputs: &[Output], own: bool, beside: bool) -> Vec<Value> {
                 ]);
                 calls.push(Value::Object(call));
             }
-            Said::HostedCall(HostedCall { label, tool, arguments, output, error, .. }) => {
-                let given = output.as_deref().filter(|o| !o.is_empty()).or(error.as_deref());
-                let given = given.unwrap_or("The call failed.");
-                sent.push(json!({"role": "user", "content": format!("{label}.{tool} {arguments} was called:\n{given}")}));
-            }
+            Said::HostedCall(call) => sent.push(json!({"role": "user", "content": in_words(call)})),
             // Where its words were changed for the secrets in them, it is not what it was.
             Said::Reasoning { text } if own && beside => {
                 message.extend(raw.clone());

@@ -1,7 +1,6 @@
 //! What has no keyword is said in words.
 
-use std::fmt::{self, Write};
-
+use sentinel_investigation::schema::brief;
 use serde_json::{Value, json};
 
 use super::LONGEST_WORDS;
@@ -11,13 +10,11 @@ const LONGEST_VALUE: usize = 200;
 
 /// `keyword: value`, a text without its quotes, the beginning of a long one.
 pub(super) fn in_words(keyword: &str, value: &Value) -> String {
-    let mut brief = Brief { text: String::new(), left: LONGEST_VALUE };
-    let whole = match value {
-        Value::String(text) => brief.write_str(text),
-        value => write!(brief, "{value}"),
+    let told = match value {
+        Value::String(text) => brief(text, LONGEST_VALUE),
+        value => brief(value, LONGEST_VALUE),
     };
-    let dots = if whole.is_err() { "…" } else { "" };
-    format!("{}{dots}", join(keyword, &brief.text, ": "))
+    join(keyword, &told, ": ")
 }
 
 /// The first `most` characters, the last of which is an ellipsis where there are more.
@@ -61,20 +58,4 @@ pub(super) fn describe(mut schema: Value, description: &str, words: &[String]) -
         fields.insert("description".to_owned(), json!(clip(told.trim(), LONGEST_WORDS)));
     }
     schema
-}
-
-/// A text that is not written any further than `left` characters.
-struct Brief {
-    text: String,
-    left: usize,
-}
-
-impl Write for Brief {
-    fn write_str(&mut self, more: &str) -> fmt::Result {
-        let fits =
-            more.char_indices().nth(self.left).map_or(more, |(at, _)| more.get(..at).unwrap_or_default());
-        self.text.push_str(fits);
-        self.left -= fits.chars().count();
-        if fits.len() < more.len() { Err(fmt::Error) } else { Ok(()) }
-    }
 }

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
-use sentinel_investigation::ports::{Api, FunctionCall, HostedCall, Item, Output, Said, TurnRequest};
+use sentinel_investigation::ports::{Api, FunctionCall, Item, Output, Said, TurnRequest};
 use serde_json::{Map, Value, json};
 
 use super::{WORDS, digest};
 use crate::adapt::{Adapted, CACHE_CONTROL, ForcedTurn, closing_line};
 use crate::fit;
+use crate::hosted::in_words;
 use crate::service::ServiceSettings;
 
 /// How many of the last messages of the user are marked for the cache, besides the system prompt. The service looks at most
@@ -126,12 +127,10 @@ fn messages(request: &TurnRequest) -> Vec<Value> {
 
 /// A call that another service made, as words.
 fn made_elsewhere(output: &Output) -> Option<Value> {
-    let Said::HostedCall(HostedCall { label, tool, arguments, output, error, .. }) = &output.said else {
-        return None;
-    };
-    let given = output.as_deref().filter(|output| !output.is_empty()).or(error.as_deref());
-    let given = given.unwrap_or("The call failed.");
-    Some(text_block(&format!("{label}.{tool} {arguments} was called:\n{given}")))
+    match &output.said {
+        Said::HostedCall(call) => Some(text_block(&in_words(call))),
+        _ => None,
+    }
 }
 
 /// What the assistant said. `own`: this very model's thoughts go back to it as they were; another's mean nothing here.

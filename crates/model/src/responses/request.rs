@@ -46,14 +46,11 @@ pub(crate) fn body(
     let tools: Vec<Value> = functions.chain(servers).collect();
     if !tools.is_empty() {
         set("tools", Value::Array(tools));
-        let forced = request.force.as_ref().map(|name| (name, adapted.choice()));
-        let choice = match forced {
-            None | Some((_, Some(ForcedTurn::Auto | ForcedTurn::Alone))) => {
-                adapted.choice().map(|_| json!("auto"))
-            }
-            Some((name, Some(ForcedTurn::Named))) => Some(json!({"type": "function", "name": name})),
-            Some((_, Some(ForcedTurn::Required))) => Some(json!("required")),
-            Some((_, None)) => None,
+        let choice = match (&request.force, adapted.choice()) {
+            (_, None) => None,
+            (Some(name), Some(ForcedTurn::Named)) => Some(json!({"type": "function", "name": name})),
+            (Some(_), Some(ForcedTurn::Required)) => Some(json!("required")),
+            (Some(_), Some(ForcedTurn::Auto | ForcedTurn::Alone)) | (None, Some(_)) => Some(json!("auto")),
         };
         if let Some(choice) = choice {
             set("tool_choice", choice);
