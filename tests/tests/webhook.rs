@@ -69,6 +69,10 @@ async fn a_wrong_method_place_or_encoding_is_told() {
     let lost = client.post(format!("{}/webhook", up.url)).json(&trouble("one")).send().await.unwrap();
     assert_eq!(lost.status(), StatusCode::NOT_FOUND);
     assert!(lost.text().await.unwrap().contains("/webhook/alertmanager"));
+    let odd = client.delete(format!("{}/api/incidents", up.url)).send().await.unwrap();
+    assert_eq!(odd.status(), StatusCode::METHOD_NOT_ALLOWED);
+    let slash = client.post(format!("{}/", up.webhook())).json(&trouble("slash")).send().await.unwrap();
+    assert_eq!(slash.status(), StatusCode::OK);
 
     assert_eq!(up.get("/healthz").await["status"], "ok");
     goes_on(&up, "one").await;

@@ -44,16 +44,15 @@ pub fn parse(body: &[u8], received: UnixMs) -> Result<Message, EnvelopeError> {
 }
 
 fn envelope(top: &Object<'_>, singular: bool) -> Result<Envelope, Refusal> {
-    let labels = |name: &str| match json::field(top, name) {
-        Some(raw) => json::labels(raw, name),
-        None => Ok(Labels::new()),
-    };
+    let texts = |name: &str| json::field(top, name).map(|raw| json::texts(raw, name)).unwrap_or_default();
+    let common_labels = json::field(top, "commonLabels").filter(|raw| raw.get().starts_with('{'));
+    let group_labels = json::field(top, "groupLabels").map(|raw| json::labels(raw, "groupLabels"));
     Ok(Envelope {
         source: source(top, singular),
         receiver: json::note(top, "receiver").unwrap_or_default(),
-        group_labels: labels("groupLabels")?,
-        common_labels: labels("commonLabels").unwrap_or_default(),
-        common_annotations: labels("commonAnnotations").unwrap_or_default(),
+        group_labels: group_labels.transpose()?.unwrap_or_default(),
+        common_labels: common_labels.map(|raw| json::texts(raw, "commonLabels")).unwrap_or_default(),
+        common_annotations: texts("commonAnnotations"),
         group_key: json::note(top, "groupKey"),
         external_url: json::note(top, "externalURL"),
         reason: json::note(top, "notification_reason"),

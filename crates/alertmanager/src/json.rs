@@ -2,6 +2,9 @@
 //!
 //! A level is an object or array of unparsed values ([`RawValue`]): the grammar of the whole body is checked once, and
 //! a number out of range or half a surrogate pair only concerns the field that it stands in.
+//!
+//! What says who an alert is ([`labels`], [`text`]) is read strictly, what only informs ([`texts`], [`note`]) as far as it
+//! can be: half a surrogate pair is U+FFFD there, as in browsers and in Go.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +12,7 @@ use std::ops::Range;
 
 use sentinel_core::alert::Labels;
 use sentinel_core::notification::Refusal;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
@@ -24,6 +27,60 @@ const SHOWN_STEPS: usize = 8;
 /// An object whose values are not parsed yet. Of two keys alike the last wins, as in Go.
 pub(crate) type Object<'a> = BTreeMap<String, &'a RawValue>;
 
+/// An [`Object`] whose keys may hold half a surrogate pair.
+struct Loose<'a>(Object<'a>);
+
+impl<'de> Deserialize<'de> for Loose<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Loose<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut object = Object::new();
+                while let Some((Decoded(key), value)) = map.next_entry()? {
+                    object.insert(key, value);
+                }
+                Ok(Loose(object))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// A JSON text, U+FFFD for each half of a surrogate pair.
+struct Decoded(String);
+
+impl<'de> Deserialize<'de> for Decoded {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Decoded;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            /// As bytes the parser gives each half as the three that its number would have in UTF-8, which begin with 0xED.
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Decoded, E> {
+                let mut text = String::with_capacity(bytes.len());
+                for chunk in bytes.utf8_chunks() {
+                    text.push_str(chunk.valid());
+                    if chunk.invalid().starts_with(&[0xed]) {
+                        text.push('\u{fffd}');
+                    }
+                }
+                Ok(Decoded(text))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
 /// The body as an object.
 pub(crate) fn document(body: &[u8]) -> Result<Object<'_>, EnvelopeError> {
     if body.len() > MAX_BODY_BYTES {
@@ -35,7 +92,7 @@ pub(crate) fn document(body: &[u8]) -> Result<Object<'_>, EnvelopeError> {
     if let Place::TooDeep(path) = place(text, text.len()) {
         return Err(EnvelopeError::TooDeep { path });
     }
-    serde_json::from_str(text).map_err(|error| match error.classify() {
+    serde_json::from_str(text).map(|Loose(object)| object).map_err(|error| match error.classify() {
         Category::Data => EnvelopeError::NotAnObject { found: kind_of(text.trim_start()) },
         Category::Syntax | Category::Eof | Category::Io => not_json(text, &error),
     })
@@ -168,12 +225,14 @@ pub(crate) fn field<'a>(object: &Object<'a>, name: &str) -> Option<&'a RawValue>
     object.get(name).copied().filter(|raw| raw.get() != "null")
 }
 
-/// The object `raw`, if it is one.
+/// The object `raw`, if it is one, whatever its keys hold.
 pub(crate) fn object<'a>(raw: &'a RawValue, path: &str) -> Result<Object<'a>, Refusal> {
-    serde_json::from_str(raw.get()).map_err(|error| match error.classify() {
-        Category::Data => refusal(path, format!("is {}; an object would be right", kind(raw))),
-        _ => refusal(path, format!("has a key that is no text ({})", without_place(&error))),
-    })
+    let Loose(object) = serde_json::from_str(raw.get()).map_err(|_| no_object(raw, path))?;
+    Ok(object)
+}
+
+fn no_object(raw: &RawValue, path: &str) -> Refusal {
+    refusal(path, format!("is {}; an object would be right", kind(raw)))
 }
 
 /// `raw` as a text. A number or a truth value is the text that stands in the body.
@@ -186,21 +245,56 @@ pub(crate) fn text(raw: &RawValue, path: &str) -> Result<String, Refusal> {
     }
 }
 
-/// A field that only informs: a text that is there, can be read and is not empty.
-pub(crate) fn note(object: &Object<'_>, name: &str) -> Option<String> {
-    text(field(object, name)?, name).ok().filter(|text| !text.is_empty())
+/// `raw` as a text whatever it is: an array or object as the JSON that stands in the body.
+fn any_text(raw: &RawValue) -> String {
+    serde_json::from_str(raw.get()).map_or_else(|_| raw.get().to_owned(), |Decoded(text)| text)
 }
 
-/// An object of texts; an entry that is `null` is left out.
+/// A field that only informs: what is there and not empty, as a text.
+pub(crate) fn note(object: &Object<'_>, name: &str) -> Option<String> {
+    let raw = field(object, name).filter(|raw| !raw.get().starts_with(['{', '[']))?;
+    Some(any_text(raw)).filter(|text| !text.is_empty())
+}
+
+/// Whether `raw` is an array without elements: the empty map of senders whose language has one kind for both.
+fn is_empty_array(raw: &RawValue) -> bool {
+    let inner = raw.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inner.is_some_and(|inner| inner.trim().is_empty())
+}
+
+/// An object of texts that says who an alert is; an entry that is `null` is left out, and `[]` is an empty object.
 pub(crate) fn labels(raw: &RawValue, path: &str) -> Result<Labels, Refusal> {
-    object(raw, path)?
+    if is_empty_array(raw) {
+        return Ok(Labels::new());
+    }
+    let object: Object<'_> = serde_json::from_str(raw.get()).map_err(|error| match error.classify() {
+        Category::Data => no_object(raw, path),
+        _ => refusal(path, format!("has a key that is no text ({})", without_place(&error))),
+    })?;
+    object
         .into_iter()
         .filter(|(_, value)| value.get() != "null")
         .map(|(name, value)| {
-            let value = text(value, &member(path, &name))?;
-            Ok((name, value))
+            let at = member(path, &name);
+            if name.is_empty() {
+                return Err(refusal(&at, "has no name; a label without its name says nothing: leave it out"));
+            }
+            Ok((name, text(value, &at)?))
         })
         .collect()
+}
+
+/// What informs under `name`: an object as texts by name, whatever its values are, and anything else as one text of that
+/// name. What is `null` or empty is left out.
+pub(crate) fn texts(raw: &RawValue, name: &str) -> Labels {
+    match object(raw, name) {
+        Ok(object) => {
+            let said = object.into_iter().filter(|(_, value)| value.get() != "null");
+            said.map(|(name, value)| (name, any_text(value))).collect()
+        }
+        Err(_) if is_empty_array(raw) => Labels::new(),
+        Err(_) => [(name.to_owned(), any_text(raw))].into_iter().filter(|(_, text)| !text.is_empty()).collect(),
+    }
 }
 
 /// What `raw` is, in words.

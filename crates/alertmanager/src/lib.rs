@@ -22,10 +22,13 @@
 //! - **Status**: the alert's, else the notification's, else firing. The receiver's clock takes no part, so an alert of
 //!   version 2 that ended while others of its group fire is taken as firing until the group resolves: taking a
 //!   firing one as resolved would lose it.
-//! - **Start**: missing, empty or Go's zero time (year 1) is unknown.
-//! - **End**: none while firing (before Alertmanager 0.16 a firing alert's `endsAt` lies in the future). Resolved without one (or with Go's zero time): the time of receipt, marked so.
-//! - **Annotations** also take what older or other senders say beside them: version 1's `summary`, `description`,
-//!   `value` and `alertingRule`, Grafana's `valueString` and links. An annotation of that name wins.
+//! - **Start**: missing, empty or Go's zero time (year 1) is unknown; so is an unreadable one of what has resolved.
+//! - **End**: none while firing (before Alertmanager 0.16 a firing alert's `endsAt` lies in the future). Resolved without a
+//!   readable one (or with Go's zero time): the time of receipt, marked so.
+//! - **Times** are RFC 3339 of the years up to 9999, or as Go prints them (`2026-11-20 10:00:00 +0000 UTC`).
+//! - **Annotations** are texts, whatever is sent: an object or array is the JSON that stands in the body. They also take
+//!   what older or other senders say beside them: version 1's `summary`, `description`, `value` and `alertingRule`,
+//!   Grafana's `valueString` and links. An annotation of that name wins.
 //! - **No alerts**: `"alerts": []` is a message without alerts, not an error. Alertmanager never sends it; a custom
 //!   sender that has nothing to say gets its 200.
 //! - `groupLabels` that cannot be read are an error, because the dedupe key is made of them; the other fields of the

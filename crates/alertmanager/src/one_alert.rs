@@ -35,7 +35,7 @@ pub(crate) fn read(raw: &RawValue, path: &str, context: &Context) -> Result<Aler
         Some(raw) => json::labels(raw, &at("labels"))?,
         None => return Err(json::refusal(&at("labels"), "is missing; an object of texts would be right")),
     };
-    let annotations = json::field(&fields, "annotations").map(|raw| json::labels(raw, &at("annotations")));
+    let annotations = json::field(&fields, "annotations").map(|raw| json::texts(raw, "annotations"));
     let status = match status(json::field(&fields, "status"), &at("status"))? {
         Some(own) => own,
         None => context.status.clone().map_err(|notification| {
@@ -43,12 +43,12 @@ pub(crate) fn read(raw: &RawValue, path: &str, context: &Context) -> Result<Aler
             json::refusal(&at("status"), reason)
         })?,
     };
-    let ends_at = time(json::field(&fields, "endsAt"), &at("endsAt"))?;
+    let ends_at = time(json::field(&fields, "endsAt"), &at("endsAt")).ok().flatten();
     let mut alert = Alert {
         status,
         labels,
-        annotations: annotations.transpose()?.unwrap_or_default(),
-        starts_at: time(json::field(&fields, "startsAt"), &at("startsAt"))?,
+        annotations: annotations.unwrap_or_default(),
+        starts_at: start(json::field(&fields, "startsAt"), &at("startsAt"), status)?,
         ends_at: match status {
             AlertStatus::Firing => None,
             AlertStatus::Resolved => Some(ends_at.unwrap_or(context.received)),
@@ -76,7 +76,8 @@ fn add_version_1(alert: &mut Alert, fields: &Object<'_>, path: &str) -> Result<(
         return Ok(());
     };
     take_notes(&mut alert.annotations, &payload, &["value", "alertingRule"]);
-    let since = time(json::field(&payload, "activeSince"), &json::member(&at, "activeSince"))?;
+    let since = json::field(&payload, "activeSince");
+    let since = start(since, &json::member(&at, "activeSince"), alert.status)?;
     alert.starts_at = alert.starts_at.or(since);
     alert.generator_url = alert.generator_url.take().or_else(|| json::note(&payload, "generatorURL"));
     Ok(())
@@ -116,6 +117,14 @@ pub(crate) fn status(raw: Option<&RawValue>, path: &str) -> Result<Option<AlertS
     }
 }
 
+/// When an alert of this status began. Of what fires it says which episode it is, and has to be readable.
+fn start(raw: Option<&RawValue>, path: &str, status: AlertStatus) -> Result<Option<UnixMs>, Refusal> {
+    match (time(raw, path), status) {
+        (Err(_), AlertStatus::Resolved) => Ok(None),
+        (read, _) => read,
+    }
+}
+
 /// A time; `None` where there is none: missing, an empty text, 0, or Go's zero time.
 fn time(raw: Option<&RawValue>, path: &str) -> Result<Option<UnixMs>, Refusal> {
     let Some(raw) = raw else { return Ok(None) };
@@ -123,7 +132,7 @@ fn time(raw: Option<&RawValue>, path: &str) -> Result<Option<UnixMs>, Refusal> {
     if text.is_empty() || raw.get() == "0" {
         return Ok(None);
     }
-    match UnixMs::parse_rfc3339(&text) {
+    match UnixMs::parse_rfc3339(&text).or_else(|error| gos_own(&text).ok_or(error)) {
         Ok(time) if time < ZERO_TIME_ENDS => Ok(None),
         Ok(time) => Ok(Some(time)),
         Err(_) => Err(json::refusal(
@@ -134,4 +143,12 @@ fn time(raw: Option<&RawValue>, path: &str) -> Result<Option<UnixMs>, Refusal> {
             ),
         )),
     }
+}
+
+/// A time as Go prints one where nobody says how (`2026-11-20 10:00:00.25 +0000 UTC`), which is what a template says that
+/// names `.StartsAt` alone.
+fn gos_own(text: &str) -> Option<UnixMs> {
+    let mut words = text.split(' ');
+    let (date, clock, offset) = (words.next()?, words.next()?, words.next()?);
+    UnixMs::parse_rfc3339(&format!("{date}T{clock}{offset}")).ok()
 }

@@ -56,6 +56,10 @@ fn a_broken_envelope_says_where_and_what_would_be_right() {
             "`groupLabels.a` is an array; a text would be right",
         ),
         (
+            b"{\"groupLabels\": {\"\": \"a\"}, \"alerts\": [{\"labels\": {}}]}",
+            "`groupLabels[\"\"]` has no name; a label without its name says nothing: leave it out",
+        ),
+        (
             b"{\"alerts\": [{\"labels\": 1}, 2]}",
             "none of the 2 alerts can be read; the first: `alerts[0].labels` is a number; an object would be right",
         ),
@@ -123,15 +127,11 @@ fn a_broken_alert_is_refused_with_its_path_and_its_neighbours_go_on() {
         (r#"{"labels": {"a b": {}}}"#, r#"alerts[1].labels["a b"]"#, "is an object; a text would be right"),
         (r#"{"labels": {"a": "\ud800"}}"#, "alerts[1].labels.a", "is no text (unexpected end of hex escape)"),
         (
-            r#"{"labels": {}, "annotations": 1}"#,
-            "alerts[1].annotations",
-            "is a number; an object would be right",
+            r#"{"labels": {"": "x"}}"#,
+            r#"alerts[1].labels[""]"#,
+            "has no name; a label without its name says nothing: leave it out",
         ),
-        (
-            r#"{"labels": {}, "annotations": {"a": []}}"#,
-            "alerts[1].annotations.a",
-            "is an array; a text would be right",
-        ),
+        (r#"{"labels": {"\ud800": "x"}}"#, "alerts[1].labels", "has a key that is no text (unexpected end of hex escape)"),
         (
             r#"{"labels": {}, "status": "pending"}"#,
             "alerts[1].status",
@@ -148,11 +148,6 @@ fn a_broken_alert_is_refused_with_its_path_and_its_neighbours_go_on() {
             "alerts[1].startsAt",
             r#"is "1795176000"; a time like `2026-11-20T09:14:32Z` (RFC 3339) would be right"#,
         ),
-        (
-            r#"{"labels": {}, "endsAt": "2026-13-01T00:00:00Z"}"#,
-            "alerts[1].endsAt",
-            r#"is "2026-13-01T00:00:00Z"; a time like `2026-11-20T09:14:32Z` (RFC 3339) would be right"#,
-        ),
     ];
     for (alert, path, reason) in table {
         let body = format!(r#"{{"alerts":[{{"labels":{{"n":"0"}}}},{alert},{{"labels":{{"n":"2"}}}}]}}"#);
@@ -162,6 +157,67 @@ fn a_broken_alert_is_refused_with_its_path_and_its_neighbours_go_on() {
         assert_eq!(message.refused.len(), 1, "{alert}");
         assert_eq!((message.refused[0].path.as_str(), message.refused[0].reason.as_str()), (path, reason));
     }
+}
+
+#[test]
+fn annotations_of_any_shape_are_texts() {
+    for (sent, read) in [
+        (r#"{"a":1,"b":null,"c":true,"d":1.50e400}"#, r#"{"a":"1","c":"true","d":"1.50e400"}"#),
+        (r#"{"a":{"b": [1, null]},"":"x"}"#, r#"{"":"x","a":"{\"b\": [1, null]}"}"#),
+        (r#"{"a":"cut \ud83d","\ud83d":"\ud83d\ude00"}"#, r#"{"a":"cut \ufffd","\ufffd":"\ud83d\ude00"}"#),
+        (r#""a text""#, r#"{"annotations":"a text"}"#),
+        (r#"["a"]"#, r#"{"annotations":"[\"a\"]"}"#),
+        ("7", r#"{"annotations":"7"}"#),
+        ("[ ]", "{}"),
+        (r#""""#, "{}"),
+        ("null", "{}"),
+    ] {
+        let message = message(&format!(r#"{{"alerts":[{{"labels":[],"annotations":{sent}}}]}}"#));
+        let read: serde_json::Value = serde_json::from_str(read).unwrap();
+        assert_eq!(serde_json::to_value(&message.alerts[0].annotations).unwrap(), read, "{sent}");
+    }
+}
+
+#[test]
+fn what_only_informs_refuses_nothing() {
+    let read = message(
+        r#"{"\ud800":1,"receiver":"a\udc00","groupLabels":[],"commonLabels":7,"commonAnnotations":{"a":{}},
+            "truncatedAlerts":{},"externalURL":[],
+            "alerts":[{"labels":{"a":"b"},"\udbff":{},"values":[1],"generatorURL":{},"fingerprint":"\ud800"}]}"#,
+    );
+    assert_eq!((read.envelope.receiver.as_str(), read.envelope.truncated_alerts), ("a\u{fffd}", 0));
+    assert_eq!(read.envelope.common_annotations["a"], "{}");
+    assert_eq!(read.alerts[0].fingerprint.as_deref(), Some("\u{fffd}"));
+    assert_eq!(read.alerts[0].generator_url, None);
+}
+
+#[test]
+fn an_unreadable_time_refuses_only_a_firing_alert_and_only_its_start() {
+    let alert = |fields: &str| message(&format!(r#"{{"alerts":[{{"labels":{{}}}},{{"labels":{{}},{fields}}}]}}"#));
+    for end in ["\"0000-00-00T00:00:00\"", "7", "{}", "\"\\ud800\""] {
+        let firing = alert(&format!(r#""endsAt":{end}"#));
+        assert_eq!(firing.alerts[1].ends_at, None, "{end}");
+        let resolved = alert(&format!(r#""status":"resolved","startsAt":{end},"endsAt":{end}"#));
+        let resolved = &resolved.alerts[1];
+        assert_eq!((resolved.starts_at, resolved.ends_at), (None, Some(RECEIVED)), "{end}");
+        assert!(resolved.ends_at_is_receipt);
+        assert_eq!(alert(&format!(r#""startsAt":{end}"#)).refused[0].path, "alerts[1].startsAt", "{end}");
+    }
+}
+
+#[test]
+fn times_are_read_as_templates_print_them_and_to_the_end_of_9999() {
+    for (sent, read) in [
+        ("9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59.999Z"),
+        ("2026-11-20 10:00:00.25 +0000 UTC", "2026-11-20T10:00:00.25Z"),
+        ("2026-11-20 12:00:00 +0200 CEST", "2026-11-20T10:00:00Z"),
+        ("2026-11-20T10:00:00.123456789+0000", "2026-11-20T10:00:00.123Z"),
+    ] {
+        let message = message(&format!(r#"{{"alerts":[{{"labels":{{}},"startsAt":"{sent}"}}]}}"#));
+        assert_eq!(message.alerts[0].starts_at.unwrap().to_string(), read, "{sent}");
+    }
+    let zero = message(r#"{"alerts":[{"labels":{},"startsAt":"0001-01-01 00:00:00 +0000 UTC"}]}"#);
+    assert_eq!(zero.alerts[0].starts_at, None);
 }
 
 #[test]

@@ -70,12 +70,12 @@ fn any_alert() -> impl Strategy<Value = Value> {
 }
 
 fn labels() -> impl Strategy<Value = Labels> {
-    btree_map(any::<String>(), any::<String>(), 0..4)
+    btree_map(any::<String>().prop_filter("no name", |name| !name.is_empty()), any::<String>(), 0..4)
 }
 
 fn time() -> impl Strategy<Value = UnixMs> {
     // 1970 to 9999, where RFC 3339 ends.
-    (0..253_402_207_200_000_i64).prop_map(UnixMs::new)
+    (0..253_402_300_800_000_i64).prop_map(UnixMs::new)
 }
 
 prop_compose! {

@@ -32,7 +32,7 @@ fn event(name: &str) -> Message {
 #[test]
 fn every_shape_comes_out_as_its_snapshot() {
     let files = files("tests/fixtures");
-    assert_eq!(files.len(), 9);
+    assert_eq!(files.len(), 11);
     for path in files {
         let Message { envelope, alerts, refused } = read(&path);
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();

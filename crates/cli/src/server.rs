@@ -111,9 +111,20 @@ pub(crate) fn router(service: Service) -> Router {
         .merge(operate)
         .route("/readyz", get(health::ready))
         .route("/version", get(health::version))
+        .layer(middleware::from_fn_with_state(service.clone(), missed))
         .fallback(webhook)
         .layer(middleware::from_fn_with_state(service.clone(), named))
         .with_state(service)
+}
+
+/// Counts what is answered with 404 or 405 here; the ingest handler counts its own.
+async fn missed(State(service): State<Service>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    if let Some(why) = Refusal::of(response.status()).filter(|why| why.is_of_a_path()) {
+        service.ingest.refusals().count_at(why, Some(&path), service.ports().clock.now());
+    }
+    response
 }
 
 /// Whatever is asked is asked by a name of this server, and not by a web page.

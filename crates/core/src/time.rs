@@ -46,14 +46,24 @@ impl UnixMs {
         self.0.div_euclid(1000) + if self.0.rem_euclid(1000) == 0 { 0 } else { 1 }
     }
 
-    /// Reads an RFC 3339 date and time.
+    /// Reads an RFC 3339 date and time, of the year 9999 at the latest.
     ///
     /// # Errors
     /// The reason, when the text is none.
     pub fn parse_rfc3339(text: &str) -> Result<Self, jiff::Error> {
-        text.parse::<jiff::Timestamp>().map(|t| Self(t.as_millisecond()))
+        let read = |text: &str| text.parse::<jiff::Timestamp>().map(|t| t.as_millisecond());
+        read(text).map(Self).or_else(|error| match text.strip_prefix("9999-12-") {
+            // jiff's timestamps end a day before the year does.
+            Some(rest) => read(&format!("9998-12-{rest}")).map(|ms| Self((ms + YEAR_9998).min(LAST))),
+            None => Err(error),
+        })
     }
 }
+
+/// The length of the year 9998, in milliseconds.
+const YEAR_9998: i64 = 365 * 86_400_000;
+/// The last millisecond of the year 9999.
+const LAST: i64 = 253_402_300_799_999;
 
 impl From<jiff::Timestamp> for UnixMs {
     fn from(t: jiff::Timestamp) -> Self {
@@ -64,9 +74,12 @@ impl From<jiff::Timestamp> for UnixMs {
 /// RFC 3339 in UTC, as people read it.
 impl fmt::Display for UnixMs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(t) => t.fmt(f),
-            Err(_) => write!(f, "{} ms", self.0),
+        if let Ok(t) = jiff::Timestamp::from_millisecond(self.0) {
+            return t.fmt(f);
+        }
+        match jiff::Timestamp::from_millisecond(self.0.saturating_sub(YEAR_9998)) {
+            Ok(t) if (0..=LAST).contains(&self.0) => f.write_str(&t.to_string().replacen("9998", "9999", 1)),
+            _ => write!(f, "{} ms", self.0),
         }
     }
 }
@@ -93,5 +106,21 @@ mod tests {
         let t = UnixMs::parse_rfc3339("2026-11-22T10:00:00.250+01:00").unwrap();
         assert_eq!(t.to_string(), "2026-11-22T09:00:00.25Z");
         assert!(UnixMs::parse_rfc3339("yesterday").is_err());
+        assert!(UnixMs::parse_rfc3339("9999-12-32T00:00:00Z").is_err());
+        assert_eq!(UnixMs::new(i64::MAX).to_string(), format!("{} ms", i64::MAX));
+        assert_eq!(UnixMs::new(i64::MIN).to_string(), format!("{} ms", i64::MIN));
+    }
+
+    #[test]
+    fn the_last_days_of_9999_are_times() {
+        for (text, read) in [
+            ("9999-12-30T21:00:00Z", "9999-12-30T21:00:00Z"),
+            ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+            ("9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59.999Z"),
+            ("9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59.999Z"),
+            ("9999-12-31T12:00:00+02:00", "9999-12-31T10:00:00Z"),
+        ] {
+            assert_eq!(UnixMs::parse_rfc3339(text).unwrap().to_string(), read, "{text}");
+        }
     }
 }

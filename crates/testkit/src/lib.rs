@@ -3,7 +3,7 @@
 //! [`clock`] and [`builders`] for unit tests; [`contract`], [`openai`], [`anthropic`] and [`mcp`] stand in for the network's far
 //! side, on real sockets of the loopback; [`process`] runs the real programs that `tests/setup.sh` installs;
 //! [`memory`] and [`faults`] are a store, and everything that can go wrong between a handler and its ports;
-//! [`inputs`] and [`spellings`] are for parsers and addresses; [`tool_schema`] says what services refuse of a tool; [`gate`] lets a test decide when something goes on, so that no test sleeps to synchronise.
+//! [`inputs`], [`payloads`] and [`spellings`] are for parsers and addresses; [`tool_schema`] says what services refuse of a tool; [`gate`] lets a test decide when something goes on, so that no test sleeps to synchronise.
 //!
 //! Everything here panics where a library would return an error: a part that cannot do its work has failed the
 //! test.
@@ -28,6 +28,7 @@ pub mod lambda;
 pub mod mcp;
 pub mod memory;
 pub mod openai;
+pub mod payloads;
 pub mod process;
 mod server;
 pub mod slack;

@@ -11,6 +11,8 @@
 //! | another method there | 405 with `Allow` |
 //! | anything else | 404 |
 //!
+//! A slash behind a path changes nothing.
+//!
 //! Alertmanager retries within a flush only after a 5xx or a transport error; after any 4xx, 429 included, it waits
 //! for the next group interval (`notify/webhook/webhook.go`, `notify/retry_stage.go`). So everything that is not the
 //! request's own fault is a 503, a missing table or permission too: an alert must not be lost to our mistake.
@@ -106,7 +108,8 @@ impl Ingest {
     /// What can be said of a request before its body is read: who may not post is turned away here, unless the body
     /// itself may be signed.
     pub async fn admit(&self, request: &Parts) -> Admission {
-        let response = match request.uri.path() {
+        let path = request.uri.path();
+        let response = match path.strip_suffix('/').unwrap_or(path) {
             WEBHOOK_PATH if request.method == Method::POST => match self.let_in(&request.headers).await {
                 Ok(admitted) => return Admission::Webhook(admitted),
                 Err(turned_away) => turned_away,
@@ -118,7 +121,7 @@ impl Ingest {
             HEALTH_PATH => answer::method_not_allowed("GET, HEAD"),
             _ => answer::not_found(),
         };
-        Admission::Answered(self.counted(response))
+        Admission::Answered(self.counted(response, path))
     }
 
     /// Answers a webhook whose head was let in.
@@ -130,7 +133,7 @@ impl Ingest {
             Ok(verified_by) => self.webhook(verified_by, headers, body).await,
             Err(refused) => refused.response(),
         };
-        self.counted(response)
+        self.counted(response, WEBHOOK_PATH)
     }
 
     /// Whoever is turned away, and why, for the log and the metrics.
@@ -138,13 +141,13 @@ impl Ingest {
         &self.refusals
     }
 
-    fn counted(&self, response: Response<Bytes>) -> Response<Bytes> {
+    fn counted(&self, response: Response<Bytes>, path: &str) -> Response<Bytes> {
         let now = self.ports.clock.now();
         if response.status().is_client_error() {
             self.metrics.emit(now.get(), &[Metric::Refused(1)]);
         }
         if let Some(why) = Refusal::of(response.status()) {
-            self.refusals.count(why, now);
+            self.refusals.count_at(why, why.is_of_a_path().then_some(path), now);
         }
         response
     }

@@ -1,7 +1,7 @@
 //! Requests and connections that were turned away: counted by kind, and logged at most once a minute a kind, so that
 //! nobody fills the log by being refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,10 @@ use sentinel_core::UnixMs;
 /// The shortest time between two lines about one kind.
 const BETWEEN_LINES: Duration = Duration::from_mins(1);
 
+/// How many different paths stand in one line, and how much of one, in characters.
+const MOST_PATHS: usize = 5;
+const LONGEST_PATH: usize = 120;
+
 /// Why somebody was turned away.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Refusal {
@@ -18,6 +22,10 @@ pub enum Refusal {
     Unauthorized,
     /// 403: a web page, a foreign host name, or a token that may not do this.
     Forbidden,
+    /// 404: nothing is at this path.
+    NotFound,
+    /// 405: the path takes another method.
+    WrongMethod,
     /// 408, or a connection that was closed: the head or the body of a request did not arrive in time, or its answer was
     /// not read.
     TimedOut,
@@ -33,9 +41,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Unauthorized,
         Self::Forbidden,
+        Self::NotFound,
+        Self::WrongMethod,
         Self::TimedOut,
         Self::TooLarge,
         Self::Full,
@@ -48,10 +58,17 @@ impl Refusal {
         Some(match status {
             StatusCode::UNAUTHORIZED => Self::Unauthorized,
             StatusCode::FORBIDDEN => Self::Forbidden,
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Self::WrongMethod,
             StatusCode::REQUEST_TIMEOUT => Self::TimedOut,
             StatusCode::PAYLOAD_TOO_LARGE => Self::TooLarge,
             _ => return None,
         })
+    }
+
+    /// Whether the request's path says what is wrong.
+    pub const fn is_of_a_path(self) -> bool {
+        matches!(self, Self::NotFound | Self::WrongMethod)
     }
 
     /// A word for it: the label of the metric.
@@ -59,6 +76,8 @@ impl Refusal {
         match self {
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::NotFound => "not-found",
+            Self::WrongMethod => "wrong-method",
             Self::TimedOut => "timed-out",
             Self::TooLarge => "too-large",
             Self::Full => "full",
@@ -74,6 +93,10 @@ impl Refusal {
             Self::Forbidden => {
                 "requests were refused: of web pages, for foreign host names, or beyond their token"
             }
+            Self::NotFound => {
+                "requests were refused: nothing is at their paths; webhooks go to POST /webhook/alertmanager"
+            }
+            Self::WrongMethod => "requests were refused: their paths take another method",
             Self::TimedOut => {
                 "connections were closed: their requests did not arrive, or answers were not read, in time"
             }
@@ -89,11 +112,23 @@ impl Refusal {
     }
 }
 
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Kind {
     total: u64,
     unsaid: u64,
     said_at: Option<UnixMs>,
+    /// Where the unsaid ones were sent to, as far as that says something.
+    paths: BTreeSet<String>,
+}
+
+/// A line about one kind.
+#[derive(PartialEq, Eq, Debug)]
+struct Line {
+    /// How many since the last line.
+    count: u64,
+    /// How many since the start.
+    total: u64,
+    paths: BTreeSet<String>,
 }
 
 /// How many were turned away, by kind. Cheap to clone; clones count together.
@@ -107,10 +142,18 @@ impl Refusals {
 
     /// Counts one, and logs its kind unless that was done within the last minute.
     pub fn count(&self, why: Refusal, now: UnixMs) {
+        self.count_at(why, None, now);
+    }
+
+    /// Counts a request to this path.
+    pub fn count_at(&self, why: Refusal, path: Option<&str>, now: UnixMs) {
         let mut kinds = self.kinds();
         let kind = kinds.entry(why).or_default();
         kind.total += 1;
         kind.unsaid += 1;
+        if let Some(path) = path.filter(|_| kind.paths.len() < MOST_PATHS) {
+            kind.paths.insert(path.chars().take(LONGEST_PATH).collect());
+        }
         let line = due(kind, now);
         drop(kinds);
         log(line.map(|line| (why, line)));
@@ -131,18 +174,20 @@ impl Refusals {
     }
 }
 
-/// The numbers of a line about this kind, if one is due: how many since the last line, how many in all.
-fn due(kind: &mut Kind, now: UnixMs) -> Option<(u64, u64)> {
+/// The line about this kind, if one is due.
+fn due(kind: &mut Kind, now: UnixMs) -> Option<Line> {
     if kind.unsaid == 0 || kind.said_at.is_some_and(|at| now.since(at) < BETWEEN_LINES) {
         return None;
     }
     kind.said_at = Some(now);
-    Some((std::mem::take(&mut kind.unsaid), kind.total))
+    let (count, paths) = (std::mem::take(&mut kind.unsaid), std::mem::take(&mut kind.paths));
+    Some(Line { count, total: kind.total, paths })
 }
 
-fn log(lines: impl IntoIterator<Item = (Refusal, (u64, u64))>) {
-    for (why, (count, total)) in lines {
-        tracing::warn!(kind = why.as_str(), count, total, "{}", why.sentence());
+fn log(lines: impl IntoIterator<Item = (Refusal, Line)>) {
+    for (why, Line { count, total, paths }) in lines {
+        let paths = (!paths.is_empty()).then(|| paths.into_iter().collect::<Vec<_>>().join(" "));
+        tracing::warn!(kind = why.as_str(), count, total, paths, "{}", why.sentence());
     }
 }
 
@@ -157,10 +202,11 @@ mod tests {
         for second in 0..150 {
             kind.total += 1;
             kind.unsaid += 1;
-            lines.extend(due(&mut kind, UnixMs::new(second * 1_000)));
+            lines.extend(due(&mut kind, UnixMs::new(second * 1_000)).map(|line| (line.count, line.total)));
         }
         assert_eq!(lines, [(1, 1), (60, 61), (60, 121)]);
-        assert_eq!(due(&mut kind, UnixMs::new(200_000)), Some((29, 150)));
+        let last = due(&mut kind, UnixMs::new(200_000)).unwrap();
+        assert_eq!((last.count, last.total), (29, 150));
         assert_eq!(due(&mut kind, UnixMs::new(900_000)), None, "nothing new, no line");
     }
 
@@ -172,6 +218,6 @@ mod tests {
         }
         refusals.clone().count(Refusal::Crowded, UnixMs::new(1));
         let totals = Refusal::ALL.map(|why| refusals.total(why));
-        assert_eq!(totals, [1_000, 0, 0, 0, 0, 1, 0]);
+        assert_eq!(totals, [1_000, 0, 0, 0, 0, 0, 0, 1, 0]);
     }
 }

@@ -138,7 +138,7 @@ async fn nothing_that_a_sender_may_write_makes_an_invocation_fail() {
         event["cookies"] = json!([odd]);
         event["requestContext"]["domainName"] = odd.into();
         assert_eq!(answer(&function.invoke(event, LEFT).await).0, 200, "the query {odd:?}");
-        for path in [odd.to_owned(), format!("/{odd}"), format!("{WEBHOOK}/{odd}")] {
+        for path in [odd.to_owned(), format!("/{odd}"), format!("{WEBHOOK}//{odd}")] {
             for stage in ["$default", "prod", ""] {
                 let event = http_event(stage, "POST", &path, &[RIGHT], &webhook("a"));
                 assert_eq!(

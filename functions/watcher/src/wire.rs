@@ -128,6 +128,11 @@ type Read = Result<(Alert, bool), String>;
 impl Polled {
     fn take(&mut self, path: &str, raw: &RawValue, read: fn(&str) -> Read) {
         match read(raw.get()) {
+            // No store keeps it.
+            Ok((alert, _)) if alert.labels.contains_key("") => {
+                let reason = "has a label without a name".to_owned();
+                self.refused.push(Refusal { path: path.to_owned(), reason });
+            }
             Ok((alert, told)) => {
                 self.known.insert(alert.labels.clone());
                 if told {

@@ -191,7 +191,8 @@ async fn addresses_and_methods() {
         ("POST", "/healthz"),
         ("GET", "/webhook/alertmanager"),
         ("BREW", "/webhook/alertmanager"),
-        ("POST", "/webhook/alertmanager/"),
+        ("GET", "/webhook/alertmanager/"),
+        ("POST", "/webhook/alertmanager//"),
         ("POST", "/webhook/other"),
         ("GET", "/"),
     ] {
@@ -214,7 +215,10 @@ async fn addresses_and_methods() {
     BREW /webhook/alertmanager: 405 allow: POST
     {"error":"this address takes another method: POST"}
 
-    POST /webhook/alertmanager/: 404
+    GET /webhook/alertmanager/: 405 allow: POST
+    {"error":"this address takes another method: POST"}
+
+    POST /webhook/alertmanager//: 404
     {"error":"nothing is here; webhooks go to POST /webhook/alertmanager"}
 
     POST /webhook/other: 404
@@ -226,6 +230,10 @@ async fn addresses_and_methods() {
     assert!(bench.is_untouched());
     let with_query = bench.send("POST", "/webhook/alertmanager?x=1", &[], webhook(&[])).await;
     assert_eq!(status(&with_query), 200, "a query changes nothing");
+    for path in ["/webhook/alertmanager/", "/webhook/alertmanager/?x=1"] {
+        assert_eq!(status(&bench.send("POST", path, &[], webhook(&[])).await), 200, "{path}");
+    }
+    assert_eq!(status(&bench.send("GET", "/healthz/", &[], "").await), 200);
 }
 
 #[tokio::test]

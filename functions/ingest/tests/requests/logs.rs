@@ -90,6 +90,29 @@ async fn a_flood_of_strange_alerts_is_a_few_lines() {
 }
 
 #[tokio::test]
+async fn a_path_or_method_that_is_not_there_is_logged_with_its_path_once_a_minute() {
+    let (bench, logs) = (bench(), Logs::keep());
+    let ask = async |method: &str, path: &str| {
+        bench.send(method, path, &[], "").await;
+    };
+    ask("POST", "/alertmanager?token=value-1").await;
+    ask("POST", "/api/v2/alerts").await;
+    for n in 0..20 {
+        ask("POST", &format!("/webhook/{n:02}{}", "x".repeat(500))).await;
+        ask("PUT", "/webhook/alertmanager/").await;
+    }
+    assert_eq!(logs.lines().len(), 2, "{:?}", logs.lines());
+    bench.clock.advance(std::time::Duration::from_mins(1));
+    ask("POST", "/last").await;
+    let told: Vec<String> = logs.lines().into_iter().map(|line| line.replace(&"x".repeat(109), "…")).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    WARN sentinel_ingest::refusals: requests were refused: nothing is at their paths; webhooks go to POST /webhook/alertmanager kind="not-found" count=1 total=1 paths="/alertmanager"
+    WARN sentinel_ingest::refusals: requests were refused: their paths take another method kind="wrong-method" count=1 total=1 paths="/webhook/alertmanager/"
+    WARN sentinel_ingest::refusals: requests were refused: nothing is at their paths; webhooks go to POST /webhook/alertmanager kind="not-found" count=22 total=23 paths="/api/v2/alerts /webhook/00… /webhook/01… /webhook/02… /webhook/03…"
+    "#);
+}
+
+#[tokio::test]
 async fn neither_bodies_nor_credentials_are_logged() {
     let (bench, logs) = (bench(), Logs::keep());
     assert_eq!(post(&bench, "Bearer wrong-token", r#"{"alerts":["value-1"]}"#).await, 401);
