@@ -293,7 +293,9 @@ pub(crate) fn texts(raw: &RawValue, name: &str) -> Labels {
             said.map(|(name, value)| (name, any_text(value))).collect()
         }
         Err(_) if is_empty_array(raw) => Labels::new(),
-        Err(_) => [(name.to_owned(), any_text(raw))].into_iter().filter(|(_, text)| !text.is_empty()).collect(),
+        Err(_) => {
+            [(name.to_owned(), any_text(raw))].into_iter().filter(|(_, text)| !text.is_empty()).collect()
+        }
     }
 }
 

@@ -131,7 +131,11 @@ fn a_broken_alert_is_refused_with_its_path_and_its_neighbours_go_on() {
             r#"alerts[1].labels[""]"#,
             "has no name; a label without its name says nothing: leave it out",
         ),
-        (r#"{"labels": {"\ud800": "x"}}"#, "alerts[1].labels", "has a key that is no text (unexpected end of hex escape)"),
+        (
+            r#"{"labels": {"\ud800": "x"}}"#,
+            "alerts[1].labels",
+            "has a key that is no text (unexpected end of hex escape)",
+        ),
         (
             r#"{"labels": {}, "status": "pending"}"#,
             "alerts[1].status",
@@ -193,7 +197,8 @@ fn what_only_informs_refuses_nothing() {
 
 #[test]
 fn an_unreadable_time_refuses_only_a_firing_alert_and_only_its_start() {
-    let alert = |fields: &str| message(&format!(r#"{{"alerts":[{{"labels":{{}}}},{{"labels":{{}},{fields}}}]}}"#));
+    let alert =
+        |fields: &str| message(&format!(r#"{{"alerts":[{{"labels":{{}}}},{{"labels":{{}},{fields}}}]}}"#));
     for end in ["\"0000-00-00T00:00:00\"", "7", "{}", "\"\\ud800\""] {
         let firing = alert(&format!(r#""endsAt":{end}"#));
         assert_eq!(firing.alerts[1].ends_at, None, "{end}");

@@ -51,7 +51,7 @@ impl UnixMs {
     /// # Errors
     /// The reason, when the text is none.
     pub fn parse_rfc3339(text: &str) -> Result<Self, jiff::Error> {
-        let read = |text: &str| text.parse::<jiff::Timestamp>().map(|t| t.as_millisecond());
+        let read = |text: &str| text.parse().map(jiff::Timestamp::as_millisecond);
         read(text).map(Self).or_else(|error| match text.strip_prefix("9999-12-") {
             // jiff's timestamps end a day before the year does.
             Some(rest) => read(&format!("9998-12-{rest}")).map(|ms| Self((ms + YEAR_9998).min(LAST))),

@@ -105,7 +105,8 @@ fn values() -> Vec<(&'static str, String)> {
 pub fn payloads() -> Vec<Payload> {
     let values = values();
     let mut payloads = Vec::new();
-    let fields = ENVELOPE.iter().map(|(name, _)| (*name, false)).chain([("alerts", false), ("alerts[0]", false)]);
+    let fields =
+        ENVELOPE.iter().map(|(name, _)| (*name, false)).chain([("alerts", false), ("alerts[0]", false)]);
     for (field, of_alert) in fields.chain(ALERT.iter().map(|(name, _)| (*name, true))) {
         for (kind, value) in &values {
             let name = payloads.len().to_string();

@@ -1,6 +1,6 @@
 //! Webhooks in which one field is what nobody expects, against a store that refuses what DynamoDB refuses: each is kept, or
 //! its sender is told where it is wrong. `cargo test -p sentinel-ingest --test payloads -- --nocapture` prints the table.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test's helpers and its table")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers and its table")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -107,7 +107,8 @@ async fn whatever_stands_in_a_field_the_alert_is_kept_or_its_sender_is_told_wher
     assert!(all >= 500, "{all}");
     assert!(sums[&Became::Kept] > all / 2, "{sums:?}");
     // Only what is used refuses an alert.
-    let used = ["alerts", "alerts[0]", "alerts[0].labels", "alerts[0].startsAt", "alerts[0].status", "groupLabels"];
+    let used =
+        ["alerts", "alerts[0]", "alerts[0].labels", "alerts[0].startsAt", "alerts[0].status", "groupLabels"];
     for (field, row) in &table {
         let told = row.keys().any(|(_, became)| *became == Became::Told);
         assert_eq!(told, used.contains(&field.as_str()), "{field}");

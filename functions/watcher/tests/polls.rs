@@ -342,10 +342,12 @@ async fn one_broken_alert_hides_no_other_and_nothing_is_over_meanwhile() {
     let mut bench = prometheus().await;
     bench.poll(says(&[pod("firing", "a")])).await.unwrap();
     let broken = json!({"labels": {"alertname": 7}, "state": "firing"});
-    *bench.server.says.lock().unwrap() = says(&[pod("firing", "b"), broken]);
+    let nameless = json!({"labels": {"alertname": "PodDown", "": "x"}, "state": "firing"});
+    *bench.server.says.lock().unwrap() = says(&[pod("firing", "b"), broken, nameless]);
     let receipt = bench.watcher.poll().await.unwrap();
-    assert_eq!((receipt.accepted, receipt.refused, receipt.suppressed), (1, 1, 0));
+    assert_eq!((receipt.accepted, receipt.refused, receipt.suppressed), (1, 2, 0));
     assert_eq!(receipt.refusals[0].path, "data.alerts[1]");
+    assert_eq!(receipt.refusals[1].path, "data.alerts[2]");
     assert_eq!(bench.poll(says(&[])).await.unwrap(), [0, 0, 0, 0, 2]);
 }
 
