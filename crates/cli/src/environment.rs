@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::Context;
+use sentinel_config::read_text;
 use sentinel_core::redact::Redactor;
 use serde::Serialize;
+
+use crate::dotenv;
 
 /// The environment variables, the current folder and the terminal.
 #[derive(Clone, Debug)]
@@ -46,24 +49,14 @@ impl Environment {
         stderr_is_terminal: bool,
     ) -> anyhow::Result<Self> {
         let file = cwd.join(".env");
-        match dotenvy::from_path_iter(&file) {
-            Ok(pairs) => {
-                for pair in pairs {
-                    let (name, value) = pair.map_err(|e| match e {
-                        // Its text is the line, which may hold a secret.
-                        dotenvy::Error::LineParse(_, at) => {
-                            anyhow::anyhow!(
-                                "{} cannot be read: a line of it breaks at byte {at}",
-                                file.display()
-                            )
-                        }
-                        other => anyhow::anyhow!("{} cannot be read: {other}", file.display()),
-                    })?;
+        match read_text(&file) {
+            Ok(text) => {
+                for (name, value) in dotenv::read(&text, &variables).map_err(|e| e.in_file(&file))? {
                     variables.entry(name).or_insert(value);
                 }
             }
-            Err(dotenvy::Error::Io(e)) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => anyhow::bail!("{} cannot be read: {e}", file.display()),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => anyhow::bail!("{} cannot be read: {e}; save it as text in UTF-8", file.display()),
         }
         Ok(Self { variables, cwd, stderr_is_terminal, redactor: OnceLock::new() })
     }
@@ -120,8 +113,8 @@ mod tests {
 
     #[test]
     fn a_broken_dotenv_is_told_without_its_text() {
-        let error = with_dotenv("TOKEN='sesame open\n", &[]).unwrap_err().to_string();
-        assert!(error.contains(".env"), "{error}");
+        let error = with_dotenv("A=1\nTOKEN='sesame open\n", &[]).unwrap_err().to_string();
+        assert!(error.contains(".env:2: "), "{error}");
         assert!(!error.contains("sesame"), "{error}");
     }
 

@@ -9,6 +9,7 @@ pub mod args;
 mod audit;
 mod bodies;
 mod connections;
+mod dotenv;
 mod ending;
 pub mod environment;
 mod eval;

@@ -1,4 +1,5 @@
-//! `${NAME}` and `${secret:…}` in a scalar. Substituted after the YAML is parsed, so that a value cannot add keys.
+//! `${NAME}` and `${secret:…}` in a scalar. Substituted after the YAML is parsed, so that a value cannot add keys. The line
+//! ends around a value are none of it: a file that a secret was made of ends in one.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +51,7 @@ pub(crate) fn expand(raw: &str, values: &Values<'_>) -> Expanded {
             text.push_str(&value);
         } else if !is_name(name) {
             return Expanded::Malformed;
-        } else if let Some(value) = (values.env)(name).filter(|value| !value.is_empty()) {
+        } else if let Some(value) = of_env(name, values) {
             text.push_str(&value);
         } else {
             unset.push(name.to_owned());
@@ -76,10 +77,36 @@ pub(crate) fn given<'t>(raw: &'t str, values: &Values<'_>) -> Vec<(Option<&'t st
                 let whole = values.secrets.get(id);
                 whole.and_then(|whole| value(whole, key)).map(|value| (None, value))
             }
-            None => (values.env)(name).filter(|v| !v.is_empty()).map(|value| (Some(name), value)),
+            None => of_env(name, values).map(|value| (Some(name), value)),
         });
     }
     given
+}
+
+/// A variable's value, unless it is empty.
+pub(crate) fn of_env(name: &str, values: &Values<'_>) -> Option<String> {
+    (values.env)(name).map(|value| without_line_ends(&value).to_owned()).filter(|value| !value.is_empty())
+}
+
+/// Without the line ends around it.
+pub(crate) fn without_line_ends(text: &str) -> &str {
+    text.trim_matches(['\r', '\n'])
+}
+
+/// The variable that was meant by a text that is `$NAME` as a whole, or behind a scheme (`Bearer $NAME`): it is taken for
+/// the text itself.
+pub(crate) fn meant_variable(raw: &str) -> Option<&str> {
+    let word = raw.trim();
+    let word =
+        word.split_once(' ').filter(|(scheme, _)| is_scheme(scheme)).map_or(word, |(_, rest)| rest.trim());
+    let name = word.strip_prefix('$')?;
+    let name = name.strip_prefix('(').and_then(|name| name.strip_suffix(')')).unwrap_or(name);
+    is_name(name).then_some(name)
+}
+
+/// Whether a word stands before a credential in a header.
+pub(crate) fn is_scheme(word: &str) -> bool {
+    ["bearer", "basic", "token", "apikey"].iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
 /// The secrets that a scalar refers to, by ARN or name.
@@ -97,10 +124,11 @@ fn secret(name: &str) -> Option<(&str, Option<&str>)> {
 
 /// A secret's text, or the value of one of its keys.
 fn value(whole: &SecretString, key: Option<&str>) -> Option<String> {
-    let Some(key) = key else { return Some(whole.expose_secret().to_owned()) };
-    let object: serde_json::Value = serde_json::from_str(whole.expose_secret()).ok()?;
+    let whole = without_line_ends(whole.expose_secret());
+    let Some(key) = key else { return Some(whole.to_owned()) };
+    let object: serde_json::Value = serde_json::from_str(whole).ok()?;
     match object.get(key)? {
-        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::String(text) => Some(without_line_ends(text).to_owned()),
         serde_json::Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
@@ -119,9 +147,11 @@ mod tests {
         let env = |name: &str| match name {
             "A" => Some("x${B}".into()),
             "EMPTY" => Some(String::new()),
+            "FILE" => Some("\r\nof a\nfile\r\n".into()),
+            "BLANK" => Some("\n".into()),
             _ => None,
         };
-        let secrets = [("arn:aws:x", "whole"), ("json", r#"{"user": "u", "port": 5, "list": []}"#)];
+        let secrets = [("arn:aws:x", "whole\n"), ("json", r#"{"user": "u\n", "port": 5, "list": []}"#)];
         let secrets = secrets.map(|(id, text)| (id.to_owned(), text.into())).into();
         expand(raw, &Values { env: &env, secrets: &secrets })
     }
@@ -159,6 +189,22 @@ mod tests {
     fn the_secrets_that_a_text_needs_are_listed() {
         let ids: Vec<&str> = secret_ids("${secret:a#k} ${B} ${secret:c}${secret:}").collect();
         assert_eq!(ids, ["a", "c"]);
+    }
+
+    #[test]
+    fn line_ends_around_a_value_are_none_of_it() {
+        assert_eq!(expanded("Bearer ${FILE}"), text("Bearer of a\nfile"));
+        assert_eq!(expanded("${BLANK}"), Expanded::Unset(vec!["BLANK".into()]));
+    }
+
+    #[test]
+    fn a_variable_without_braces_is_known_for_one() {
+        for raw in ["$A_1", " $A_1\n", "Bearer $A_1", "token  $A_1", "$(A_1)"] {
+            assert_eq!(meant_variable(raw), Some("A_1"), "{raw:?}");
+        }
+        for raw in ["$", "$1a", "a$A", "$A$B", "${A}", "$A b", "Bearer a$A", "$$A"] {
+            assert_eq!(meant_variable(raw), None, "{raw:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use sentinel_core::redact::stands_for_no_secret;
 
 use crate::Reading;
 use crate::diagnostic::{Diagnostic, Place, Severity};
-use crate::expand::{self, Expanded, Values, expand, secret_ids};
+use crate::expand::{self, Expanded, Values, expand, meant_variable, secret_ids, without_line_ends};
 use crate::source::Source;
 use crate::tree::{Entry, Node, Position, Value};
 use crate::{duration, nearest, secrets};
@@ -313,7 +313,9 @@ impl<'a> Reader<'a> {
 
     /// A secret; it is also kept for the redactor. Never empty.
     pub(crate) fn secret(&mut self, field: &Field<'_>) -> Option<SecretString> {
+        self.refuse_meant_variable(field)?;
         let (text, _) = self.scalar(field, "text")?;
+        let text = without_line_ends(&text).to_owned();
         if text.trim().is_empty() {
             self.error(field, "is empty", "give it a value, or remove the key");
             return None;
@@ -328,6 +330,18 @@ impl<'a> Reader<'a> {
         }
         self.keep(secrets::whole(&text));
         Some(SecretString::from(text))
+    }
+
+    /// Tells where a variable stands without its braces as a secret: whoever wrote its name would come in.
+    pub(crate) fn refuse_meant_variable(&mut self, field: &Field<'_>) -> Option<()> {
+        let Value::Scalar { text, .. } = &field.node.value else { return Some(()) };
+        let Some(name) = meant_variable(text) else { return Some(()) };
+        self.error(
+            field,
+            format!("is the text `${name}`, not the value of a variable"),
+            format!("write \"${{{name}}}\"; where the secret is that text, put it into a variable"),
+        );
+        None
     }
 
     /// Keeps secrets for the redactor.
@@ -354,7 +368,7 @@ impl<'a> Reader<'a> {
 
     /// A variable of the environment, for a key whose default is one.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
-        (self.values.env)(name).filter(|v| !v.is_empty())
+        expand::of_env(name, &self.values)
     }
 
     /// A list of texts, none where the key is absent.
@@ -454,8 +468,8 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// An http or https address.
-    pub(crate) fn url(&mut self, field: &Field<'_>) -> Option<Url> {
+    /// An http or https address. `instead` says where credentials belong, which must not stand in it.
+    pub(crate) fn url(&mut self, field: &Field<'_>, instead: &str) -> Option<Url> {
         const HELP: &str = "write an address such as https://host.example/path";
         let text = self.text(field)?;
         let Ok(url) =
@@ -468,11 +482,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         if !url.username().is_empty() || url.password().is_some() {
-            self.error(
-                field,
-                "carries a user or a password",
-                "put credentials into `authorization` or `headers`",
-            );
+            self.error(field, "carries a user or a password", instead);
             return None;
         }
         // A key in the query or the path stays out of logs and reports. The address of a destination is one as a whole.

@@ -9,6 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
+use crate::expand::is_scheme;
+
 /// The longest run of letters that is taken for a word.
 const LONGEST_WORD: usize = 14;
 /// The longest run of digits that is taken for a number, and not for a part of a secret.
@@ -54,7 +56,7 @@ pub(crate) fn given(path: &str, variable: Option<&str>, value: &str) -> Vec<Stri
 pub(crate) fn whole(text: &str) -> Vec<String> {
     let mut found = vec![text.to_owned()];
     if let Some((scheme, token)) = text.trim().split_once(' ')
-        && ["bearer", "basic", "token", "apikey"].contains(&scheme.to_ascii_lowercase().as_str())
+        && is_scheme(scheme)
     {
         found.push(token.trim().to_owned());
         let pair = STANDARD.decode(token.trim()).ok().and_then(|pair| String::from_utf8(pair).ok());

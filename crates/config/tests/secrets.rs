@@ -147,3 +147,111 @@ fn whatever_comes_from_the_environment_into_addresses_programs_and_headers_is_kn
     }
     assert!(known.contains(&"dTpwdy0wYTFiMmMzZDRlNWY="), "user and password as they are sent");
 }
+
+/// Every place where a secret belongs, with `SECRET` in it.
+const PLACES: &[(&str, &str)] = &[
+    ("ingest.bearer[0]", "ingest: {bearer: [SECRET]}"),
+    ("ingest.basic[0].password", "ingest: {basic: [{user: u, password: SECRET}]}"),
+    ("ingest.header[0].value", "ingest: {header: [{name: X-Key, value: SECRET}]}"),
+    ("ingest.hmac[0].secret", "ingest: {hmac: [{secret: SECRET}]}"),
+    ("api.read[0]", "api: {read: [SECRET]}"),
+    ("api.operate[0].token", "api: {operate: [{name: desk, token: SECRET}]}"),
+    ("openai.api-key", "openai: {api-key: SECRET}"),
+    (
+        "model-services[0].api-key",
+        "model-services: [{name: other, base-url: 'https://m.example/v1', api-key: SECRET}]",
+    ),
+    (
+        "mcp-servers[0].authorization",
+        "mcp-servers: [{name: a, server-url: 'https://a.example', authorization: SECRET}]",
+    ),
+    (
+        "mcp-servers[0].headers.X-Api-Key",
+        "mcp-servers: [{name: a, server-url: 'https://a.example', headers: {X-Api-Key: SECRET}}]",
+    ),
+    ("mcp-servers[0].env.PGPASSWORD", "mcp-servers: [{name: a, command: [x], env: {PGPASSWORD: SECRET}}]"),
+    (
+        "mcp-servers[0].oauth.client-secret",
+        "mcp-servers: [{name: a, server-url: 'https://a.example', oauth: {client-id: i, client-secret: SECRET, token-url: 'https://a.example/t'}}]",
+    ),
+    ("sinks[0].token", "sinks: [{name: s, type: slack, channel: c, token: SECRET}]"),
+    ("sinks[0].secret", "sinks: [{name: s, type: webhook, url: 'https://a.example', secret: SECRET}]"),
+];
+
+fn placed(text: &str, secret: &str) -> Result<Loaded, Problems> {
+    let text = text.replace("SECRET", secret);
+    load(&Source { name: "c.yaml".into(), text, base_dir: None }, &|name| {
+        (name == "T").then(|| "abc-123\r\n".into())
+    })
+}
+
+#[test]
+fn wherever_a_secret_belongs_a_variable_without_braces_is_an_error_that_says_how_to_write_it() {
+    for (key, text) in PLACES {
+        for secret in ["$T_OKEN", "\"$T_OKEN\"", "\"Bearer $T_OKEN\"", "\"$(T_OKEN)\""] {
+            let problems = placed(text, secret).unwrap_err();
+            let told = problems.diagnostics.iter().find(|d| d.key == *key);
+            assert!(told.is_some_and(|d| d.help.contains("\"${T_OKEN}\"")), "{key} {secret}: {problems}");
+        }
+    }
+}
+
+#[test]
+fn wherever_a_secret_belongs_the_line_ends_around_it_are_trimmed() {
+    for (key, text) in PLACES {
+        for secret in ["'${T}'", "\"abc-123\\n\"", "\"\\r\\nabc-123\\n\\n\"", "\"${T}\\n\""] {
+            let settings = placed(text, secret).unwrap_or_else(|e| panic!("{key} {secret}: {e}")).settings;
+            let shown: Vec<String> = secrets_of(&settings);
+            assert_eq!(shown, ["abc-123"], "{key} {secret}");
+        }
+    }
+}
+
+/// The secrets that stand in the settings themselves, not those that the redactor knows.
+fn secrets_of(settings: &sentinel_config::Settings) -> Vec<String> {
+    let ingest = &settings.ingest;
+    let mut all: Vec<&SecretString> =
+        ingest.bearer.iter().chain(ingest.hmac.iter().map(|key| &key.secret)).collect();
+    all.extend(ingest.basic.iter().chain(&ingest.header).map(|(_, secret)| secret));
+    all.extend(settings.api.read.iter().chain(&settings.api.operate).map(|token| &token.token));
+    all.extend(settings.models.first.api_key.iter());
+    all.extend(settings.models.others.iter().filter_map(|service| service.api_key.as_ref()));
+    for server in &settings.servers {
+        all.extend(server.headers.iter().chain(&server.env).map(|(_, secret)| secret));
+        all.extend(
+            server.authorization.iter().chain(server.oauth.as_ref().map(|oauth| &oauth.client_secret)),
+        );
+    }
+    for sink in &settings.sinks {
+        match &sink.kind {
+            sentinel_config::SinkKind::Slack { token, .. } => all.push(token),
+            sentinel_config::SinkKind::Webhook { secret, .. } => all.extend(secret),
+            _ => {}
+        }
+    }
+    all.into_iter().map(|secret| secret.expose_secret().to_owned()).collect()
+}
+
+#[test]
+fn credentials_in_an_address_are_refused_with_a_key_that_is_there() {
+    for (text, key, advice) in [
+        ("openai: {base-url: URL}", "openai.base-url", "`openai.api-key`"),
+        (
+            "model-services: [{name: o, base-url: URL}]",
+            "model-services[0].base-url",
+            "`model-services[0].api-key`",
+        ),
+        (
+            "mcp-servers: [{name: a, server-url: URL}]",
+            "mcp-servers[0].server-url",
+            "`authorization` or `headers`",
+        ),
+        ("sinks: [{name: s, type: webhook, url: URL}]", "sinks[0].url", "`secret`"),
+        ("watchers: [{endpoint: URL}]", "watchers[0].endpoint", "an address that needs none"),
+    ] {
+        let problems = placed(&text.replace("URL", "'https://u:swordfish@m.example/v1'"), "").unwrap_err();
+        let told = problems.diagnostics.iter().find(|d| d.key == key).unwrap();
+        assert!(told.help.contains(advice), "{problems}");
+        assert!(!problems.to_string().contains("swordfish"), "{problems}");
+    }
+}

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use super::general::{header_name, warn_refused};
 use super::hosting::{Written, check_ids, check_label};
 use super::unique;
+use crate::expand::without_line_ends;
 use crate::reader::{Field, Keys, Reader, Section, shown};
 use crate::secrets;
 use crate::settings::{Caller, Mode, ModelService, Network, OAuth, Reach, RequireApproval, Server};
@@ -86,7 +87,7 @@ fn server(r: &mut Reader<'_>, s: &Section<'_>, openai: &ModelService, network: &
         good
     });
     let url = s.get("server-url").map(|f| {
-        let url = r.url(&f)?;
+        let url = r.url(&f, "put them into `authorization` or `headers` of this server")?;
         warn_refused(r, &f, &url, network);
         Some(url)
     });
@@ -234,12 +235,17 @@ fn values(
         if !is_name(r, &f, name) {
             continue;
         }
+        let is_credential = secrets::is_credential(name);
+        if is_credential && r.refuse_meant_variable(&f).is_none() {
+            continue;
+        }
         let Some((value, _)) = r.loose_text(&f) else { continue };
+        let value = if is_credential { without_line_ends(&value).to_owned() } else { value };
         if !is_value(r, &f, &value) {
             continue;
         }
         // One such as `X-Scope: readonly` is no secret: to redact it would redact the word everywhere.
-        if secrets::is_credential(name) {
+        if is_credential {
             r.keep(secrets::whole(&value));
         }
         all.push((name.to_owned(), SecretString::from(value)));
@@ -325,7 +331,7 @@ fn oauth(r: &mut Reader<'_>, server: &Section<'_>, field: &Field<'_>, network: &
         r.required(&s, "client-secret", "write \"${NAME}\", and set that variable in the environment");
     let client_secret = secret.and_then(|f| r.secret(&f));
     let token_url = r.required(&s, "token-url", "write the address that gives tokens").and_then(|f| {
-        let url = r.url(&f)?;
+        let url = r.url(&f, "put them into `client-id` and `client-secret`")?;
         warn_refused(r, &f, &url, network);
         Some(url)
     });

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::general::{header_name, section, warn_refused};
 use crate::nearest;
-use crate::reader::{Field, Keys, Reader, Section, shown};
+use crate::reader::{Field, Keys, Reader, Section, join, shown};
 use crate::settings::{Api, Auth, AwsScope, ForcedTurn, ModelService, Models, Network};
 use crate::tree::Value;
 
@@ -120,7 +120,11 @@ fn service(r: &mut Reader<'_>, s: &Section<'_>, name: String, network: &Network)
     if written.is_none() && !is_first && api != Api::Messages {
         r.missing(s, "base-url", "write where its API begins, such as https://host.example/v1");
     }
-    let base_url = written.and_then(|f| r.url(&f).inspect(|url| warn_refused(r, &f, url, network)));
+    let instead = format!("put the key into `{}`", join(&s.path, "api-key"));
+    let base_url = written.and_then(|f| {
+        let url = r.url(&f, &instead);
+        url.inspect(|url| warn_refused(r, &f, url, network))
+    });
     let base_url = base_url.unwrap_or_else(|| default_base_url(api));
     let auth = auth(r, s, api, &base_url);
     let api_key = match s.get("api-key") {

@@ -48,6 +48,9 @@ const EVENTS: &[(&str, Event)] = &[
 ];
 const WATCHER_TYPES: &[(&str, WatcherKind)] =
     &[("prometheus", WatcherKind::Prometheus), ("alertmanager", WatcherKind::Alertmanager)];
+/// What to do instead of a user in a sink's address.
+const NO_USER: &str =
+    "Slack takes its `token`; a webhook checks the signature that `secret` makes, or a token in the path";
 pub(super) const WATCHER: Keys = &[
     ("type", &["watcher-type"]),
     ("name", &[]),
@@ -76,7 +79,10 @@ pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>, network: &Network) ->
             token: r.optional_secret(&s, "token"),
             secret: signing_secret(r, &s),
             channel: r.optional_text(&s, "channel"),
-            url: s.get("url").and_then(|f| r.url(&f).inspect(|url| warn_refused(r, &f, url, network))),
+            url: s.get("url").and_then(|f| {
+                let url = r.url(&f, NO_USER);
+                url.inspect(|url| warn_refused(r, &f, url, network))
+            }),
         };
         let wanted = events(r, &s);
         let kind = r
@@ -214,7 +220,7 @@ pub(super) fn watchers(
         let endpoint =
             r.required(&s, "endpoint", "write the API's address, such as https://prom.example/api/v1");
         let endpoint = endpoint.and_then(|f| {
-            let url = r.url(&f)?;
+            let url = r.url(&f, "a watcher shows no credentials: poll by an address that needs none")?;
             warn_refused(r, &f, &url, network);
             Some(url)
         });
