@@ -5,6 +5,7 @@ use sentinel_core::alert::{AlertStatus, Labels};
 use sentinel_core::notification::{Envelope, Message, Refusal, Source};
 
 use crate::MOST_COPIED;
+use crate::cloudwatch;
 use crate::error::EnvelopeError;
 use crate::json::{self, Object};
 use crate::one_alert::{self, Context};
@@ -18,6 +19,9 @@ use crate::one_alert::{self, Context};
 /// [`EnvelopeError`], where nothing of the body can be read: it says why, where, and which HTTP status answers it.
 pub fn parse(body: &[u8], received: UnixMs) -> Result<Message, EnvelopeError> {
     let top = json::document(body)?;
+    if let Some(alarm) = cloudwatch::read(&top, received) {
+        return alarm.map_err(|refusal| EnvelopeError::NoneReadable { refused: vec![refusal] });
+    }
     let (list, singular) = match json::field(&top, "alerts") {
         Some(raw) => (Some(raw), false),
         None => (json::field(&top, "alert"), true),

@@ -1,4 +1,4 @@
-//! Webhook wire types of Alertmanager and Grafana to core types: one function, [`parse`].
+//! Webhook wire types of Alertmanager, Grafana and Amazon `CloudWatch` to core types: one function, [`parse`].
 //!
 //! This is the only place that knows what a webhook looks like on the wire. It reads leniently, because senders grow
 //! and are templated: unknown fields are ignored, missing ones defaulted, `null` is like missing, a number or a
@@ -15,6 +15,7 @@
 //! | Alertmanager, version `2` (0.1.0-beta) | `version`, `status` and the list, which is called `alert`; an alert has no status (`notify/impl.go`) |
 //! | Alertmanager, version `1` (0.0.x) | as 2, but an alert has `summary`, `description`, `labels` and a `payload` of texts: `value`, `activeSince`, `generatorURL`, `alertingRule` (`manager/notifier.go`, `manager/alert.go`) |
 //! | Grafana, version `1` | Alertmanager's 4 with `orgId`, `title`, `state`, `message`, and on each alert `values`, `valueString`, `dashboardURL`, `panelURL`, `silenceURL`, `imageURL` |
+//! | an alarm of Amazon `CloudWatch` | `AlarmName`, `NewStateValue`, `Trigger` as its action sends them to Amazon SNS; or `EventBridge`'s `detail-type`, `detail` with `alarmName`, `state`, `configuration` |
 //! | anything else | an object with an array `alerts`, each with `labels` |
 //!
 //! # What becomes of them
@@ -29,11 +30,14 @@
 //! - **Annotations** are texts, whatever is sent: an object or array is the JSON that stands in the body. They also take
 //!   what older or other senders say beside them: version 1's `summary`, `description`, `value` and `alertingRule`,
 //!   Grafana's `valueString` and links. An annotation of that name wins.
+//! - **Alarms** of `CloudWatch` are one alert: `alertname`, `account`, `region` and the dimensions of its metrics are labels
+//!   (the group's are `account` and `region`). `OK` is resolved, everything else fires.
 //! - **No alerts**: `"alerts": []` is a message without alerts, not an error. Alertmanager never sends it; a custom
 //!   sender that has nothing to say gets its 200.
 //! - `groupLabels` that cannot be read are an error, because the dedupe key is made of them; the other fields of the
 //!   envelope only inform, and count as missing where their type is wrong.
 
+mod cloudwatch;
 mod envelope;
 mod error;
 mod json;

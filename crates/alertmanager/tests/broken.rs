@@ -63,6 +63,24 @@ fn a_broken_envelope_says_where_and_what_would_be_right() {
             b"{\"alerts\": [{\"labels\": 1}, 2]}",
             "none of the 2 alerts can be read; the first: `alerts[0].labels` is a number; an object would be right",
         ),
+        (
+            b"{\"AlarmName\": \"\", \"NewStateValue\": \"ALARM\"}",
+            "none of the 1 alerts can be read; the first: `AlarmName` is missing; the alarm's name would be right",
+        ),
+        (
+            b"{\"AlarmName\": \"a\", \"NewStateValue\": \"alarm\"}",
+            "none of the 1 alerts can be read; the first: `NewStateValue` is \"alarm\"; `OK`, `ALARM` or `INSUFFICIENT_DATA` \
+             would be right",
+        ),
+        (
+            b"{\"detail-type\": \"EC2 Instance State-change Notification\", \"detail\": {}}",
+            "none of the 1 alerts can be read; the first: `detail-type` is \"EC2 Instance State-change Notification\"; \
+             `CloudWatch Alarm State Change` would be right",
+        ),
+        (
+            b"{\"detail-type\": \"CloudWatch Alarm State Change\", \"detail\": {\"alarmName\": \"a\", \"state\": []}}",
+            "none of the 1 alerts can be read; the first: `detail.state` is an array; an object would be right",
+        ),
     ];
     for (body, expected) in table {
         let error = error(body);

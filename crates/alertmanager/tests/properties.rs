@@ -186,4 +186,38 @@ proptest! {
         let read = |body| parse(&serde_json::to_vec(body).unwrap(), RECEIVED);
         prop_assert_eq!(read(&more), read(&plain));
     }
+
+    #[test]
+    fn any_alarm_is_one_alert_with_a_name_or_one_refusal(
+        mut alarm in any_object(&["AWSAccountId", "AlarmArn", "StateChangeTime", "Trigger", "account", "region", "resources", "time"]),
+        mut detail in any_object(&["alarmName", "state", "previousState", "configuration"]),
+        (name, metrics) in (any_json(), any_json()),
+        state in prop_oneof![Just(json!("OK")), Just(json!("ALARM")), Just(json!("INSUFFICIENT_DATA")), any_json()],
+        is_event: bool,
+    ) {
+        let dimensions = json!({"Dimensions": metrics, "dimensions": metrics});
+        if is_event {
+            detail["configuration"] = json!({});
+            detail["configuration"]["metrics"] = json!([{"metricStat": {"metric": dimensions}}, metrics]);
+            detail["alarmName"] = name;
+            detail["state"] = json!({"value": state});
+            alarm["detail-type"] = json!("CloudWatch Alarm State Change");
+            alarm["detail"] = detail;
+        } else {
+            alarm["Trigger"] = json!({"Dimensions": metrics, "Metrics": [{"MetricStat": {"Metric": dimensions}}, metrics]});
+            alarm["AlarmName"] = name;
+            alarm["NewStateValue"] = state;
+        }
+        match parse(&serde_json::to_vec(&alarm).unwrap(), RECEIVED) {
+            Ok(message) => {
+                prop_assert_eq!(message.alerts.len(), 1);
+                let labels = &message.alerts[0].labels;
+                prop_assert!(!labels["alertname"].is_empty() && !labels.contains_key(""));
+            }
+            Err(EnvelopeError::NoneReadable { refused }) => prop_assert_eq!(refused.len(), 1),
+            // A field that is null is none: then it is no alarm.
+            Err(EnvelopeError::NoAlerts { .. }) => prop_assert!(!is_event),
+            Err(error) => return Err(TestCaseError::fail(error.to_string())),
+        }
+    }
 }

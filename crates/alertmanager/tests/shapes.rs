@@ -32,7 +32,7 @@ fn event(name: &str) -> Message {
 #[test]
 fn every_shape_comes_out_as_its_snapshot() {
     let files = files("tests/fixtures");
-    assert_eq!(files.len(), 11);
+    assert_eq!(files.len(), 16);
     for path in files {
         let Message { envelope, alerts, refused } = read(&path);
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
@@ -76,4 +76,22 @@ fn the_sample_resolve_is_of_the_same_episode_40_seconds_later() {
 fn the_sender_is_told_from_the_shape() {
     assert_eq!(event("grafana-high-latency.json").envelope.source, Source::Grafana);
     assert_eq!(event("watchdog.json").envelope.source, Source::Alertmanager);
+}
+
+#[test]
+fn an_alarm_is_the_same_alert_however_it_comes_and_ends() {
+    let fixture = |name: &str| read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name));
+    let [alarm, ok, event] =
+        ["cloudwatch-alarm.json", "cloudwatch-ok.json", "eventbridge-ok.json"].map(fixture);
+    for ended in [&ok, &event] {
+        assert_eq!(ended.alerts[0].labels, alarm.alerts[0].labels);
+        assert_eq!(ended.envelope.group_labels, alarm.envelope.group_labels);
+        assert_eq!(ended.alerts[0].status, AlertStatus::Resolved);
+        assert_eq!(
+            ended.alerts[0].ends_at.unwrap().since(alarm.alerts[0].starts_at.unwrap()).as_secs(),
+            1200
+        );
+    }
+    assert_eq!(event.alerts[0].starts_at, alarm.alerts[0].starts_at);
+    assert_eq!(alarm.envelope.source, Source::CloudWatch);
 }

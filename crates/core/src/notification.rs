@@ -12,6 +12,8 @@ pub enum Source {
     Alertmanager,
     /// Grafana's alerting webhook.
     Grafana,
+    /// An alarm of Amazon `CloudWatch`.
+    CloudWatch,
     /// A body that carries little more than `alerts`.
     Custom,
     /// A poll of Prometheus or Alertmanager.
