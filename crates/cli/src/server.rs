@@ -122,7 +122,7 @@ async fn missed(State(service): State<Service>, request: Request, next: Next) ->
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;
     if let Some(why) = Refusal::of(response.status()).filter(|why| why.is_of_a_path()) {
-        service.ingest.refusals().count_at(why, Some(&path), service.ports().clock.now());
+        service.ingest.refusals().count_with(why, Some(&path), service.ports().clock.now());
     }
     response
 }
@@ -201,8 +201,8 @@ async fn webhook(State(service): State<Service>, request: Request) -> Response {
     let place = parts.extensions.get::<Arc<Place>>();
     // Whoever showed credentials is not closed for another; a stranger may be, as long as it is not known what it sends.
     let standing = place.map(match admitted {
-        Admitted::Known(_) => Place::busy,
-        Admitted::Anonymous | Admitted::Unsigned(_) => Place::reading,
+        Admitted::Known { .. } => Place::busy,
+        Admitted::Anonymous(_) | Admitted::Unsigned(_) => Place::reading,
     });
     let whole = match service.bodies.read(body, MAX_BODY_BYTES + 1).await {
         Ok(whole) => whole,

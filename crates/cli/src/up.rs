@@ -17,7 +17,7 @@ use sentinel_core::lifecycle::Rules;
 use sentinel_core::ports::{Clock, Ports};
 use sentinel_ingest::{Authenticator, Credentials, Door, Ingest, Rotating};
 use sentinel_local::{Backend, Handled, LocalQueue, Receiver, write_private};
-use sentinel_worker::{EndingModels, Worker};
+use sentinel_worker::{EndingModels, Worker, http_client};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -91,8 +91,8 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     let stop = ending.asked.clone();
     let loopback = args.listen.ip().is_loopback();
     let crowd = Crowd::new(settings.listener.max_connections.unwrap_or_else(usual_limit));
-    let ingest =
-        Arc::new(Ingest::new(ports.clone(), settings.cards.clone().into(), door, (*worker.redactor).clone()));
+    let ingest = Ingest::new(ports.clone(), settings.cards.clone().into(), door, (*worker.redactor).clone());
+    let ingest = Arc::new(ingest.with_fetch(http_client(settings)));
     let sweeper = tokio::spawn(sweep(
         ports.clone(),
         Arc::clone(&rules),

@@ -133,6 +133,8 @@ pub struct Ingest {
     pub header: Vec<(String, SecretString)>,
     /// Grafana's signature.
     pub hmac: Vec<Hmac>,
+    /// ARNs of topics of Amazon SNS, whose signature of a message is a credential.
+    pub sns: Vec<String>,
 }
 
 /// How a webhook's body is signed: hexadecimal HMAC-SHA256, as Grafana's webhook contact point does.
@@ -150,7 +152,9 @@ pub struct Hmac {
 impl Ingest {
     /// Whether any credential is configured.
     pub const fn has_credentials(&self) -> bool {
-        !(self.bearer.is_empty() && self.basic.is_empty() && self.header.is_empty() && self.hmac.is_empty())
+        let Self { allow_anonymous: _, bearer, basic, header, hmac, sns } = self;
+        let none = bearer.is_empty() && basic.is_empty() && header.is_empty();
+        !(none && hmac.is_empty() && sns.is_empty())
     }
 }
 

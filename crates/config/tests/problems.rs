@@ -307,6 +307,28 @@ fn a_key_of_another_destination_and_a_spoilt_signing_secret_are_told() {
 }
 
 #[test]
+fn a_topic_is_a_standard_topic_by_its_arn() {
+    let good = ["arn:aws:sns:eu-west-1:123456789012:alerts", "arn:aws-cn:sns:cn-north-1:123456789012:a_b-c"];
+    let text = |topic: &str| format!("ingest: {{sns: ['{topic}']}}");
+    for topic in good {
+        let loaded = load(&source(&text(topic)), &env).unwrap();
+        assert_eq!(loaded.settings.ingest.sns, [topic]);
+        assert!(loaded.settings.ingest.has_credentials());
+    }
+    for topic in [
+        "alerts",
+        "arn:aws:sqs:eu-west-1:123456789012:alerts",
+        "arn:aws:sns:eu-west-1:123456789012:alerts.fifo",
+        "arn:aws:sns:eu-west-1:12345:alerts",
+        "arn:aws:sns:eu-west-1:123456789012:alerts:0f1c2a52-7a54-4b5f",
+        "arn:aws:sns:eu-west-1:123456789012:*",
+    ] {
+        let told = problems(&text(topic)).to_string();
+        assert!(told.contains("ingest.sns[0]: is not the ARN of a standard topic"), "{told}");
+    }
+}
+
+#[test]
 fn diagnostics_are_json_for_validate() {
     let told = serde_json::to_value(problems("debug: perhaps")).unwrap();
     assert_eq!(

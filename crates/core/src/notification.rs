@@ -51,7 +51,7 @@ pub struct Envelope {
     /// How many alerts the sender left out of the payload (`max_alerts`).
     #[serde(default)]
     pub truncated_alerts: u64,
-    /// The credential that the sender showed, by its place in `ingest:` (`bearer[0]`, `basic:alertmanager`, `hmac[0]`,
+    /// The credential that the sender showed, by its place in `ingest:` (`bearer[0]`, `basic:alertmanager`, `hmac[0]`, `sns[0]`,
     /// `header:x-api-key`) and never its value; `watcher` for what Sentinel fetched itself. `None`: it showed none. The
     /// payload has no say in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -33,6 +33,11 @@ impl<'a> Problem<'a> {
 }
 
 #[derive(Serialize)]
+struct Noted {
+    noted: bool,
+}
+
+#[derive(Serialize)]
 struct Health {
     status: &'static str,
 }
@@ -115,6 +120,26 @@ pub(crate) fn try_again() -> Response<Bytes> {
 pub(crate) fn secrets_out_of_reach() -> Response<Bytes> {
     let mut response =
         problem(StatusCode::SERVICE_UNAVAILABLE, "credentials cannot be checked now; send the same again");
+    with(&mut response, RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+    response
+}
+
+/// A message that holds no alerts.
+pub(crate) fn noted() -> Response<Bytes> {
+    json(StatusCode::OK, &Noted { noted: true })
+}
+
+pub(crate) fn not_listed() -> Response<Bytes> {
+    problem(StatusCode::FORBIDDEN, "subscriptions are confirmed only for topics that `ingest.sns` lists")
+}
+
+pub(crate) fn refused_message(why: &str) -> Response<Bytes> {
+    problem(StatusCode::FORBIDDEN, why)
+}
+
+pub(crate) fn sns_out_of_reach() -> Response<Bytes> {
+    let mut response =
+        problem(StatusCode::SERVICE_UNAVAILABLE, "Amazon SNS cannot be asked now; send the same again");
     with(&mut response, RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
     response
 }

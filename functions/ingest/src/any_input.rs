@@ -8,9 +8,12 @@ use sentinel_core::UnixMs;
 
 use crate::auth::{Authenticator, Credentials};
 use crate::lambda::plain;
+use crate::sns;
 
 /// The secret of every credential here.
 const SECRET: &str = "swordfish-1234";
+/// The topic that is listed here.
+const TOPIC: &str = "arn:aws:sns:eu-west-1:000000000000:alerts";
 
 /// An event of API Gateway, or of a function URL, is a plain request; only a body that is said to be base64 may not be.
 ///
@@ -32,6 +35,7 @@ fn all() -> Authenticator {
         basic: vec![("prometheus".to_owned(), SECRET.into())],
         header: vec![("X-Token".to_owned(), SECRET.into())],
         hmac: vec![Hmac { secret: SECRET.into(), header: "x-signature".to_owned(), timestamp_header: None }],
+        sns: vec![TOPIC.to_owned()],
     })
 }
 
@@ -62,6 +66,26 @@ pub fn credentials(body: &[u8]) {
     }
 }
 
+/// A body is a message of Amazon SNS that has a text to be signed, which names its topic, or none; whatever it is, no
+/// address but those of SNS would be asked for its sake.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn topic_message(body: &[u8]) {
+    let Some(message) = sns::Message::read(body) else { return };
+    let signed = message.signed();
+    assert!(signed.starts_with("Message\n") && signed.ends_with('\n'));
+    assert!(signed.contains(&format!("\nTopicArn\n{}\nType\n", message.topic)));
+    let certificate = sns::addresses::certificate(&message.signing_cert_url);
+    let subscription = message.subscribe_url.as_deref();
+    let subscription = subscription.and_then(|url| sns::addresses::subscription(url, &message.topic));
+    for url in certificate.into_iter().chain(subscription) {
+        let host = url.host_str().unwrap_or_default();
+        assert!(url.scheme() == "https" && host.starts_with("sns."), "{url}");
+        assert!(host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn"), "{url}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -73,6 +97,17 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../events/lambda");
         let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
         files.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    }
+
+    fn messages() -> Vec<String> {
+        [include_str!("../tests/sns/alarm.json"), include_str!("../tests/sns/subscribe.json")]
+            .map(str::to_owned)
+            .into()
+    }
+
+    #[test]
+    fn the_seeds_are_messages() {
+        assert!(messages().iter().all(|message| sns::Message::read(message.as_bytes()).is_some()));
     }
 
     fn requests() -> Vec<String> {
@@ -100,6 +135,11 @@ mod tests {
         #[test]
         fn whatever_a_request_shows_opens_only_where_it_shows_a_secret(body in near(requests())) {
             credentials(&body);
+        }
+
+        #[test]
+        fn any_message_of_a_topic_asks_sns_alone(body in near(messages())) {
+            topic_message(&body);
         }
 
         #[test]

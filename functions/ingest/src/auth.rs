@@ -37,6 +37,8 @@ pub struct Credentials {
     pub header: Vec<(String, SecretString)>,
     /// The body signed, as Grafana does.
     pub hmac: Vec<Hmac>,
+    /// ARNs of topics of Amazon SNS, whose signature of a message is a credential.
+    pub sns: Vec<String>,
 }
 
 impl From<&Ingest> for Credentials {
@@ -47,6 +49,7 @@ impl From<&Ingest> for Credentials {
             basic: ingest.basic.clone(),
             header: ingest.header.clone(),
             hmac: ingest.hmac.clone(),
+            sns: ingest.sns.clone(),
         }
     }
 }
@@ -64,6 +67,8 @@ struct Known {
     basic: Vec<Named<SecretString>>,
     header: Vec<Named<(String, SecretString)>>,
     hmac: Vec<Named<Hmac>>,
+    /// ARNs.
+    sns: Vec<Named<String>>,
     challenges: Vec<HeaderValue>,
     /// Something was asked for, even if it can never be shown: an empty secret closes the door, it does not open it.
     configured: bool,
@@ -93,8 +98,9 @@ impl Authenticator {
     /// Lets in whoever shows one of the credentials. Where none is configured, everybody if `allow_anonymous`, else
     /// nobody: configured credentials hold whatever `allow_anonymous` says.
     pub fn new(credentials: Credentials) -> Self {
-        let Credentials { allow_anonymous, bearer, basic, header, hmac } = credentials;
-        let configured = !(bearer.is_empty() && basic.is_empty() && header.is_empty() && hmac.is_empty());
+        let Credentials { allow_anonymous, bearer, basic, header, hmac, sns } = credentials;
+        let signed = !(hmac.is_empty() && sns.is_empty());
+        let configured = signed || !(bearer.is_empty() && basic.is_empty() && header.is_empty());
         let mut challenges = Vec::new();
         if !basic.is_empty() {
             challenges.push(HeaderValue::from_static(r#"Basic realm="sentinel", charset="UTF-8""#));
@@ -118,6 +124,7 @@ impl Authenticator {
                 |(_, value)| said(value),
             ),
             hmac: named(hmac, |n, _| format!("hmac[{n}]"), |key| said(&key.secret)),
+            sns: named(sns, |n, _| format!("sns[{n}]"), |topic| !topic.is_empty()),
             challenges,
             configured,
         };
@@ -143,7 +150,18 @@ impl Authenticator {
 
     /// Whether a body that is signed is a credential: then the head of a request does not decide alone.
     pub fn takes_signatures(&self) -> bool {
-        !self.known.hmac.is_empty()
+        !(self.known.hmac.is_empty() && self.known.sns.is_empty())
+    }
+
+    /// The name of the credential that a message signed by Amazon SNS for this topic is; `None`: the topic is not listed.
+    pub(crate) fn topic(&self, arn: &str) -> Option<&str> {
+        let listed = self.known.sns.iter().find(|topic| topic.credential == arn);
+        listed.map(|topic| topic.name.as_str())
+    }
+
+    /// The refusal of whoever shows nothing.
+    pub(crate) fn refusal(&self) -> Unauthorized {
+        Unauthorized { known: Arc::clone(&self.known) }
     }
 
     /// Checks the headers of a request without a body: a signature cannot be shown. Every secret is compared, in
@@ -178,7 +196,7 @@ impl Authenticator {
         match shown.0 {
             Some(name) => Ok(name.to_owned()),
             None if self.anonymous => Ok(NOBODY.to_owned()),
-            None => Err(Unauthorized { known: Arc::clone(&self.known) }),
+            None => Err(self.refusal()),
         }
     }
 
@@ -236,6 +254,7 @@ impl fmt::Debug for Authenticator {
             .field("basic", &self.known.basic.len())
             .field("header", &self.known.header.len())
             .field("hmac", &self.known.hmac.len())
+            .field("sns", &self.known.sns.len())
             .finish()
     }
 }

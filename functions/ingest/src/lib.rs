@@ -25,8 +25,10 @@ mod door;
 pub mod lambda;
 mod refusals;
 mod signature;
+mod sns;
 mod unmatched;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,11 +41,14 @@ use sentinel_core::drive::DriveError;
 use sentinel_core::intake::{Receipt, intake};
 use sentinel_core::ports::Ports;
 use sentinel_core::redact::Redactor;
+use sentinel_http::{AddressPolicy, HttpClient};
 use sentinel_telemetry::{Metric, Metrics};
+use sns::{MessageError, Sns};
 
 pub use auth::{Authenticator, Credentials, NOBODY, Unauthorized};
 pub use door::{Door, DoorError, Rotating};
 pub use refusals::{Refusal, Refusals};
+pub use sns::Fetch;
 
 /// Where webhooks are posted to.
 pub const WEBHOOK_PATH: &str = "/webhook/alertmanager";
@@ -61,6 +66,7 @@ pub struct Ingest {
     redactor: Redactor,
     metrics: Metrics,
     refusals: Refusals,
+    sns: Sns,
 }
 
 /// What the head of a request comes to.
@@ -75,19 +81,52 @@ pub enum Admission {
 /// A webhook whose head was let in.
 #[derive(Debug)]
 pub enum Admitted {
-    /// Its head showed the credential of this name: the body is no stranger's.
-    Known(String),
+    /// Its head showed a credential: the body is no stranger's.
+    Known {
+        /// The credential's name.
+        name: String,
+        /// Who may come in.
+        auth: Authenticator,
+    },
     /// Nobody needs credentials.
-    Anonymous,
+    Anonymous(Authenticator),
     /// Its head showed none, but its body may be signed by a key of these.
     Unsigned(Authenticator),
+}
+
+/// A webhook whose sender may come in.
+struct Opened<'b> {
+    /// The credential that it showed.
+    verified_by: String,
+    /// What its alerts stand in.
+    payload: Cow<'b, [u8]>,
+}
+
+/// Somebody who is turned away, or has nothing more to be done for.
+struct Closed {
+    response: Response<Bytes>,
+    /// What was wrong, for the log.
+    note: Option<String>,
+}
+
+impl From<Response<Bytes>> for Closed {
+    fn from(response: Response<Bytes>) -> Self {
+        Self { response, note: None }
+    }
 }
 
 impl Ingest {
     /// Takes webhooks for these cards, from those whom `door` lets in, and keeps of them what `redactor` leaves.
     pub fn new(ports: Ports, cards: Arc<[Card]>, door: impl Into<Door>, redactor: Redactor) -> Self {
         let (metrics, refusals) = (Metrics::off(), Refusals::default());
-        Self { ports, cards, door: door.into(), redactor, metrics, refusals }
+        let sns = Sns::new(Arc::new(HttpClient::new(AddressPolicy::default())));
+        Self { ports, cards, door: door.into(), redactor, metrics, refusals, sns }
+    }
+
+    /// Asks Amazon SNS by `fetch` for certificates and confirmations, not by an HTTP client that reaches public addresses.
+    #[must_use]
+    pub fn with_fetch(self, fetch: Arc<dyn Fetch>) -> Self {
+        Self { sns: Sns::new(fetch), ..self }
     }
 
     /// Counts what it does in `metrics`.
@@ -121,7 +160,8 @@ impl Ingest {
             HEALTH_PATH => answer::method_not_allowed("GET, HEAD"),
             _ => answer::not_found(),
         };
-        Admission::Answered(self.counted(response, path))
+        let is_of_a_path = Refusal::of(response.status()).is_some_and(Refusal::is_of_a_path);
+        Admission::Answered(self.counted(response, is_of_a_path.then_some(path)))
     }
 
     /// Answers a webhook whose head was let in.
@@ -129,11 +169,12 @@ impl Ingest {
     /// A body of more than [`MAX_BODY_BYTES`] is answered with 413; the carrier may cut it after that many bytes and
     /// one, as long as it reads the rest, because a sender that is still writing would not see the answer.
     pub async fn take(&self, admitted: Admitted, headers: &HeaderMap, body: &[u8]) -> Response<Bytes> {
-        let response = match self.verified(admitted, headers, body) {
-            Ok(verified_by) => self.webhook(verified_by, headers, body).await,
-            Err(refused) => refused.response(),
-        };
-        self.counted(response, WEBHOOK_PATH)
+        match self.opened(admitted, headers, body).await {
+            Ok(Opened { verified_by, payload }) => {
+                self.counted(self.webhook(verified_by, headers, &payload).await, None)
+            }
+            Err(Closed { response, note }) => self.counted(response, note.as_deref()),
+        }
     }
 
     /// Whoever is turned away, and why, for the log and the metrics.
@@ -141,13 +182,13 @@ impl Ingest {
         &self.refusals
     }
 
-    fn counted(&self, response: Response<Bytes>, path: &str) -> Response<Bytes> {
+    fn counted(&self, response: Response<Bytes>, note: Option<&str>) -> Response<Bytes> {
         let now = self.ports.clock.now();
         if response.status().is_client_error() {
             self.metrics.emit(now.get(), &[Metric::Refused(1)]);
         }
         if let Some(why) = Refusal::of(response.status()) {
-            self.refusals.count_at(why, why.is_of_a_path().then_some(path), now);
+            self.refusals.count_with(why, note, now);
         }
         response
     }
@@ -166,19 +207,73 @@ impl Ingest {
             return Err(answer::no_web_pages());
         }
         match auth.check(headers) {
-            Ok(_) if auth.is_open() => Ok(Admitted::Anonymous),
-            Ok(name) => Ok(Admitted::Known(name)),
+            Ok(_) if auth.is_open() => Ok(Admitted::Anonymous(auth)),
+            Ok(name) => Ok(Admitted::Known { name, auth }),
             Err(_) if auth.takes_signatures() => Ok(Admitted::Unsigned(auth)),
             Err(refused) => Err(refused.response()),
         }
     }
 
-    /// The name of the credential that the sender showed.
-    fn verified(&self, admitted: Admitted, headers: &HeaderMap, body: &[u8]) -> Result<String, Unauthorized> {
-        match admitted {
-            Admitted::Known(name) => Ok(name),
-            Admitted::Anonymous => Ok(NOBODY.to_owned()),
-            Admitted::Unsigned(auth) => auth.check_signed(headers, body, self.ports.clock.now()),
+    /// Looks at the body for what the head did not show: a signature of it, or a message of Amazon SNS, whose payload is
+    /// taken out.
+    async fn opened<'b>(
+        &self,
+        admitted: Admitted,
+        headers: &HeaderMap,
+        body: &'b [u8],
+    ) -> Result<Opened<'b>, Closed> {
+        let message = sns::Message::read(body);
+        let (auth, by_head) = match admitted {
+            Admitted::Known { name, auth } => (auth, Some(name)),
+            Admitted::Anonymous(auth) => (auth, Some(NOBODY.to_owned())),
+            Admitted::Unsigned(auth) => (auth, None),
+        };
+        if let Some(message) = message {
+            return self.of_topic(&auth, by_head, message).await;
+        }
+        let signed = || auth.check_signed(headers, body, self.ports.clock.now());
+        let verified_by = by_head.map_or_else(signed, Ok).map_err(|refused| refused.response())?;
+        Ok(Opened { verified_by, payload: body.into() })
+    }
+
+    /// Opens a message of Amazon SNS. The signature of a listed topic is a credential, and has to be right whatever else was
+    /// shown; a message of another topic comes in by what its head showed.
+    async fn of_topic(
+        &self,
+        auth: &Authenticator,
+        by_head: Option<String>,
+        message: sns::Message,
+    ) -> Result<Opened<'static>, Closed> {
+        let listed = auth.topic(&message.topic);
+        let verified_by = match listed {
+            Some(name) => {
+                let verified = self.sns.verify(&message, self.ports.clock.now()).await;
+                verified.map_err(|error| refuse_message(&error))?;
+                name.to_owned()
+            }
+            None => by_head.ok_or_else(|| auth.refusal().response())?,
+        };
+        match message.kind {
+            sns::Kind::Notification => Ok(Opened { verified_by, payload: message.text.into_bytes().into() }),
+            sns::Kind::SubscriptionConfirmation if listed.is_none() => {
+                let note = "a subscription of a topic that `ingest.sns` does not list was not confirmed";
+                Err(Closed { response: answer::not_listed(), note: Some(note.to_owned()) })
+            }
+            sns::Kind::SubscriptionConfirmation => {
+                self.sns.confirm(&message).await.map_err(|error| refuse_message(&error))?;
+                tracing::info!(
+                    topic = message.topic,
+                    "the subscription to a topic of Amazon SNS is confirmed"
+                );
+                Err(answer::noted().into())
+            }
+            sns::Kind::UnsubscribeConfirmation => {
+                tracing::warn!(
+                    topic = message.topic,
+                    "the subscription to a topic of Amazon SNS has ended: no alerts come from it any more"
+                );
+                Err(answer::noted().into())
+            }
         }
     }
 
@@ -245,6 +340,16 @@ fn readable(headers: &HeaderMap) -> Result<(), Unsupported> {
         value.starts_with(b"multipart/") || value.starts_with(b"application/x-www-form-urlencoded")
     });
     if form { Err(Unsupported::Type) } else { Ok(()) }
+}
+
+/// The answer to a message of Amazon SNS that is not in order, or cannot be judged now.
+fn refuse_message(error: &MessageError) -> Closed {
+    if error.is_retryable() {
+        tracing::warn!(%error, "a message of Amazon SNS is put off");
+        return answer::sns_out_of_reach().into();
+    }
+    let note = format!("a message of Amazon SNS: {error}");
+    Closed { response: answer::refused_message(&note), note: Some(note) }
 }
 
 fn refuse(error: &EnvelopeError, bytes: usize) -> Response<Bytes> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use lambda_http::{lambda_runtime, service_fn};
 use sentinel_aws::{Aws, CallLimits, Deployment, MachineClock, Secrets, environment};
 use sentinel_config::{Reading, load_for, locate_deployed};
+use sentinel_http::{AddressPolicy, HttpClient};
 use sentinel_ingest::{Ingest, lambda};
 use sentinel_telemetry::{LogSettings, Metrics};
 
@@ -36,7 +37,11 @@ async fn main() -> anyhow::Result<()> {
     let ports = deployment.ports(&aws, clock.clone());
     let cards = settings.cards.clone().into();
     let door = lambda::door(&loaded, source, env, secrets)?;
-    let ingest = Ingest::new(ports, cards, door, redactor).with_metrics(Metrics::to(io::stdout));
+    let network = &settings.network;
+    let policy = AddressPolicy::new(&network.allow_insecure_hosts, &network.allow_private_hosts);
+    let ingest = Ingest::new(ports, cards, door, redactor)
+        .with_fetch(Arc::new(HttpClient::new(policy)))
+        .with_metrics(Metrics::to(io::stdout));
 
     let answer = service_fn(|event| lambda::answer(&ingest, event));
     lambda_runtime::run(answer).await.map_err(|e| anyhow::anyhow!(e))

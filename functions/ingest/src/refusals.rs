@@ -11,16 +11,16 @@ use sentinel_core::UnixMs;
 /// The shortest time between two lines about one kind.
 const BETWEEN_LINES: Duration = Duration::from_mins(1);
 
-/// How many different paths stand in one line, and how much of one, in characters.
-const MOST_PATHS: usize = 5;
-const LONGEST_PATH: usize = 120;
+/// How many different paths or reasons stand in one line, and how much of one, in characters.
+const MOST_NOTES: usize = 5;
+const LONGEST_NOTE: usize = 120;
 
 /// Why somebody was turned away.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Refusal {
     /// 401: no valid credentials.
     Unauthorized,
-    /// 403: a web page, a foreign host name, or a token that may not do this.
+    /// 403: a web page, a foreign host name, a token that may not do this, or a message of Amazon SNS that is not in order.
     Forbidden,
     /// 404: nothing is at this path.
     NotFound,
@@ -91,7 +91,8 @@ impl Refusal {
         match self {
             Self::Unauthorized => "requests without valid credentials were refused",
             Self::Forbidden => {
-                "requests were refused: of web pages, for foreign host names, or beyond their token"
+                "requests were refused: of web pages, for foreign host names, beyond their token, or with messages of \
+                 Amazon SNS that are not in order"
             }
             Self::NotFound => {
                 "requests were refused: nothing is at their paths; webhooks go to POST /webhook/alertmanager"
@@ -117,8 +118,8 @@ struct Kind {
     total: u64,
     unsaid: u64,
     said_at: Option<UnixMs>,
-    /// Where the unsaid ones were sent to, as far as that says something.
-    paths: BTreeSet<String>,
+    /// Where the unsaid ones were sent to, or what was wrong with them.
+    notes: BTreeSet<String>,
 }
 
 /// A line about one kind.
@@ -128,7 +129,7 @@ struct Line {
     count: u64,
     /// How many since the start.
     total: u64,
-    paths: BTreeSet<String>,
+    notes: BTreeSet<String>,
 }
 
 /// How many were turned away, by kind. Cheap to clone; clones count together.
@@ -142,17 +143,17 @@ impl Refusals {
 
     /// Counts one, and logs its kind unless that was done within the last minute.
     pub fn count(&self, why: Refusal, now: UnixMs) {
-        self.count_at(why, None, now);
+        self.count_with(why, None, now);
     }
 
-    /// Counts a request to this path.
-    pub fn count_at(&self, why: Refusal, path: Option<&str>, now: UnixMs) {
+    /// Counts one with its path, or with what was wrong with it.
+    pub fn count_with(&self, why: Refusal, note: Option<&str>, now: UnixMs) {
         let mut kinds = self.kinds();
         let kind = kinds.entry(why).or_default();
         kind.total += 1;
         kind.unsaid += 1;
-        if let Some(path) = path.filter(|_| kind.paths.len() < MOST_PATHS) {
-            kind.paths.insert(path.chars().take(LONGEST_PATH).collect());
+        if let Some(note) = note.filter(|_| kind.notes.len() < MOST_NOTES) {
+            kind.notes.insert(note.chars().take(LONGEST_NOTE).collect());
         }
         let line = due(kind, now);
         drop(kinds);
@@ -180,14 +181,14 @@ fn due(kind: &mut Kind, now: UnixMs) -> Option<Line> {
         return None;
     }
     kind.said_at = Some(now);
-    let (count, paths) = (std::mem::take(&mut kind.unsaid), std::mem::take(&mut kind.paths));
-    Some(Line { count, total: kind.total, paths })
+    let (count, notes) = (std::mem::take(&mut kind.unsaid), std::mem::take(&mut kind.notes));
+    Some(Line { count, total: kind.total, notes })
 }
 
 fn log(lines: impl IntoIterator<Item = (Refusal, Line)>) {
-    for (why, Line { count, total, paths }) in lines {
-        let paths = (!paths.is_empty()).then(|| paths.into_iter().collect::<Vec<_>>().join(" "));
-        tracing::warn!(kind = why.as_str(), count, total, paths, "{}", why.sentence());
+    for (why, Line { count, total, notes }) in lines {
+        let what = (!notes.is_empty()).then(|| notes.into_iter().collect::<Vec<_>>().join(", "));
+        tracing::warn!(kind = why.as_str(), count, total, what, "{}", why.sentence());
     }
 }
 

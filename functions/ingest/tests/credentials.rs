@@ -19,6 +19,7 @@ fn all_kinds() -> Credentials {
         basic: vec![("am".into(), "pass:word".into()), ("am2".into(), "geheim-ü".into())],
         header: vec![("x-api-key".into(), "key-1".into()), ("X-Api-Key".into(), "key-2".into())],
         hmac: vec![],
+        sns: vec![],
     }
 }
 
@@ -96,6 +97,7 @@ fn an_empty_secret_lets_nobody_in_and_opens_nothing() {
         basic: vec![("am".into(), "".into())],
         header: vec![("x-api-key".into(), "".into())],
         hmac: vec![],
+        sns: vec![],
     })
     .or_loopback();
     for (name, value) in
@@ -145,4 +147,18 @@ fn who_came_in_is_named_by_the_credentials_place_and_never_by_its_value() {
     let open = Authenticator::new(Credentials::default()).or_loopback();
     let shown = headers(&[("authorization", "Bearer of-nobody")]);
     assert_eq!(open.check(&shown).unwrap(), sentinel_ingest::NOBODY);
+}
+
+#[test]
+fn a_listed_topic_closes_the_door_to_everybody_else() {
+    let auth = Authenticator::new(Credentials {
+        allow_anonymous: true,
+        sns: vec!["arn:aws:sns:eu-west-1:000000000000:alerts".to_owned()],
+        ..Credentials::default()
+    });
+    for auth in [auth.clone(), auth.or_loopback()] {
+        assert!(!auth.is_open() && !auth.is_shut() && auth.takes_signatures());
+        assert!(auth.check(&HeaderMap::new()).is_err());
+        assert!(auth.check_signed(&HeaderMap::new(), b"{}", sentinel_core::UnixMs::new(0)).is_err());
+    }
 }

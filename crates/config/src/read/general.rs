@@ -18,8 +18,14 @@ pub(super) const TOKENS: RangeInclusive<u64> = 1_000..=1_000_000_000;
 /// How many US dollars.
 pub(super) const USD: RangeInclusive<f64> = 0.001..=1_000_000.0;
 
-pub(super) const INGEST: Keys =
-    &[("allow-anonymous", &[]), ("bearer", &[]), ("basic", &[]), ("header", &[]), ("hmac", &[])];
+pub(super) const INGEST: Keys = &[
+    ("allow-anonymous", &[]),
+    ("bearer", &[]),
+    ("basic", &[]),
+    ("header", &[]),
+    ("hmac", &[]),
+    ("sns", &[]),
+];
 pub(super) const DISPATCHER: Keys =
     &[("dedupe-ttl-seconds", &[]), ("worker-concurrency", &[]), ("queue-size", &[])];
 pub(super) const DEFAULTS: Keys = &[
@@ -97,8 +103,9 @@ pub(super) fn ingest(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Ingest {
         })
         .collect();
     let hmac = r.items(&s, "hmac").iter().filter_map(|f| hmac(r, f)).collect();
+    let sns = r.items(&s, "sns").iter().filter_map(|f| topic(r, f)).collect();
     let allow_anonymous = r.flag(&s, "allow-anonymous", false);
-    let ingest = Ingest { allow_anonymous, bearer, basic, header, hmac };
+    let ingest = Ingest { allow_anonymous, bearer, basic, header, hmac, sns };
     if let Some(f) = s.get("allow-anonymous")
         && ingest.allow_anonymous
         && ingest.has_credentials()
@@ -110,6 +117,29 @@ pub(super) fn ingest(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Ingest {
         );
     }
     ingest
+}
+
+/// The ARN of a topic of Amazon SNS. One that is first in, first out posts to no address.
+fn topic(r: &mut Reader<'_>, field: &Field<'_>) -> Option<String> {
+    let text = r.text(field)?;
+    let parts: Vec<&str> = text.split(':').collect();
+    let of = |text: &str, more: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.as_bytes().contains(&b))
+    };
+    let good = match parts.as_slice() {
+        ["arn", partition, "sns", region, account, name] => {
+            of(partition, "-") && of(region, "-") && of(account, "") && account.len() == 12 && of(name, "-_")
+        }
+        _ => false,
+    };
+    if !good {
+        r.error(
+            field,
+            "is not the ARN of a standard topic of Amazon SNS",
+            "write it as SNS shows it: arn:aws:sns:eu-west-1:123456789012:alerts",
+        );
+    }
+    good.then_some(text)
 }
 
 /// One key of Grafana's signature, with the names that its contact point gives the headers.

@@ -107,9 +107,9 @@ async fn a_path_or_method_that_is_not_there_is_logged_with_its_path_once_a_minut
     let told: Vec<String> =
         logs.lines().into_iter().map(|line| line.replace(&"x".repeat(109), "…")).collect();
     insta::assert_snapshot!(told.join("\n"), @r#"
-    WARN sentinel_ingest::refusals: requests were refused: nothing is at their paths; webhooks go to POST /webhook/alertmanager kind="not-found" count=1 total=1 paths="/alertmanager"
-    WARN sentinel_ingest::refusals: requests were refused: their paths take another method kind="wrong-method" count=1 total=1 paths="/webhook/alertmanager/"
-    WARN sentinel_ingest::refusals: requests were refused: nothing is at their paths; webhooks go to POST /webhook/alertmanager kind="not-found" count=22 total=23 paths="/api/v2/alerts /webhook/00… /webhook/01… /webhook/02… /webhook/03…"
+    WARN sentinel_ingest::refusals: requests were refused: nothing is at their paths; webhooks go to POST /webhook/alertmanager kind="not-found" count=1 total=1 what="/alertmanager"
+    WARN sentinel_ingest::refusals: requests were refused: their paths take another method kind="wrong-method" count=1 total=1 what="/webhook/alertmanager/"
+    WARN sentinel_ingest::refusals: requests were refused: nothing is at their paths; webhooks go to POST /webhook/alertmanager kind="not-found" count=22 total=23 what="/api/v2/alerts, /webhook/00…, /webhook/01…, /webhook/02…, /webhook/03…"
     "#);
 }
 

@@ -1,0 +1,4 @@
+//! Bodies as messages of Amazon SNS.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|body: &[u8]| sentinel_ingest::any_input::topic_message(body));
