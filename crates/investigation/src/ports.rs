@@ -18,7 +18,7 @@ pub use crate::turn::{
 };
 
 /// A function that the model may call.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct ToolSpec {
     /// `server__tool`, at most 64 characters of letters, digits, `_`, `-`.
     pub name: String,

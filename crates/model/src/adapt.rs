@@ -1,8 +1,8 @@
 //! What one model at one address takes of a request. Nothing is guessed from its name: what helps is asked for, and what
 //! is refused is left out from then on, as long as the process is warm.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sentinel_investigation::ports::{Item, LeftOut, TurnRequest};
 use serde_json::Value;
@@ -98,18 +98,23 @@ impl Adapted {
 
     /// The request as this model is asked: without the functions that it does not take, and with a closing line where
     /// no choice can say what has to be called.
-    pub(crate) fn fit(&self, request: &TurnRequest) -> TurnRequest {
+    pub(crate) fn fit<'a>(&self, request: &'a TurnRequest) -> Cow<'a, TurnRequest> {
+        let all_are_taken = request.tools.iter().all(|tool| !self.tools.contains_key(&tool.name));
+        let choice_says_all = self.forced == ForcedTurn::Named && !self.no_choice;
+        if all_are_taken && (choice_says_all || request.force.is_none()) {
+            return Cow::Borrowed(request);
+        }
         let mut request = request.clone();
         request.tools.retain(|tool| !self.tools.contains_key(&tool.name));
-        let Some(name) = &request.force else { return request };
+        let Some(name) = &request.force else { return Cow::Owned(request) };
         if self.forced == ForcedTurn::Alone {
             request.tools.retain(|tool| tool.name == *name);
             request.hosted.clear();
         }
-        if self.forced != ForcedTurn::Named || self.no_choice {
+        if !choice_says_all {
             request.input.push(Item::User { text: closing_line(name) });
         }
-        request
+        Cow::Owned(request)
     }
 
     /// The functions of a request that are left out of it.

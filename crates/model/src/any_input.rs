@@ -88,10 +88,12 @@ fn check(read: Result<TurnResponse, Failure>) {
         };
         let adapted = Adapted::default();
         assert!(
-            responses::request::body(&settings, &BTreeMap::new(), &next, &adapted).get("input").is_some()
+            responses::request::body(&settings, &BTreeMap::new(), &next, &[], &adapted)
+                .get("input")
+                .is_some()
         );
-        assert!(chat::request::body(&settings, &next, &adapted).get("messages").is_some());
-        assert!(messages::request::body(&settings, &next, &adapted).get("messages").is_some());
+        assert!(chat::request::body(&settings, &next, &[], &adapted).get("messages").is_some());
+        assert!(messages::request::body(&settings, &next, &[], &adapted).get("messages").is_some());
     }
 }
 

@@ -9,8 +9,9 @@
 //! other names of properties; Gemini refuses `const`, lists of types, `oneOf`, `exclusiveMinimum`, most formats, enums of
 //! anything but texts, and every keyword that it does not know.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sentinel_investigation::ports::ToolSpec;
 use serde_json::{Map, Value, json};
@@ -35,28 +36,62 @@ const ANY: [Kind; 4] = [Kind::String, Kind::Number, Kind::Boolean, Kind::Object]
 /// The most alternatives of one `anyOf`.
 const MOST_ALTERNATIVES: usize = 50;
 
-/// A tool's description and the schema of its arguments, as every service takes them.
-pub(crate) fn tool(tool: &ToolSpec) -> (Cow<'_, str>, Cow<'_, Value>) {
-    let parameters = parameters(&tool.parameters);
+/// The most tools that are remembered; then all are forgotten.
+const MOST_REMEMBERED: usize = 1024;
+
+/// The tools that a service was offered, as it takes them. Each is made to fit once: a run offers its tools anew in every
+/// turn.
+#[derive(Default)]
+pub(crate) struct Tools(Mutex<HashMap<ToolSpec, Arc<ToolSpec>>>);
+
+impl fmt::Debug for Tools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tools")
+    }
+}
+
+impl Tools {
+    /// The tool with a description and a schema of its arguments that every service takes.
+    pub(crate) fn fitted(&self, of: &ToolSpec) -> Arc<ToolSpec> {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fitted) = known().get(of) {
+            return fitted.clone();
+        }
+        let fitted = Arc::new(tool(of));
+        let mut known = known();
+        if known.len() >= MOST_REMEMBERED {
+            known.clear();
+        }
+        known.insert(of.clone(), fitted.clone());
+        fitted
+    }
+}
+
+/// A tool with a description and a schema of its arguments that every service takes.
+fn tool(tool: &ToolSpec) -> ToolSpec {
+    let mut parameters = parameters(&tool.parameters);
+    let told = |description: &str, parameters| ToolSpec {
+        name: tool.name.clone(),
+        description: description.to_owned(),
+        parameters,
+    };
     let Some((at, _)) = tool.description.char_indices().nth(LONGEST_DESCRIPTION) else {
-        return (Cow::Borrowed(&tool.description), parameters);
+        return told(&tool.description, parameters);
     };
     let at =
         tool.description.get(..at).and_then(|head| head.rfind('\n').filter(|cut| *cut > 0)).unwrap_or(at);
     let (head, rest) = tool.description.split_at_checked(at).unwrap_or((&tool.description, ""));
-    let mut parameters = parameters.into_owned();
     let own = parameters.get("description").and_then(Value::as_str).unwrap_or_default();
-    let told = clip(&join(rest.trim(), own, "\n"), LONGEST_WORDS);
+    let words = clip(&join(rest.trim(), own, "\n"), LONGEST_WORDS);
     if let Some(fields) = parameters.as_object_mut() {
-        fields.insert("description".to_owned(), json!(told));
+        fields.insert("description".to_owned(), json!(words));
     }
-    (Cow::Borrowed(head), Cow::Owned(parameters))
+    told(head, parameters)
 }
 
 /// The schema of a function's arguments, as every service takes it.
-fn parameters(parameters: &Value) -> Cow<'_, Value> {
-    let fitted = Fitter::new(parameters).top();
-    if fitted == *parameters { Cow::Borrowed(parameters) } else { Cow::Owned(fitted) }
+fn parameters(parameters: &Value) -> Value {
+    Fitter::new(parameters).top()
 }
 
 /// What a value may be, apart from null.

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::adapt::{Adapted, ForcedTurn};
 use crate::breaker::Breaker;
 use crate::failure::Failure;
+use crate::fit::Tools;
 use crate::hosted::HostedSpec;
 use crate::wire::{Auth, Endpoint};
 use crate::{chat, messages, responses};
@@ -66,6 +67,7 @@ pub(crate) struct Service {
     breakers: Mutex<BTreeMap<String, Breaker>>,
     /// By model: what it does not take.
     adapted: Mutex<BTreeMap<String, Adapted>>,
+    tools: Tools,
 }
 
 impl fmt::Debug for Service {
@@ -93,8 +95,8 @@ impl Service {
         let secrets = hosted.iter().flat_map(HostedSpec::secrets).collect();
         let endpoint = Endpoint::new(&settings, secrets, &http)?;
         let hosted = hosted.into_iter().map(|spec| (spec.name.clone(), spec)).collect();
-        let (breakers, adapted) = (Mutex::default(), Mutex::default());
-        Ok(Self { settings, endpoint, http, hosted, breakers, adapted })
+        let (breakers, adapted, tools) = (Mutex::default(), Mutex::default(), Tools::default());
+        Ok(Self { settings, endpoint, http, hosted, breakers, adapted, tools })
     }
 
     /// The label under which it calls a server itself.
@@ -171,10 +173,13 @@ impl Service {
     }
 
     fn body(&self, request: &TurnRequest, adapted: &Adapted) -> Value {
+        let tools: Vec<_> = request.tools.iter().map(|tool| self.tools.fitted(tool)).collect();
         match self.settings.api {
-            Api::Responses => responses::request::body(&self.settings, &self.hosted, request, adapted),
-            Api::Chat => chat::request::body(&self.settings, request, adapted),
-            Api::Messages => messages::request::body(&self.settings, request, adapted),
+            Api::Responses => {
+                responses::request::body(&self.settings, &self.hosted, request, &tools, adapted)
+            }
+            Api::Chat => chat::request::body(&self.settings, request, &tools, adapted),
+            Api::Messages => messages::request::body(&self.settings, request, &tools, adapted),
         }
     }
 

@@ -141,7 +141,7 @@ fn a_model_that_is_offered_the_report_alone_has_no_other_function() {
     let fit = Adapted::new(ForcedTurn::Alone).fit(&asked);
     assert_eq!(fit.tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["submit"]);
     let free = request(&["look", "submit"], None);
-    assert_eq!(Adapted::new(ForcedTurn::Alone).fit(&free), free);
+    assert!(matches!(Adapted::new(ForcedTurn::Alone).fit(&free), Cow::Borrowed(same) if *same == free));
 }
 
 #[test]

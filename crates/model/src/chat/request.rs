@@ -1,16 +1,22 @@
 //! A turn as the API's `CreateChatCompletionRequest`.
 
+use std::sync::Arc;
+
 use sentinel_http::Url;
-use sentinel_investigation::ports::{Api, FunctionCall, Item, Output, Said, TurnRequest};
+use sentinel_investigation::ports::{Api, FunctionCall, Item, Output, Said, ToolSpec, TurnRequest};
 use serde_json::{Map, Value, json};
 
 use crate::adapt::{Adapted, BESIDE, ForcedTurn};
-use crate::fit;
 use crate::hosted::in_words;
 use crate::service::ServiceSettings;
 
 /// The request's body, with all that helps and that the model is not known to refuse.
-pub(crate) fn body(settings: &ServiceSettings, request: &TurnRequest, adapted: &Adapted) -> Value {
+pub(crate) fn body(
+    settings: &ServiceSettings,
+    request: &TurnRequest,
+    tools: &[Arc<ToolSpec>],
+    adapted: &Adapted,
+) -> Value {
     let mut body = Map::new();
     let mut set = |key: &str, value: Value| {
         if adapted.takes(key) {
@@ -19,10 +25,10 @@ pub(crate) fn body(settings: &ServiceSettings, request: &TurnRequest, adapted: &
     };
     set("model", json!(request.model.name));
     set("messages", Value::Array(messages(request, adapted.takes(BESIDE))));
-    if !request.tools.is_empty() {
-        let tools = request.tools.iter().map(|tool| {
-            let (description, parameters) = fit::tool(tool);
-            let function = json!({"name": tool.name, "description": description, "parameters": parameters});
+    if !tools.is_empty() {
+        let tools = tools.iter().map(|tool| {
+            let ToolSpec { name, description, parameters } = tool.as_ref();
+            let function = json!({"name": name, "description": description, "parameters": parameters});
             json!({"type": "function", "function": function})
         });
         set("tools", tools.collect());

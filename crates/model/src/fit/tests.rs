@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn fit(schema: &Value) -> Value {
-    parameters(schema).into_owned()
+    parameters(schema)
 }
 
 /// The schema of a property.
@@ -34,7 +34,7 @@ fn a_schema_that_fits_is_sent_as_it_is() {
             "at": {"anyOf": [{"type": "string"}, {"type": "number"}]},
         },
     });
-    assert!(matches!(parameters(&schema), Cow::Borrowed(_)));
+    assert_eq!(fit(&schema), schema);
 }
 
 #[test]
@@ -237,12 +237,33 @@ fn a_long_description_goes_on_in_the_schema() {
         parameters: json!({"type": "object", "description": "Own.", "properties": {}}),
     };
     let short = spec("x".repeat(1024));
-    assert_eq!(tool(&short), (Cow::Borrowed(short.description.as_str()), Cow::Borrowed(&short.parameters)));
+    assert_eq!(tool(&short), short);
     let long = spec(format!("{}\n{}", "x".repeat(1000), "y".repeat(1000)));
-    let (description, parameters) = tool(&long);
+    let ToolSpec { description, parameters, .. } = tool(&long);
     assert_eq!(description, "x".repeat(1000));
     assert_eq!(parameters["description"], format!("{}\nOwn.", "y".repeat(1000)));
     assert!(faults("f", &description, &parameters).is_empty());
+}
+
+#[test]
+fn a_tool_is_made_to_fit_once_and_again_where_its_server_wrote_it_otherwise() {
+    let tools = Tools::default();
+    let spec = |name: &str, property: &str| ToolSpec {
+        name: name.into(),
+        description: "One pod.".into(),
+        parameters: json!({"type": "object", "properties": {property: {"const": "a"}}}),
+    };
+    let first = tools.fitted(&spec("pod", "name"));
+    assert_eq!(*first, tool(&spec("pod", "name")));
+    assert!(Arc::ptr_eq(&first, &tools.fitted(&spec("pod", "name"))));
+    let otherwise = tools.fitted(&spec("pod", "namespace"));
+    assert!(otherwise.parameters["properties"].get("namespace").is_some());
+    // Whoever lists ever new tools is not remembered without end.
+    for n in 0..=MOST_REMEMBERED {
+        tools.fitted(&spec(&format!("pod-{n}"), "name"));
+    }
+    assert!(tools.0.lock().unwrap().len() <= MOST_REMEMBERED);
+    assert!(!Arc::ptr_eq(&first, &tools.fitted(&spec("pod", "name"))));
 }
 
 /// The tools of one server, as `tests/tool-lists` has them.
@@ -281,20 +302,14 @@ fn the_tools_of_real_servers_are_all_offered_to_a_strict_service() {
     for List { server, version, tools } in lists() {
         let mut counts = [tools.len(), 0, 0, 0, 0];
         for spec in &tools {
-            let (description, parameters) = tool(spec);
+            let ToolSpec { description, parameters, .. } = tool(spec);
             counts[1] +=
                 usize::from(!refused_by_openai(&spec.name, &spec.description, &spec.parameters).is_empty());
             counts[2] += usize::from(!refused_somewhere(&spec.parameters).is_empty());
-            counts[3] += usize::from(description != spec.description || *parameters != spec.parameters);
+            counts[3] += usize::from(description != spec.description || parameters != spec.parameters);
             let faults = faults(&spec.name, &description, &parameters);
             counts[4] += usize::from(!faults.is_empty());
-            assert_eq!(
-                super::parameters(&parameters),
-                Cow::Borrowed(&*parameters),
-                "{} {}",
-                server,
-                spec.name
-            );
+            assert_eq!(fit(&parameters), parameters, "{} {}", server, spec.name);
         }
         let [tools, openai, elsewhere, changed, left_out] = counts;
         writeln!(

@@ -1,13 +1,13 @@
 //! A turn as the API's `CreateMessage`.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use sentinel_investigation::ports::{Api, FunctionCall, Item, Output, Said, TurnRequest};
+use sentinel_investigation::ports::{Api, FunctionCall, Item, Output, Said, ToolSpec, TurnRequest};
 use serde_json::{Map, Value, json};
 
 use super::{WORDS, digest};
 use crate::adapt::{Adapted, CACHE_CONTROL, ForcedTurn, closing_line};
-use crate::fit;
 use crate::hosted::in_words;
 use crate::service::ServiceSettings;
 
@@ -16,7 +16,12 @@ use crate::service::ServiceSettings;
 const MARKED: usize = 2;
 
 /// The request's body, with all that helps and that the model is not known to refuse.
-pub(crate) fn body(settings: &ServiceSettings, request: &TurnRequest, adapted: &Adapted) -> Value {
+pub(crate) fn body(
+    settings: &ServiceSettings,
+    request: &TurnRequest,
+    tools: &[Arc<ToolSpec>],
+    adapted: &Adapted,
+) -> Value {
     let mut body = Map::new();
     let mut set = |key: &str, value: Value| {
         if adapted.takes(key) {
@@ -28,10 +33,10 @@ pub(crate) fn body(settings: &ServiceSettings, request: &TurnRequest, adapted: &
     let mut messages = messages(request);
     set("model", json!(request.model.name));
     set("max_tokens", json!(adapted.output_tokens(request.max_output_tokens)));
-    if !request.tools.is_empty() {
-        let tools = request.tools.iter().map(|tool| {
-            let (description, parameters) = fit::tool(tool);
-            json!({"name": tool.name, "description": description, "input_schema": parameters})
+    if !tools.is_empty() {
+        let tools = tools.iter().map(|tool| {
+            let ToolSpec { name, description, parameters } = tool.as_ref();
+            json!({"name": name, "description": description, "input_schema": parameters})
         });
         set("tools", tools.collect());
         let choice = match (&request.force, adapted.choice()) {

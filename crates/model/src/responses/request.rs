@@ -1,16 +1,16 @@
 //! A turn as the API's `CreateResponse`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 use sentinel_investigation::ports::{
     Api, CallStatus, FunctionCall, HostedCall, HostedList, HostedRequest, HostedServer, Item, Output, Said,
-    TurnRequest,
+    ToolSpec, TurnRequest,
 };
 use serde_json::{Map, Value, json};
 
 use crate::adapt::{Adapted, ForcedTurn};
-use crate::fit;
 use crate::hosted::{HostedPlace, HostedSpec};
 use crate::service::ServiceSettings;
 
@@ -19,6 +19,7 @@ pub(crate) fn body(
     settings: &ServiceSettings,
     hosted: &BTreeMap<String, HostedSpec>,
     request: &TurnRequest,
+    tools: &[Arc<ToolSpec>],
     adapted: &Adapted,
 ) -> Value {
     let mut body = Map::new();
@@ -30,11 +31,11 @@ pub(crate) fn body(
     set("model", json!(request.model.name));
     set("instructions", json!(request.instructions));
     set("input", Value::Array(input(request)));
-    let functions = request.tools.iter().map(|tool| {
+    let functions = tools.iter().map(|tool| {
         // `strict` would hold a server's schema to a subset of JSON Schema that few keep to.
-        let (description, parameters) = fit::tool(tool);
+        let ToolSpec { name, description, parameters } = tool.as_ref();
         json!({
-            "type": "function", "name": tool.name, "description": description, "parameters": parameters,
+            "type": "function", "name": name, "description": description, "parameters": parameters,
             "strict": false,
         })
     });
@@ -43,9 +44,9 @@ pub(crate) fn body(
     if !servers.is_empty() {
         set("max_tool_calls", json!(request.max_hosted_calls));
     }
-    let tools: Vec<Value> = functions.chain(servers).collect();
-    if !tools.is_empty() {
-        set("tools", Value::Array(tools));
+    let offered: Vec<Value> = functions.chain(servers).collect();
+    if !offered.is_empty() {
+        set("tools", Value::Array(offered));
         let choice = match (&request.force, adapted.choice()) {
             (_, None) => None,
             (Some(name), Some(ForcedTurn::Named)) => Some(json!({"type": "function", "name": name})),
