@@ -4,6 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use sentinel_investigation::ports::HostedCall;
+use serde_json::Value;
 
 /// Where the model's service finds a hosted MCP server.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,6 +52,14 @@ pub(crate) fn in_words(call: &HostedCall) -> String {
     let given = output.as_deref().filter(|output| !output.is_empty()).or(error.as_deref());
     let given = given.unwrap_or("The call failed.");
     format!("{label}.{tool} {arguments} was called:\n{given}")
+}
+
+/// What stands where a hosted call was answered whose request a service is not sent.
+pub(crate) const NOT_MADE_HERE: &str = "No hosted server can be called here. Go on with the functions.";
+
+/// Whether the model has the last word. Messages that end so are taken for the beginning of its answer, or refused.
+pub(crate) fn ends_with_the_model(messages: &[Value]) -> bool {
+    messages.last().and_then(|last| last.get("role")).is_some_and(|role| role == "assistant")
 }
 
 /// Without the address, whose query may hold a key.

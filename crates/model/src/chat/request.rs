@@ -7,7 +7,7 @@ use sentinel_investigation::ports::{Api, FunctionCall, Item, Output, Said, ToolS
 use serde_json::{Map, Value, json};
 
 use crate::adapt::{Adapted, BESIDE, ForcedTurn};
-use crate::hosted::in_words;
+use crate::hosted::{NOT_MADE_HERE, ends_with_the_model, in_words};
 use crate::service::ServiceSettings;
 
 /// The request's body, with all that helps and that the model is not known to refuse.
@@ -82,7 +82,10 @@ fn messages(request: &TurnRequest, beside: bool) -> Vec<Value> {
             Item::CallOutput { call_id, output } => {
                 messages.push(json!({"role": "tool", "tool_call_id": call_id, "content": output}));
             }
-            // Hosted calls belong to the other interface: the requests that they answer are not sent either.
+            // The requests that they answer belong to another interface and are not sent. The user has the last word.
+            Item::Approval(_) if ends_with_the_model(&messages) => {
+                messages.push(json!({"role": "user", "content": NOT_MADE_HERE}));
+            }
             Item::Approval(_) => {}
         }
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{WORDS, digest};
 use crate::adapt::{Adapted, CACHE_CONTROL, ForcedTurn, closing_line};
-use crate::hosted::in_words;
+use crate::hosted::{NOT_MADE_HERE, ends_with_the_model, in_words};
 use crate::service::ServiceSettings;
 
 /// How many of the last messages of the user are marked for the cache, besides the system prompt. The service looks at most
@@ -123,7 +123,10 @@ fn messages(request: &TurnRequest) -> Vec<Value> {
                 let result = json!({"type": "tool_result", "tool_use_id": name(call_id), "content": output});
                 add(&mut messages, "user", [result]);
             }
-            // Hosted calls belong to another interface: the requests that they answer are not sent either.
+            // The requests that they answer belong to another interface and are not sent. The user has the last word.
+            Item::Approval(_) if ends_with_the_model(&messages) => {
+                add(&mut messages, "user", [text_block(NOT_MADE_HERE)]);
+            }
             Item::Approval(_) => {}
         }
     }

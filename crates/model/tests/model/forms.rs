@@ -7,9 +7,10 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use sentinel_investigation::ports::{
-    Api, Incomplete, Item, Model, ModelError, ToolSpec, TurnRequest, TurnResponse,
+    Api, Approval, HostedServer, Incomplete, Item, Model, ModelError, Output, Said, ToolSpec, TurnRequest,
+    TurnResponse,
 };
-use sentinel_model::{Auth, Services, Signer};
+use sentinel_model::{Auth, HostedPlace, Services, Signer};
 use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::openai::{Request, Scripted, ScriptedOpenAi};
 use sentinel_testkit::{anthropic, openai};
@@ -27,6 +28,10 @@ enum Says {
     Thinks(&'static [&'static str]),
     CutOff(&'static str),
     Refuses(&'static str),
+    /// The service asks whether it may call a tool of a hosted server. Only Responses hosts any: elsewhere it says so.
+    AsksHosted(&'static str),
+    /// What the call gave that it was allowed.
+    Hosted(&'static str),
 }
 
 /// An interface, and how its service is found.
@@ -83,7 +88,7 @@ impl Form {
                 settings.auth = Auth::Aws(Signer::new(credentials, region, service, clock));
             }
         }
-        by(settings, vec![])
+        by(settings, vec![spec("k8s", HostedPlace::Url("https://mcp.example.com/mcp".to_owned()))])
     }
 
     /// The header by which the service knows who asks, and how it begins.
@@ -137,17 +142,36 @@ fn said(api: Api, says: &Says) -> Value {
             openai::chat_answer(&json!({"role": "assistant", "content": null, "refusal": text}), "stop")
         }
         (Api::Messages, Says::Refuses(text)) => anthropic::refusal(text),
+        (Api::Responses, Says::AsksHosted(id)) => openai::response(vec![
+            openai::mcp_list_item("k8s-label", &[("log", json!({"readOnlyHint": true}))]),
+            openai::mcp_approval_request_item("k8s-label", "log", &arguments(id), id),
+        ]),
+        (Api::Responses, Says::Hosted(id)) => openai::response(vec![
+            openai::mcp_call_item("k8s-label", "log", &arguments(id), id, Ok("it waits for a volume")),
+            openai::message_item("It waits for a volume."),
+        ]),
+        (_, Says::AsksHosted(_) | Says::Hosted(_)) => said(api, &Says::Text("No server is hosted here.")),
     }
 }
 
-/// The conversation after a turn: what it said, what its calls gave, and a word where it called nothing.
+/// The conversation after a turn: what it said, what its calls gave, what it was allowed, and a word where it asked nothing.
 fn go_on(input: &mut Vec<Item>, turn: &TurnResponse) {
     input.push(answered_by("a-model", turn));
     let output = |id: &str| Item::CallOutput {
         call_id: id.to_owned(),
         output: format!("[E] of {id}: {}", "Pending ".repeat(500)),
     };
-    let outputs: Vec<Item> = turn.calls().map(|call| output(&call.call_id)).collect();
+    let allowed = |output: &Output| match &output.said {
+        Said::HostedRequest(asked) => Some(Item::Approval(Approval {
+            request_id: asked.id.clone(),
+            approve: true,
+            reason: None,
+            refusal: None,
+        })),
+        _ => None,
+    };
+    let mut outputs: Vec<Item> = turn.calls().map(|call| output(&call.call_id)).collect();
+    outputs.extend(turn.outputs.iter().filter_map(allowed));
     if outputs.is_empty() {
         input.push(Item::User { text: "Call a tool, or submit_report.".to_owned() });
     }
@@ -159,7 +183,12 @@ fn stored(turn: &TurnResponse) -> TurnResponse {
     serde_json::from_str(&serde_json::to_string(turn).unwrap()).unwrap()
 }
 
-fn asks(input: &[Item], last: bool) -> TurnRequest {
+/// The hosted servers that an interface can be offered.
+fn hosts(api: Api) -> Vec<HostedServer> {
+    if api == Api::Responses { vec![hosted("k8s", &["log"])] } else { vec![] }
+}
+
+fn asks(input: &[Item], hosts: Vec<HostedServer>, last: bool) -> TurnRequest {
     let mut asks = request("a-model", input.to_vec());
     asks.instructions = "You investigate. ".repeat(1000);
     asks.tools.push(ToolSpec {
@@ -167,6 +196,7 @@ fn asks(input: &[Item], last: bool) -> TurnRequest {
         description: "The report.".to_owned(),
         parameters: json!({"type": "object", "properties": {"verdict": {"type": "string"}}, "required": ["verdict"], "additionalProperties": false}),
     });
+    asks.hosted = hosts;
     asks.force = last.then(|| "submit_report".to_owned());
     asks
 }
@@ -210,6 +240,8 @@ const TURNS: &[Says] = &[
     Says::Text("I think it is the image."),
     Says::CutOff("The image of the po"),
     Says::Refuses("I cannot help with that."),
+    Says::AsksHosted("mcpr_1"),
+    Says::Hosted("mcpr_1"),
     Says::Calls(&["look_5"]),
     Says::Text("done"),
 ];
@@ -221,15 +253,22 @@ async fn every_behaviour_is_on_the_contract_of_every_interface_and_each_request_
         let service = form.service(&server);
         let (mut input, mut turns) = (task(), Vec::new());
         for n in 0..TURNS.len() {
-            let turn = service.respond(&asks(&input, n + 1 == TURNS.len()), LONG).await.unwrap();
+            let turn =
+                service.respond(&asks(&input, hosts(form.api), n + 1 == TURNS.len()), LONG).await.unwrap();
             go_on(&mut input, &turn);
             turns.push(turn);
         }
         let calls: Vec<Vec<&str>> =
             turns.iter().map(|turn| turn.calls().map(|call| call.call_id.as_str()).collect()).collect();
-        let called: [&[&str]; 7] =
-            [&["look_1"], &["look_2", "look_3", "look_4"], &[], &[], &[], &["look_5"], &[]];
+        let called: [&[&str]; 9] =
+            [&["look_1"], &["look_2", "look_3", "look_4"], &[], &[], &[], &[], &[], &["look_5"], &[]];
         assert_eq!(calls, called, "{form:?}");
+        let hosted = form.api == Api::Responses;
+        let asked: Vec<usize> = turns
+            .iter()
+            .map(|turn| turn.outputs.iter().filter(|o| matches!(o.said, Said::HostedRequest(_))).count())
+            .collect();
+        assert_eq!(asked, [0, 0, 0, 0, 0, usize::from(hosted), 0, 0, 0], "{form:?}");
         let texts: Vec<String> = turns.iter().map(TurnResponse::text).collect();
         assert_eq!(
             texts,
@@ -239,12 +278,14 @@ async fn every_behaviour_is_on_the_contract_of_every_interface_and_each_request_
                 "I think it is the image.",
                 "The image of the po",
                 "I cannot help with that.",
+                if hosted { "" } else { "No server is hosted here." },
+                if hosted { "It waits for a volume." } else { "No server is hosted here." },
                 "",
                 "done"
             ]
         );
         assert_eq!(turns[3].incomplete, Some(Incomplete::NoRoom), "{form:?}");
-        assert_eq!(turns.iter().map(|turn| turn.usage.input_tokens).sum::<u64>(), 700);
+        assert_eq!(turns.iter().map(|turn| turn.usage.input_tokens).sum::<u64>(), 900);
         let requests = server.finish();
         assert_prefixes(&requests);
         let (header, begins) = form.credential();
@@ -259,7 +300,7 @@ async fn a_run_that_is_taken_up_after_any_turn_asks_the_same_byte_by_byte() {
         let service = form.service(&server);
         let (mut input, mut turns) = (task(), Vec::new());
         for _ in 0..TURNS.len() {
-            let turn = service.respond(&asks(&input, false), LONG).await.unwrap();
+            let turn = service.respond(&asks(&input, hosts(form.api), false), LONG).await.unwrap();
             go_on(&mut input, &turn);
             turns.push(turn);
         }
@@ -269,7 +310,7 @@ async fn a_run_that_is_taken_up_after_any_turn_asks_the_same_byte_by_byte() {
             for turn in &turns[..written] {
                 go_on(&mut input, &stored(turn));
             }
-            form.service(&server).respond(&asks(&input, false), LONG).await.unwrap();
+            form.service(&server).respond(&asks(&input, hosts(form.api), false), LONG).await.unwrap();
         }
         let requests = server.finish();
         for written in 0..TURNS.len() {
@@ -295,7 +336,7 @@ async fn a_conversation_goes_on_with_any_other_interface() {
             let service = |api| Form::own(api).service(&server);
             let mut input = task();
             for api in [first, first, second, second] {
-                let turn = service(api).respond(&asks(&input, false), LONG).await.unwrap();
+                let turn = service(api).respond(&asks(&input, vec![], false), LONG).await.unwrap();
                 go_on(&mut input, &turn);
             }
             let requests = server.finish();
@@ -326,14 +367,20 @@ async fn what_hosted_servers_gave_is_told_to_whoever_goes_on() {
         ]);
         let server = ScriptedOpenAi::answering([first, said(next, &Says::Text("done"))]).await;
         let mut input = task();
-        let turn =
-            Form::own(Api::Responses).service(&server).respond(&asks(&input, false), LONG).await.unwrap();
+        let turn = Form::own(Api::Responses)
+            .service(&server)
+            .respond(&asks(&input, vec![], false), LONG)
+            .await
+            .unwrap();
         go_on(&mut input, &stored(&turn));
-        Form::own(next).service(&server).respond(&asks(&input, false), LONG).await.unwrap();
+        Form::own(next).service(&server).respond(&asks(&input, vec![], false), LONG).await.unwrap();
         let sent = server.finish().pop().unwrap().body["messages"].to_string();
         for told in ["k8s.pod ", "Pending, no node fits", "bad gateway", "It is pending."] {
             assert!(sent.contains(told), "{next:?}: {told}: {sent}");
         }
+        // The request that was allowed is nothing here, and yet the conversation does not end with what a model said.
+        assert!(sent.contains("No hosted server can be called here"), "{next:?}: {sent}");
+        assert!(!sent.contains("mcpr_1"), "{next:?}: {sent}");
     }
 }
 
@@ -372,7 +419,7 @@ async fn of_ten_turns_four_fifths_of_the_input_come_from_the_cache() {
         let service = Form::own(api).service(&server);
         let (mut input, mut sent, mut cached, mut written) = (task(), 0, 0, 0);
         for n in 0..10 {
-            let turn = service.respond(&asks(&input, n == 9), LONG).await.unwrap();
+            let turn = service.respond(&asks(&input, vec![], n == 9), LONG).await.unwrap();
             let usage = turn.usage;
             (sent, cached, written) =
                 (sent + usage.input_tokens, cached + usage.cached_tokens, written + usage.cache_write_tokens);
@@ -388,7 +435,7 @@ async fn of_ten_turns_four_fifths_of_the_input_come_from_the_cache() {
 async fn told(api: Api, answer: Scripted) -> Result<TurnResponse, ModelError> {
     let server = ScriptedOpenAi::with(move |_, _| answer.clone()).await;
     let answered =
-        Form::own(api).service(&server).respond(&asks(&task(), false), Duration::from_secs(20)).await;
+        Form::own(api).service(&server).respond(&asks(&task(), vec![], false), Duration::from_secs(20)).await;
     assert!(!format!("{answered:?}").contains(KEY), "{answered:?}");
     answered
 }

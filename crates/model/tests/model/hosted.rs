@@ -12,17 +12,6 @@ use crate::support::*;
 
 const TOKEN: &str = "mcp-token-swordfish";
 
-fn spec(name: &str, place: HostedPlace) -> HostedSpec {
-    HostedSpec {
-        name: name.to_owned(),
-        label: format!("{name}-label"),
-        place,
-        authorization: None,
-        headers: vec![],
-        description: None,
-    }
-}
-
 fn places() -> Vec<HostedSpec> {
     vec![
         HostedSpec {
@@ -37,14 +26,6 @@ fn places() -> Vec<HostedSpec> {
         },
         spec("inner", HostedPlace::Tunnel("tunnel_0123456789abcdef0123456789abcdef".to_owned())),
     ]
-}
-
-fn hosted(server: &str, tools: &[&str]) -> HostedServer {
-    HostedServer {
-        server: server.to_owned(),
-        label: format!("{server}-label"),
-        tools: tools.iter().map(|tool| (*tool).to_owned()).collect(),
-    }
 }
 
 fn model(server: &ScriptedOpenAi) -> Services {

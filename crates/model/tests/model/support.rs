@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sentinel_core::card::FIRST_SERVICE;
 use sentinel_http::{AddressPolicy, HttpClient};
-use sentinel_investigation::ports::{Api, Item, ToolSpec, TurnRequest, TurnResponse};
-use sentinel_model::{Auth, HostedSpec, ServiceSettings, Services};
+use sentinel_investigation::ports::{Api, HostedServer, Item, ToolSpec, TurnRequest, TurnResponse};
+use sentinel_model::{Auth, HostedPlace, HostedSpec, ServiceSettings, Services};
 use sentinel_testkit::openai::ScriptedOpenAi;
 use serde_json::json;
 
@@ -67,4 +67,25 @@ pub(crate) fn request(name: &str, input: Vec<Item>) -> TurnRequest {
 
 pub(crate) fn task() -> Vec<Item> {
     vec![Item::User { text: "KubePodNotReady in web".to_owned() }]
+}
+
+/// A hosted server as the configuration has it.
+pub(crate) fn spec(name: &str, place: HostedPlace) -> HostedSpec {
+    HostedSpec {
+        name: name.to_owned(),
+        label: format!("{name}-label"),
+        place,
+        authorization: None,
+        headers: vec![],
+        description: None,
+    }
+}
+
+/// A hosted server as a request offers it.
+pub(crate) fn hosted(server: &str, tools: &[&str]) -> HostedServer {
+    HostedServer {
+        server: server.to_owned(),
+        label: format!("{server}-label"),
+        tools: tools.iter().map(|tool| (*tool).to_owned()).collect(),
+    }
 }
