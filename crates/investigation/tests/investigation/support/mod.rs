@@ -160,6 +160,21 @@ impl World {
         self.ports.clock.now()
     }
 
+    /// Runs again and again, as long as the process dies, until there is a report; gives it and how often it died.
+    pub(crate) async fn through(&self, model: &dyn Model) -> (Report, usize) {
+        let mut crashes = 0;
+        loop {
+            match self.run(Some(model)).await {
+                Ok(outcome) => return (report_of(outcome), crashes),
+                Err(e) => {
+                    assert!(e.is_retryable(), "{e}");
+                    crashes += 1;
+                    self.store.die_at(None);
+                }
+            }
+        }
+    }
+
     /// Runs to the report.
     pub(crate) async fn report(&self, model: &dyn Model) -> Report {
         report_of(self.run(Some(model)).await.unwrap())
@@ -192,22 +207,11 @@ pub(crate) fn pod() -> (&'static str, Value) {
     ("k8s__pod", json!({"namespace": "web"}))
 }
 
-/// Runs again and again, as long as the process dies, until there is a report. `dies` says when; gives the report and how
-/// often it died.
+/// A run of a scripted model in a world of its own, to its report. `dies` says when the process dies; gives the report and
+/// how often it died.
 pub(crate) async fn run_through(model: Script, dies: impl Fn(&World)) -> (World, Script, Report, usize) {
     let world = World::new();
     dies(&world);
-    let mut crashes = 0;
-    let report = loop {
-        match world.run(Some(&model)).await {
-            Ok(Outcome::Report { report, .. }) => break *report,
-            Ok(other) => panic!("{other:?}"),
-            Err(e) => {
-                assert!(e.is_retryable(), "{e}");
-                crashes += 1;
-                world.store.die_at(None);
-            }
-        }
-    };
+    let (report, crashes) = world.through(&model).await;
     (world, model, report, crashes)
 }
