@@ -7,21 +7,25 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::bail;
 use async_trait::async_trait;
-use sentinel_config::Caller;
+use sentinel_config::{Caller, Diagnostic, Severity};
 use sentinel_core::card::{Card, ModelId, ToolId};
+use sentinel_core::incident::IncidentId;
 use sentinel_core::intake::Receipt;
-use sentinel_investigation::estimated_tokens;
 use sentinel_investigation::ports::{
     Item, Model, ModelError, ToolBox, ToolDefinition, ToolError, ToolOutput, TurnRequest, TurnResponse,
 };
+use sentinel_investigation::{Progress, estimated_tokens};
 use sentinel_worker::Replacement;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::TryRecvError;
 
 use crate::Exit;
 use crate::args::Render;
@@ -42,18 +46,30 @@ struct Rendered {
     max_usd: f64,
     /// What stands for something that only a server can say.
     placeholders: bool,
+    /// What the card's prompt asks for and these alerts do not have.
+    unshown: Vec<Lacking>,
     request: TurnRequest,
 }
 
+/// Something that a prompt asks for and does not get.
+#[derive(Clone, Debug, Serialize)]
+struct Lacking {
+    file: PathBuf,
+    /// From 1.
+    line: u32,
+    variable: String,
+    reason: String,
+}
+
 pub(crate) async fn run(args: Render, env: &Environment) -> anyhow::Result<Exit> {
-    let mut loaded = match setup::load(args.config.config.as_deref(), env)? {
+    let mut loaded = match setup::load(args.config.config.as_deref(), env) {
         Ok(loaded) => loaded,
         Err(exit) => return Ok(exit),
     };
     alone(&mut loaded);
     let playbooks = match sentinel_worker::compile(&loaded) {
         Ok(playbooks) => playbooks,
-        Err(problems) => return setup::tell(&problems),
+        Err(problems) => return Ok(setup::tell(&problems, env)),
     };
     let body = replay::read(&args.event)?;
     if let Some(name) = &args.card {
@@ -78,13 +94,16 @@ pub(crate) async fn run(args: Render, env: &Environment) -> anyhow::Result<Exit>
         Replacement { model: model.clone(), tools }
     };
     let name = args.event.display().to_string();
-    let mut stage = Stage::new(&loaded.settings, playbooks, None, None).await?;
+    let events = sentinel_investigation::events();
+    let mut heard = events.subscribe();
+    let mut stage = Stage::new(&loaded.settings, playbooks, None, Some(events)).await?;
     let receipt = stage.arrive(&loaded.settings.cards, &name, &body, Some(&run)).await?;
     stage.settle().await?;
     let details = stage.details().await?;
     if details.is_empty() {
         bail!("{name}: {}", nothing(&receipt, args.card.as_deref()));
     }
+    let unshown = unshown(&mut heard);
     let mut requests = model.requests();
     let mut rendered = Vec::new();
     for detail in details {
@@ -104,6 +123,11 @@ pub(crate) async fn run(args: Render, env: &Environment) -> anyhow::Result<Exit>
             incident,
             estimated_tokens,
             placeholders,
+            unshown: unshown
+                .iter()
+                .filter(|(of, _)| *of == detail.id)
+                .map(|(_, what)| what.clone())
+                .collect(),
             request,
         });
     }
@@ -113,7 +137,39 @@ pub(crate) async fn run(args: Render, env: &Environment) -> anyhow::Result<Exit>
     } else {
         rendered.iter().try_for_each(|r| write!(out, "{}", text(r)))?;
     }
-    Ok(Exit::Done)
+    let lacking = rendered.iter().flat_map(|r| r.unshown.iter().map(move |what| (&r.card, what)));
+    let told: Vec<Diagnostic> = lacking.map(|(card, what)| what.told(card)).collect();
+    setup::print_diagnostics(&told, env);
+    Ok(if told.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+impl Lacking {
+    fn told(&self, card: &str) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Error,
+            file: self.file.clone(),
+            line: usize::try_from(self.line).unwrap_or(usize::MAX),
+            column: 1,
+            key: String::new(),
+            message: format!("in the prompt of the card {card}: {}", inert(&self.reason)),
+            help: "give it a default, {{ labels.x | default('none') }}, or ask whether it is there"
+                .to_owned(),
+        }
+    }
+}
+
+/// What prompts asked for and did not get, of each incident.
+fn unshown(heard: &mut Receiver<Progress>) -> Vec<(IncidentId, Lacking)> {
+    let mut all = Vec::new();
+    loop {
+        match heard.try_recv() {
+            Ok(Progress::Unshown { incident, file, line, variable, reason, .. }) => {
+                all.push((incident, Lacking { file, line, variable, reason }));
+            }
+            Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return all,
+        }
+    }
 }
 
 /// Why an event has opened no incident.

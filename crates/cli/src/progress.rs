@@ -11,7 +11,9 @@ use sentinel_investigation::{EventSender, Progress, events};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
+use tracing::Level;
 
+use crate::environment::Environment;
 use crate::render::inert;
 
 /// Prints until every sender is gone.
@@ -25,15 +27,16 @@ impl Printer {
     }
 }
 
-/// Starts the printer.
-pub(crate) fn start(json: bool, terminal: bool) -> (EventSender, Printer) {
+/// Starts the printer; where little is to be said, it says nothing.
+pub(crate) fn start(env: &Environment) -> (EventSender, Printer) {
     let sender = events();
     let receiver = sender.subscribe();
+    let env = env.clone();
     let printer = tokio::spawn(async move {
-        if json {
-            print_json(receiver).await;
-        } else {
-            print_text(receiver, terminal).await;
+        match (env.says(Level::INFO), env.json) {
+            (true, true) => print_json(receiver, &env).await,
+            (true, false) => print_text(receiver, env.stderr_is_terminal).await,
+            (false, _) => {}
         }
     });
     (sender, Printer(printer))
@@ -52,11 +55,9 @@ async fn next(events: &mut broadcast::Receiver<Progress>) -> Option<Progress> {
     }
 }
 
-async fn print_json(mut events: broadcast::Receiver<Progress>) {
+async fn print_json(mut events: broadcast::Receiver<Progress>, env: &Environment) {
     while let Some(event) = next(&mut events).await {
-        if let Ok(line) = serde_json::to_string(&event) {
-            let _ = writeln!(anstream::stderr(), "{line}");
-        }
+        env.say(Level::INFO, event.name(), &event);
     }
 }
 
@@ -138,8 +139,8 @@ fn line(event: &Progress, totals: &mut Totals) -> Option<String> {
             format!("\x1b[33m{}: the report holds the evidence only\x1b[0m", inert(limit))
         }
         Progress::PutOff { reason, .. } => format!("put off: {}", inert(reason)),
-        // A report says more than that it is done.
-        Progress::Ended { state: State::Done, .. } => return None,
+        // The log says it, and a report more than that it is done.
+        Progress::Unshown { .. } | Progress::Ended { state: State::Done, .. } => return None,
         Progress::Ended { state, reason, .. } => {
             let reason = reason.as_deref().map(|r| format!(": {}", inert(r))).unwrap_or_default();
             format!("{state}{reason}")

@@ -25,6 +25,7 @@ fn held() -> EvidenceRecord {
         status: CallStatus::Answered,
         refusal: None,
         turn: 0,
+        own: None,
         at: UnixMs::new(0),
         ms: 1,
         bytes: 60,

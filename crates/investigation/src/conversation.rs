@@ -9,7 +9,7 @@ use sentinel_core::card::{Card, ToolId};
 use serde_json::{Map, Value};
 
 use crate::arguments;
-use crate::evidence::{self, CallStatus, EvidenceRecord, id_of};
+use crate::evidence::{self, CallStatus, EvidenceRecord, OwnCall, id_of};
 use crate::fence::{clip, fenced};
 use crate::hosted::{self, HostedOutput};
 use crate::policy::Policy;
@@ -72,6 +72,8 @@ impl Readings {
 pub(crate) struct Planned {
     pub(crate) number: u32,
     pub(crate) turn: u32,
+    /// Which of the card's own calls it is.
+    pub(crate) own: Option<OwnCall>,
     pub(crate) tool: ToolId,
     pub(crate) arguments: Map<String, Value>,
     /// What it gave, where the model's service made it already: it only has to become evidence.
@@ -418,7 +420,7 @@ impl<'a> Replay<'a> {
         self.next_number = number.saturating_add(1);
         let times = self.seen.get(&key).map_or(1, |s| s.times);
         self.seen.insert(key, Seen { number, turn, times });
-        Ok(Answer::Output(Planned { number, turn, tool, arguments, given: None }, hint))
+        Ok(Answer::Output(Planned { number, turn, own: None, tool, arguments, given: None }, hint))
     }
 
     fn submission(

@@ -1,5 +1,7 @@
 //! Evidence: stored tool outputs, what the model sees of them, and how it looks further.
 
+use std::collections::BTreeMap;
+
 use sentinel_core::UnixMs;
 use sentinel_core::digest::sha256;
 use sentinel_core::redact::Redactor;
@@ -48,6 +50,16 @@ impl CallStatus {
     }
 }
 
+/// One of a card's own calls: what tells it from the others, whatever its number.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OwnCall {
+    /// Its place in the card's `evidence`, from 1.
+    pub place: u32,
+    /// Where the alerts differ in what it asks for: of which of them it was made, as `labels.queue` to its value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub of: BTreeMap<String, String>,
+}
+
 /// One stored tool output: the body of an `OUT` child, as JSON.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct EvidenceRecord {
@@ -66,6 +78,9 @@ pub struct EvidenceRecord {
     pub refusal: Option<RefusalReason>,
     /// The model turn that asked; 0: the card.
     pub turn: u32,
+    /// Which of the card's own calls it is; `None` for the model's, and in records that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnCall>,
     /// When the call left.
     pub at: UnixMs,
     /// How long it took.
@@ -146,6 +161,7 @@ pub(crate) struct Ended<'a> {
     pub(crate) status: CallStatus,
     pub(crate) refusal: Option<RefusalReason>,
     pub(crate) turn: u32,
+    pub(crate) own: Option<OwnCall>,
     pub(crate) at: UnixMs,
     pub(crate) ms: u64,
     pub(crate) kept: Kept,
@@ -168,6 +184,7 @@ impl EvidenceRecord {
             status: ended.status,
             refusal: ended.refusal,
             turn: ended.turn,
+            own: ended.own,
             at: ended.at,
             ms: ended.ms,
             bytes,
@@ -352,6 +369,7 @@ mod tests {
             status: CallStatus::Answered,
             refusal: None,
             turn: 0,
+            own: None,
             at: UnixMs::new(0),
             ms: 1,
             kept: Kept::of(text, &redactor, MOST_ENCODED),

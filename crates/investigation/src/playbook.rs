@@ -1,9 +1,10 @@
 //! A card, ready to run: its prompt and evidence calls compiled, its policy and its checklist parsed.
 
-use std::io;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use minijinja::value::{Serde, Value as TemplateValue};
-use minijinja::{Environment, Error, ErrorKind, Template, UndefinedBehavior, escape_formatter};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, escape_formatter};
 use sentinel_core::UnixMs;
 use sentinel_core::card::{Card, EvidenceCall};
 use serde_json::{Map, Value};
@@ -14,10 +15,9 @@ use crate::filters;
 use crate::placeholders::translate;
 use crate::policy::ToolRules;
 use crate::problem::{CompileProblem, Part};
-use crate::situation::{Situation, VARIABLES};
+use crate::situation::Situation;
+use crate::template::{self, Checked, Rendered, Template, check, describe};
 
-/// What a template may do: an endless loop ends, and so does one that writes for ever.
-const FUEL: u64 = 2_000_000;
 /// The longest rendered prompt, in bytes.
 const LONGEST_PROMPT: usize = 48 * 1024;
 /// The most that a template may write before it is shortened, in bytes; and the most that the arguments of an evidence call
@@ -33,16 +33,29 @@ const SYSTEM: &str = include_str!("../../../prompts/system.md.j2");
 #[derive(Debug)]
 pub struct Playbook {
     card: Card,
-    /// The prompt, under [`PROMPT`]: long values are fenced.
+    /// Where the prompt stands.
+    place: PromptPlace,
+    prompt: Template,
+    /// What renders prompts: long values are fenced. It holds the system prompt.
     prompts: Environment<'static>,
     /// The strings of evidence calls, by their place: values are written as they are.
     arguments: Environment<'static>,
+    /// What each evidence call asks of labels and annotations, as it is written: `labels.queue`.
+    asked: Vec<BTreeSet<String>>,
     checklist: Checklist,
     tool_rules: ToolRules,
 }
 
-const PROMPT: &str = "prompt";
 const SYSTEM_NAME: &str = "system";
+
+/// Where a prompt stands, for whoever has to mend it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PromptPlace {
+    /// The file: its own, or the configuration that it is written in.
+    pub file: PathBuf,
+    /// The line of that file before its first one.
+    pub before: u32,
+}
 
 impl Playbook {
     /// Compiles a card.
@@ -51,27 +64,40 @@ impl Playbook {
     /// Everything that is wrong with it, at once.
     pub fn compile(card: &Card) -> Result<Self, Vec<CompileProblem>> {
         let mut problems = Vec::new();
-        let mut prompts = environment();
+        let mut prompts = template::environment(UndefinedBehavior::Chainable);
         prompts.set_formatter(|out, state, value| match value.as_str() {
             Some(text) if text.contains('\n') || text.chars().count() > LONGEST_INLINE => {
                 escape_formatter(out, state, &TemplateValue::from(format!("\n{}\n", fenced(text))))
             }
             _ => escape_formatter(out, state, value),
         });
-        add(&mut prompts, PROMPT, &card.prompt.text, Part::Prompt, &mut problems);
+        let prompt = looked_through(&prompts, &card.prompt.text, Part::Prompt, &mut problems).map_or_else(
+            || Template::new("", Checked::default()),
+            |(text, checked)| Template::new(&text, checked),
+        );
         if let Err(e) = prompts.add_template(SYSTEM_NAME, SYSTEM) {
             problems.push(problem(Part::Prompt, &e));
         }
-        let mut arguments = environment();
+        let mut arguments = template::environment(UndefinedBehavior::Strict);
+        let mut asked = Vec::new();
         for (index, call) in card.evidence.iter().enumerate() {
+            let (part, mut asks) = (Part::Evidence(index), BTreeSet::new());
             each_string(&Value::Object(call.arguments.clone()), &mut String::new(), &mut |place, text| {
-                add(&mut arguments, &format!("{index}{place}"), text, Part::Evidence(index), &mut problems);
+                let Some((text, checked)) = looked_through(&arguments, text, part, &mut problems) else {
+                    return;
+                };
+                asks.extend(checked.asked);
+                if let Err(e) = arguments.add_template_owned(format!("{index}{place}"), text) {
+                    problems.push(problem(part, &e));
+                }
             });
+            asked.push(asks);
         }
         let checklist = Checklist::compile(&card.checklist, &mut problems);
         let tool_rules = ToolRules::compile(card, &mut problems);
         if problems.is_empty() {
-            Ok(Self { card: card.clone(), prompts, arguments, checklist, tool_rules })
+            let (card, place) = (card.clone(), PromptPlace::default());
+            Ok(Self { card, place, prompt, prompts, arguments, asked, checklist, tool_rules })
         } else {
             Err(problems)
         }
@@ -99,6 +125,22 @@ impl Playbook {
         warnings
     }
 
+    /// The same, of a prompt that stands there.
+    #[must_use]
+    pub fn with_prompt_at(self, place: PromptPlace) -> Self {
+        Self { place, ..self }
+    }
+
+    /// Where the prompt stands.
+    pub(crate) fn prompt_place(&self) -> &PromptPlace {
+        &self.place
+    }
+
+    /// What the `index`-th evidence call asks of labels and annotations.
+    pub(crate) fn asked(&self, index: usize) -> impl Iterator<Item = &str> {
+        self.asked.get(index).into_iter().flatten().map(String::as_str)
+    }
+
     /// The card.
     pub fn card(&self) -> &Card {
         &self.card
@@ -115,15 +157,19 @@ impl Playbook {
     /// The system prompt: the same for every incident of the card.
     pub(crate) fn instructions(&self) -> Result<String, String> {
         let variables = minijinja::context! { max_turns => self.card.max_iterations };
-        self.prompts.get_template(SYSTEM_NAME).and_then(|t| t.render(variables)).map_err(|e| describe(&e))
+        self.prompts
+            .get_template(SYSTEM_NAME)
+            .and_then(|t| t.render(variables))
+            .map_err(|e| describe(&e, SYSTEM))
     }
 
-    /// The card's prompt over the alerts.
-    pub(crate) fn task(&self, situation: &Situation, now: UnixMs) -> Result<String, String> {
-        let variables = TemplateValue::from(Serde(situation.variables(&self.card, now)));
-        let template = self.prompts.get_template(PROMPT).map_err(|e| describe(&e))?;
-        let (Written::All(text) | Written::Beginning(text)) = render(&template, variables, MOST_WRITTEN)?;
-        Ok(shorten(text.trim(), LONGEST_PROMPT))
+    /// The card's prompt over the alerts, and what of it could not be shown.
+    pub(crate) fn task(&self, situation: &Situation, now: UnixMs) -> Rendered {
+        let variables = situation.variables(&self.card, now);
+        let differing = situation.differing();
+        let Rendered { text, unshown } =
+            self.prompt.render(&self.prompts, &variables, &differing, MOST_WRITTEN);
+        Rendered { text: shorten(text.trim(), LONGEST_PROMPT), unshown }
     }
 
     /// The arguments of the `index`-th evidence call over the alerts.
@@ -139,16 +185,18 @@ impl Playbook {
         let mut failed = None;
         let mut left = LARGEST_ARGUMENTS;
         render_strings(&mut rendered, &mut String::new(), &mut |place, text| {
-            let template = self.arguments.get_template(&format!("{index}{place}")).map_err(|e| describe(&e));
-            match template.and_then(|template| render(&template, variables.clone(), left)) {
-                Ok(Written::All(rendered)) => {
-                    left -= rendered.len();
-                    *text = rendered;
+            let template = self.arguments.get_template(&format!("{index}{place}"));
+            let source = template.as_ref().map_or("", |template| template.source());
+            let (written, ended) = template::write(&self.arguments, source, variables.clone(), left);
+            match ended {
+                Ok(()) => {
+                    left -= written.len();
+                    *text = written;
                 }
-                Ok(Written::Beginning(_)) => {
+                Err(e) if e.kind() == ErrorKind::WriteFailure => {
                     failed = Some(format!("they would have more than {LARGEST_ARGUMENTS} bytes"));
                 }
-                Err(reason) => failed = Some(reason),
+                Err(e) => failed = Some(describe(&e, source)),
             }
         });
         match (failed, rendered) {
@@ -158,69 +206,25 @@ impl Playbook {
     }
 }
 
-/// What a template wrote.
-enum Written {
-    All(String),
-    /// As much as was allowed, where it would have gone on.
-    Beginning(String),
-}
-
-/// Renders a template until it has written `most` bytes.
-fn render(template: &Template<'_, '_>, variables: TemplateValue, most: usize) -> Result<Written, String> {
-    struct Bounded {
-        written: Vec<u8>,
-        left: usize,
-    }
-    impl io::Write for Bounded {
-        fn write(&mut self, more: &[u8]) -> io::Result<usize> {
-            let fits = more.get(..self.left).unwrap_or(more);
-            self.written.extend_from_slice(fits);
-            self.left -= fits.len();
-            // Nothing taken of something: that ends the writing.
-            Ok(fits.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut out = Bounded { written: Vec::new(), left: most };
-    let ended = template.render_captured_to(variables, &mut out);
-    let text = String::from_utf8_lossy(&out.written).into_owned();
-    match ended {
-        Ok(_) => Ok(Written::All(text)),
-        Err(e) if e.kind() == ErrorKind::WriteFailure => Ok(Written::Beginning(text)),
-        Err(e) => Err(describe(&e)),
-    }
-}
-
 /// What a template writes over labels, at most so many bytes.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn rendered(template: &str, labels: &Value, most: usize) -> Result<String, String> {
-    let environment = environment();
-    let template = environment.template_from_str(template).map_err(|e| describe(&e))?;
+    let environment = template::environment(UndefinedBehavior::Strict);
     let variables = minijinja::context! { labels => TemplateValue::from(Serde(labels)) };
-    let (Written::All(text) | Written::Beginning(text)) = render(&template, variables, most)?;
-    Ok(text)
+    let (text, ended) = template::write(&environment, template, variables, most);
+    match ended {
+        Err(e) if e.kind() != ErrorKind::WriteFailure => Err(describe(&e, template)),
+        _ => Ok(text),
+    }
 }
 
-/// No loader: a template can read nothing but its variables.
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_fuel(Some(FUEL));
-    environment.set_recursion_limit(64);
-    filters::add(&mut environment);
-    environment
-}
-
-fn add(
-    environment: &mut Environment<'static>,
-    name: &str,
+/// A template with its placeholders translated, and what is found in it; `None`: it cannot work, and the problems say why.
+fn looked_through(
+    environment: &Environment<'_>,
     text: &str,
     part: Part,
     problems: &mut Vec<CompileProblem>,
-) {
+) -> Option<(String, Checked)> {
     let text = match translate(text) {
         Ok(text) => text,
         Err(unknown) => {
@@ -233,40 +237,27 @@ fn add(
                     u.nearest
                 ),
             }));
-            return;
+            return None;
         }
     };
-    if let Err(e) = environment.add_template_owned(name.to_owned(), text.clone()) {
-        problems.push(problem(part, &e));
-        return;
-    }
-    let Ok(template) = environment.get_template(name) else { return };
-    let globals: Vec<&str> = environment.globals().map(|(name, _)| name).collect();
-    let mut undeclared: Vec<String> = template.undeclared_variables(false).into_iter().collect();
-    undeclared.sort();
-    for variable in undeclared {
-        if VARIABLES.contains(&variable.as_str()) || globals.contains(&variable.as_str()) {
-            continue;
+    // What the template engine finds by itself, then what it would find only where that path is taken.
+    let checked = environment.template_from_str(&text).map(drop).and_then(|()| check(environment, &text));
+    match checked {
+        Ok(checked) if checked.problems.is_empty() => Some((text, checked)),
+        Ok(checked) => {
+            problems.extend(checked.problems.into_iter().map(|p| CompileProblem {
+                part,
+                line: Some(p.line),
+                message: p.message,
+                help: p.help,
+            }));
+            None
         }
-        let nearest = VARIABLES.iter().min_by_key(|known| strsim::damerau_levenshtein(known, &variable));
-        problems.push(CompileProblem {
-            part,
-            line: line_of(&text, &variable),
-            message: format!("unknown variable {variable}"),
-            help: format!(
-                "the nearest known one is {}; there are {}",
-                nearest.copied().unwrap_or_default(),
-                VARIABLES.join(", ")
-            ),
-        });
+        Err(e) => {
+            problems.push(problem(part, &e));
+            None
+        }
     }
-}
-
-/// The first line that holds the name as a word.
-fn line_of(text: &str, name: &str) -> Option<u32> {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let at = text.lines().position(|line| line.split(|c| !is_word(c)).any(|word| word == name))?;
-    u32::try_from(at.saturating_add(1)).ok()
 }
 
 fn problem(part: Part, error: &Error) -> CompileProblem {
@@ -276,13 +267,6 @@ fn problem(part: Part, error: &Error) -> CompileProblem {
         message: error.detail().map_or_else(|| error.kind().to_string(), str::to_owned),
         help: "the syntax is minijinja's: {{ variable }}, {% if … %}, {% for … %}".to_owned(),
     }
-}
-
-/// In one line, without the template's internal name.
-fn describe(error: &Error) -> String {
-    let detail = error.detail().map_or_else(String::new, |d| format!(": {d}"));
-    let line = error.line().map_or_else(String::new, |l| format!(" (line {l})"));
-    format!("{}{detail}{line}", error.kind())
 }
 
 /// Calls `each` with every string of a value and its place in it.

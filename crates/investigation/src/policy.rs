@@ -109,6 +109,17 @@ struct Circumstances {
     verified: Value,
 }
 
+impl Circumstances {
+    fn of(situation: &Situation, card: &Card) -> Self {
+        Self {
+            alert: situation.alert_json(),
+            labels: json!(situation.labels()),
+            card: of_card(card),
+            verified: json!(situation.verified),
+        }
+    }
+}
+
 fn of_card(card: &Card) -> Value {
     json!({"name": card.name, "resource": card.resource.name})
 }
@@ -160,12 +171,7 @@ impl<'a> Policy<'a> {
         Self {
             card,
             rules,
-            circumstances: Circumstances {
-                alert: situation.alert_json(),
-                labels: json!(situation.labels()),
-                card: of_card(card),
-                verified: json!(situation.verified),
-            },
+            circumstances: Circumstances::of(situation, card),
             offered: offered.collect(),
             hosted: BTreeSet::new(),
         }
@@ -229,16 +235,30 @@ impl<'a> Policy<'a> {
 
     /// Whether a call whose shape is right may leave now; if not, why, for the model and the record.
     pub(crate) fn decide(&self, tool: &ToolId, arguments: &Map<String, Value>) -> Result<(), Refusal> {
+        self.decide_in(tool, arguments, &self.circumstances)
+    }
+
+    fn decide_in(
+        &self,
+        tool: &ToolId,
+        arguments: &Map<String, Value>,
+        circumstances: &Circumstances,
+    ) -> Result<(), Refusal> {
         if !self.card.tools.contains(tool) {
             return Err(Refusal::NotOnCard(tool.clone()));
         }
         self.rules
-            .decide(tool, arguments, &self.circumstances)
+            .decide(tool, arguments, circumstances)
             .map_err(|why| Refusal::Policy { tool: tool.clone(), why })
     }
 
-    /// Both gates for one of the card's own calls.
-    pub(crate) fn check_own(&self, tool: &ToolId, arguments: &Map<String, Value>) -> Result<(), Refusal> {
+    /// Both gates for one of the card's own calls, which is made of these alerts.
+    pub(crate) fn check_own(
+        &self,
+        tool: &ToolId,
+        arguments: &Map<String, Value>,
+        of: &Situation,
+    ) -> Result<(), Refusal> {
         let Some(offered) = self.offered.values().find(|offered| offered.tool == *tool) else {
             return Err(Refusal::NotThere(tool.clone()));
         };
@@ -246,7 +266,7 @@ impl<'a> Policy<'a> {
         if !problems.is_empty() {
             return Err(Refusal::OwnBreaksSchema { tool: tool.clone(), problems });
         }
-        self.decide(tool, arguments)
+        self.decide_in(tool, arguments, &Circumstances::of(of, self.card))
     }
 
     /// Whether a tool is still what the run offered, now that its server lists these definitions; if not, why.

@@ -1,6 +1,8 @@
 //! What an investigation tells while it runs: one stream for everybody who watches, and the same steps again from what
 //! is stored, for who comes late.
 
+use std::path::PathBuf;
+
 use sentinel_core::incident::{Child, Head, IncidentId, State};
 use sentinel_core::redact::Redactor;
 use sentinel_core::report::Verdict;
@@ -49,6 +51,21 @@ pub enum Progress {
         tools: usize,
         /// Why there are none.
         error: Option<String>,
+    },
+    /// The card's prompt asks for something that is not there.
+    Unshown {
+        /// Whose.
+        incident: IncidentId,
+        /// The card's name.
+        card: String,
+        /// The file in which the prompt stands.
+        file: PathBuf,
+        /// The line of that file, from 1.
+        line: u32,
+        /// As it is written, `labels.queue`.
+        variable: String,
+        /// What is wrong with it, for people.
+        reason: String,
     },
     /// A tool call leaves.
     Calling {
@@ -185,6 +202,7 @@ impl Progress {
         match self {
             Self::Started { incident, .. }
             | Self::Listed { incident, .. }
+            | Self::Unshown { incident, .. }
             | Self::Calling { incident, .. }
             | Self::Evidence { incident, .. }
             | Self::Called { incident, .. }
@@ -205,6 +223,7 @@ impl Progress {
         match self {
             Self::Started { .. } => "started",
             Self::Listed { .. } => "listed",
+            Self::Unshown { .. } => "unshown",
             Self::Calling { .. } => "calling",
             Self::Evidence { .. } => "evidence",
             Self::Called { .. } => "called",
@@ -236,6 +255,7 @@ impl Progress {
             Self::Answered { calls, .. } => calls.iter_mut().for_each(redact),
             Self::BudgetUsedUp { limit: text, .. }
             | Self::PutOff { reason: text, .. }
+            | Self::Unshown { reason: text, .. }
             | Self::ModelRefused { reason: text, .. } => {
                 redact(text);
             }

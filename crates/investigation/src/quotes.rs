@@ -306,6 +306,7 @@ mod tests {
             status,
             refusal: None,
             turn: 0,
+            own: None,
             at: UnixMs::new(0),
             ms: 0,
             kept: Kept::of(text, &Redactor::default(), MOST_ENCODED),

@@ -71,11 +71,69 @@ impl Situation {
         common
     }
 
-    /// The resource's annotations, overlaid by the first alert's own.
+    /// The resource's annotations, overlaid by the alerts' own: those on which all agree that have them.
     pub(crate) fn annotations(&self, card: &Card) -> Labels {
         let mut all = card.resource.annotations.clone();
-        all.extend(self.alerts.first().map(|a| a.annotations.clone()).unwrap_or_default());
+        for (name, mut values) in self.values(|alert| &alert.annotations) {
+            all.remove(&name);
+            if let (1, Some(value)) = (values.len(), values.pop()) {
+                all.insert(name, value);
+            }
+        }
         all
+    }
+
+    /// The values of each label or annotation over all alerts, in the alerts' order, each once.
+    fn values(&self, of: impl Fn(&Alert) -> &Labels) -> BTreeMap<String, Vec<String>> {
+        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, value) in self.alerts.iter().flat_map(of) {
+            let values = all.entry(name.clone()).or_default();
+            if !values.contains(value) {
+                values.push(value.clone());
+            }
+        }
+        all
+    }
+
+    /// The labels and annotations that some alert has and that are not one value for all, as templates name them:
+    /// `labels.queue`.
+    pub(crate) fn differing(&self) -> BTreeSet<String> {
+        let shared = self.labels();
+        let labels = self.values(|alert| &alert.labels).into_keys().filter(|name| !shared.contains_key(name));
+        let labels = labels.map(|name| format!("labels.{name}"));
+        let annotations =
+            self.values(|alert| &alert.annotations).into_iter().filter(|(_, values)| values.len() > 1);
+        labels.chain(annotations.map(|(name, _)| format!("annotations.{name}"))).collect()
+    }
+
+    /// The alerts by what they have of these, each group as a situation of its own, in the alerts' order: those names of
+    /// `asked` in which the alerts differ, and what a group has of each. Without a difference it is one group.
+    pub(crate) fn by_value<'n>(
+        &self,
+        asked: impl Iterator<Item = &'n str>,
+    ) -> Vec<(BTreeMap<String, String>, Self)> {
+        let differing = self.differing();
+        let names: Vec<&str> = asked.filter(|name| differing.contains(*name)).collect();
+        let of = |alert: &Alert| -> BTreeMap<String, String> {
+            let value = |name: &&str| {
+                let (map, key) = name.split_once('.')?;
+                let of = if map == "labels" { &alert.labels } else { &alert.annotations };
+                Some(((*name).to_owned(), of.get(key)?.clone()))
+            };
+            names.iter().filter_map(value).collect()
+        };
+        let mut groups: Vec<(BTreeMap<String, String>, Self)> = Vec::new();
+        for alert in &self.alerts {
+            let values = of(alert);
+            match groups.iter_mut().find(|(known, _)| *known == values) {
+                Some((_, group)) => group.alerts.push(alert.clone()),
+                None => groups.push((values, Self { alerts: vec![alert.clone()], ..self.clone() })),
+            }
+        }
+        if groups.is_empty() {
+            groups.push((BTreeMap::new(), self.clone()));
+        }
+        groups
     }
 
     /// The first alert as JSON, in Alertmanager's words.
@@ -96,7 +154,7 @@ impl Situation {
         shorten(&serde_json::to_string_pretty(&value).unwrap_or_default(), MOST_SHOWN)
     }
 
-    /// The variables of prompts and evidence calls; [`VARIABLES`] are their names.
+    /// The variables of prompts and evidence calls; [`crate::template::kinds::VARIABLES`] are their names.
     pub(crate) fn variables(&self, card: &Card, now: UnixMs) -> Value {
         let alert = self.alert_json();
         let labels = self.labels();
@@ -121,6 +179,8 @@ impl Situation {
         set("alerts", self.alerts.iter().map(alert_json).collect());
         set("labels", json!(labels));
         set("annotations", json!(annotations));
+        set("label_values", json!(self.values(|alert| &alert.labels)));
+        set("annotation_values", json!(self.values(|alert| &alert.annotations)));
         set("group_labels", json!(self.envelope.group_labels));
         set("receiver", json!(self.envelope.receiver));
         set("external_url", json!(self.envelope.external_url.clone().unwrap_or_default()));
@@ -144,29 +204,6 @@ impl Situation {
         if others.is_empty() { name.to_owned() } else { format!("{name}: {}", others.join(", ")) }
     }
 }
-
-/// Every variable of a template's context.
-pub(crate) const VARIABLES: [&str; 19] = [
-    "alert",
-    "alerts",
-    "annotations",
-    "card",
-    "external_url",
-    "group_labels",
-    "labels",
-    "now",
-    "raw_payload",
-    "receiver",
-    "resource",
-    "resource_annotations",
-    "resource_labels",
-    "resource_name",
-    "resource_state",
-    "resource_timestamp",
-    "resource_type",
-    "resource_value",
-    "truncated_alerts",
-];
 
 /// The credential by which every notification of an incident was posted. One without a credential makes the whole
 /// `none`, and different ones make it `several`: a rule that asks for a credential speaks of all labels that it sees.

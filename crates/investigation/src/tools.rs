@@ -16,9 +16,9 @@ use crate::report;
 use crate::schema::Schema;
 
 /// Looks further into stored evidence.
-pub(crate) const READ_EVIDENCE: &str = "read_evidence";
+pub const READ_EVIDENCE: &str = "read_evidence";
 /// Ends the investigation.
-pub(crate) const SUBMIT_REPORT: &str = "submit_report";
+pub const SUBMIT_REPORT: &str = "submit_report";
 /// The longest function name that models take.
 const LONGEST_NAME: usize = 64;
 /// A schema larger than this crowds everything else out of a request.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::EvidenceRecord;
 use crate::hosted::HostedOutput;
 use crate::ports::{Approval, HostedServer, ToolSpec, TurnResponse};
+use crate::template::Unshown;
 
 /// Why a turn had to be `submit_report`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -54,6 +55,9 @@ pub struct Opening {
     pub hosted: Vec<HostedServer>,
     /// What was missing from the start.
     pub gaps: Vec<String>,
+    /// What the card's prompt asked for and did not get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unshown: Vec<Unshown>,
     /// How many calls the card made: they are `E1` to this.
     pub evidence_calls: u32,
 }

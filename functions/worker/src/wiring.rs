@@ -9,12 +9,12 @@ use sentinel_config::{
     self as config, AwsScope, Caller, CardPlaces, Diagnostic, HostedAt, Level, Loaded, ModelService, Place,
     Problems, Server, Settings, SinkKind,
 };
-use sentinel_core::card::{Card, ModelId, Subscription};
+use sentinel_core::card::{Card, ModelId, PromptSource, Subscription};
 use sentinel_core::ports::{Clock, Ports, Sink};
 use sentinel_core::price::Price;
 use sentinel_http::{AddressPolicy, HttpClient, Url};
 use sentinel_investigation::ports::{Api, Model, ModelError, ToolBox};
-use sentinel_investigation::{CompileProblem, EventSender, Part, Playbook};
+use sentinel_investigation::{CompileProblem, EventSender, Part, Playbook, PromptPlace};
 use sentinel_mcp::{Credential, Endpoint, OAuth, Program, Reach, ServerSpec, Servers};
 use sentinel_model::{Auth, ForcedTurn, HostedPlace, HostedSpec, ServiceSettings, Services, Signer};
 use sentinel_sinks::{LogSink, Slack, SlackSettings, Webhook, WebhookSettings, slack};
@@ -66,7 +66,8 @@ pub fn compile(loaded: &Loaded) -> Result<Arc<Playbooks>, Problems> {
     for (index, card) in loaded.settings.cards.iter().enumerate() {
         match Playbook::compile(card) {
             Ok(playbook) => {
-                playbooks.insert(card.name.clone(), playbook);
+                let place = loaded.places.get(index).map(|places| prompt_place(card, places));
+                playbooks.insert(card.name.clone(), playbook.with_prompt_at(place.unwrap_or_default()));
             }
             Err(problems) => {
                 let Some(places) = loaded.places.get(index) else { continue };
@@ -81,8 +82,29 @@ pub fn compile(loaded: &Loaded) -> Result<Arc<Playbooks>, Problems> {
     if diagnostics.is_empty() { Ok(Arc::new(playbooks)) } else { Err(Problems { diagnostics }) }
 }
 
-/// What of the cards is probably not meant, each with its place in the configuration.
+/// Where a card's prompt stands: in a file of its own, or in the configuration.
+fn prompt_place(card: &Card, places: &CardPlaces) -> PromptPlace {
+    match &card.prompt.source {
+        PromptSource::File(file) => PromptPlace { file: file.clone(), before: 0 },
+        PromptSource::BuiltIn(name) => PromptPlace { file: name.into(), before: 0 },
+        PromptSource::Inline => {
+            let before = u32::try_from(places.prompt.line).unwrap_or(u32::MAX).saturating_sub(1);
+            PromptPlace { file: places.prompt.file.clone(), before }
+        }
+    }
+}
+
+/// What of the cards is probably not meant, each with its place in the configuration; and that nobody can be asked, where
+/// that is so.
 pub fn warnings(loaded: &Loaded, playbooks: &Playbooks) -> Vec<Diagnostic> {
+    let can_be_asked = loaded.settings.models.services().any(ModelService::can_be_asked);
+    let file = loaded.places.first().map(|places| places.name.file.clone());
+    let no_model = file.filter(|_| !can_be_asked).map(|file| {
+        Place { file, line: 1, column: 1, key: "openai.api-key".to_owned() }.warning(
+            "there is no model key: no model can be asked, and every report will hold the evidence only",
+            "set OPENAI_API_KEY, or write `api-key: \"${NAME}\"`",
+        )
+    });
     let cards = loaded.settings.cards.iter().zip(&loaded.places);
     let of_card = |(card, places): (&Card, &CardPlaces)| {
         let warnings = playbooks.get(&card.name).map(Playbook::warnings).unwrap_or_default();
@@ -92,7 +114,7 @@ pub fn warnings(loaded: &Loaded, playbooks: &Playbooks) -> Vec<Diagnostic> {
         };
         warnings.into_iter().map(told).collect::<Vec<_>>()
     };
-    cards.flat_map(of_card).collect()
+    no_model.into_iter().chain(cards.flat_map(of_card)).collect()
 }
 
 /// Where a part of a card stands, and what is said of it.

@@ -77,7 +77,7 @@ impl Replay<'_> {
                     let times = self.seen.get(&key).map_or(1, |s| s.times);
                     self.seen.insert(key, Seen { number, turn, times });
                     let given = Some(given.clone());
-                    made.push((call.id.clone(), Planned { number, turn, tool, arguments, given }));
+                    made.push((call.id.clone(), Planned { number, turn, own: None, tool, arguments, given }));
                 }
                 Said::HostedRequest(_)
                 | Said::Text { .. }

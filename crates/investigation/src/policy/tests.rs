@@ -38,10 +38,15 @@ fn compiled(card: &Card) -> ToolRules {
     rules
 }
 
+/// An alert in a namespace.
+fn in_namespace(namespace: &str) -> Situation {
+    let alert = alert("PodDown").label("namespace", namespace).annotation("summary", "down");
+    Situation::of(&[("d".to_owned(), notification("c", [alert]))], &head("d")).unwrap()
+}
+
 /// Asks the policy of a card about an alert in the namespace `web`.
 fn with<T>(card: &Card, ask: impl FnOnce(&Policy<'_>) -> T) -> T {
-    let told = notification("c", [alert("PodDown").label("namespace", "web").annotation("summary", "down")]);
-    let situation = Situation::of(&[("d".to_owned(), told)], &head("d")).unwrap();
+    let situation = in_namespace("web");
     let listed = [("s".to_owned(), Ok(vec![definition("a"), definition("b")]))].into();
     let offer = offer(card, &listed, &Redactor::new([]));
     let rules = compiled(card);
@@ -69,7 +74,7 @@ fn arguments_have_to_be_a_json_object_that_keeps_the_schema() {
                 .to_string()
                 .contains("Allowed are: s__a, s__b, read_evidence")
         );
-        assert!(policy.check_own(&tool_id("s.c"), &Map::new()).is_err());
+        assert!(policy.check_own(&tool_id("s.c"), &Map::new(), &in_namespace("web")).is_err());
     });
 }
 
@@ -132,12 +137,13 @@ fn hostile_arguments_are_refused_without_running_a_rule_over_them() {
 #[test]
 fn the_cards_own_calls_keep_its_rules_too() {
     let card = ruled(&[rule("s.a", SAME_NAMESPACE)]);
-    let own = |namespace: &str| {
+    let own = |namespace: &str, of: &str| {
         let Value::Object(arguments) = json!({"namespace": namespace}) else { panic!() };
-        with(&card, |policy| policy.check_own(&tool_id("s.a"), &arguments))
+        with(&card, |policy| policy.check_own(&tool_id("s.a"), &arguments, &in_namespace(of)))
     };
-    assert_eq!(own("web"), Ok(()));
-    assert!(own("kube-system").unwrap_err().to_string().contains("policy does not allow it"));
+    // A call that is made of some of the alerts is judged by those.
+    assert_eq!((own("web", "web"), own("db", "db")), (Ok(()), Ok(())));
+    assert!(own("kube-system", "web").unwrap_err().to_string().contains("policy does not allow it"));
 }
 
 #[test]

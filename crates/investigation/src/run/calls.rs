@@ -156,6 +156,7 @@ impl Session<'_> {
                 status,
                 refusal,
                 turn: planned.turn,
+                own: planned.own.clone(),
                 at,
                 ms,
                 kept,

@@ -9,14 +9,16 @@ use crate::transcript::{Forced, Opening, TurnRecord};
 
 /// The notes of a run.
 pub(super) fn of(turns: &[TurnRecord], opening: &Opening, card: &Card, refused: &[Refused]) -> Vec<String> {
-    let mut notes: Vec<String> = stretches(turns)
-        .into_iter()
-        .map(|(from, to, asked, why)| {
-            let turns =
-                if from == to { format!("Turn {from} was") } else { format!("Turns {from} to {to} were") };
-            format!("{turns} answered by the fallback model {asked}: {why}.")
-        })
+    let mut notes: Vec<String> = opening
+        .unshown
+        .iter()
+        .map(|what| format!("In the card's prompt, line {}: {what}.", what.line))
         .collect();
+    notes.extend(stretches(turns).into_iter().map(|(from, to, asked, why)| {
+        let turns =
+            if from == to { format!("Turn {from} was") } else { format!("Turns {from} to {to} were") };
+        format!("{turns} answered by the fallback model {asked}: {why}.")
+    }));
     let called = |label: &str| {
         turns.iter().flat_map(|turn| turn.response.hosted_calls()).any(|call| call.label == label)
     };

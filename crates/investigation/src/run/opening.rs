@@ -9,13 +9,19 @@ use sentinel_core::redact::Redactor;
 use super::{Session, Stop};
 use crate::aside::aside;
 use crate::conversation::Planned;
+use crate::evidence::OwnCall;
+use crate::playbook::PromptPlace;
 use crate::policy::Policy;
 use crate::ports::{HostedServer, ToolDefinition, ToolError};
 use crate::progress::Progress;
 use crate::refusal::Refusal;
 use crate::situation::Situation;
+use crate::template::{Rendered, Unshown};
 use crate::tools::{LIST_TIMEOUT, offer};
 use crate::transcript::Opening;
+
+/// For how many values one of the card's calls is made at most.
+const MOST_VALUES: usize = 5;
 
 type Listed = BTreeMap<String, Result<Vec<ToolDefinition>, String>>;
 
@@ -37,7 +43,7 @@ impl Session<'_> {
             Policy::new(card, rules, situation, &card.tools, &specs)
         })
         .await;
-        self.gather(situation, &policy, &listed).await?;
+        let not_made = self.gather(situation, &policy, &listed).await?;
         listed.retain(|server, _| !is_hosted(server));
         let (mut offer, policy) = aside(|| {
             let offer = offer(card, &listed, redactor);
@@ -46,15 +52,16 @@ impl Session<'_> {
         })
         .await;
         let instructions = playbook.instructions().map_err(Stop::Fail)?;
+        offer.gaps.extend(not_made);
         let now = self.now();
-        let task = aside(|| playbook.task(situation, now)).await.unwrap_or_else(|reason| {
-            offer.gaps.push(format!("The card's prompt could not be rendered for these alerts: {reason}."));
-            "Find out what is behind the alerts below, and whether a person has to act.".to_owned()
-        });
+        let Rendered { text: task, unshown } = aside(|| playbook.task(situation, now)).await;
+        for what in &unshown {
+            self.tell_unshown(what);
+        }
         for gap in &mut offer.gaps {
             *gap = redact(redactor, gap);
         }
-        // Outputs that are stored before the first turn are the card's, also where it made more calls then.
+        // Outputs that are stored before the first turn are the card's.
         let stored = self.stored.outputs.keys().next_back().copied().unwrap_or(0);
         Ok(Opening {
             instructions,
@@ -63,8 +70,9 @@ impl Session<'_> {
             tools: offer.specs,
             hosted,
             gaps: offer.gaps,
+            unshown: unshown.into_iter().collect(),
             allowed: policy.offered().map(|t| (t.server.clone(), t.tool.clone())).collect(),
-            evidence_calls: u32::try_from(card.evidence.len()).unwrap_or(u32::MAX).max(stored),
+            evidence_calls: stored,
         })
     }
 
@@ -122,44 +130,90 @@ impl Session<'_> {
         }
     }
 
-    /// Makes the card's own calls. Their numbers are their places in the card.
+    /// Tells of something that the card's prompt asked for and did not get.
+    fn tell_unshown(&self, what: &Unshown) {
+        let playbook = self.run.playbook;
+        let (card, PromptPlace { file, before }) = (&playbook.card().name, playbook.prompt_place());
+        let (line, variable) = (before.saturating_add(what.line), &what.variable);
+        tracing::warn!(
+            card,
+            file = %file.display(),
+            line,
+            variable,
+            reason = %what,
+            "the card's prompt asks for something that is not there"
+        );
+        self.tell(Progress::Unshown {
+            incident: self.id.clone(),
+            card: card.clone(),
+            file: file.clone(),
+            line,
+            variable: variable.clone(),
+            reason: what.to_string(),
+        });
+    }
+
+    /// Makes the card's own calls, those that are not stored yet, in the card's order. One that asks for something in which
+    /// the alerts differ is made once for each of its values. Gives what of them is not made.
     async fn gather(
         &mut self,
         situation: &Situation,
         policy: &Policy<'_>,
         listed: &Listed,
-    ) -> Result<(), Stop> {
+    ) -> Result<Vec<String>, Stop> {
         let playbook = self.run.playbook;
         let now = self.now();
-        let mut batch = Vec::new();
+        let (mut batch, mut not_made) = (Vec::new(), Vec::new());
+        let mut number = self.stored.outputs.keys().next_back().copied().unwrap_or(0);
         for (index, call) in playbook.card().evidence.iter().enumerate() {
-            let number = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
-            if self.stored.outputs.contains_key(&number) {
-                continue;
+            let place = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
+            let groups = aside(|| situation.by_value(playbook.asked(index))).await;
+            if groups.len() > MOST_VALUES {
+                not_made.push(format!(
+                    "The card's call {place} ({}) asks for what differs between the alerts: it was made for {MOST_VALUES} of \
+                     {} groups of them.",
+                    call.tool,
+                    groups.len()
+                ));
             }
-            let rendered = aside(|| playbook.arguments(index, call, situation, now)).await;
-            let (arguments, refusal) = match rendered {
-                Ok(arguments) => {
-                    let refusal = match listed.get(&call.tool.server) {
-                        Some(Err(reason)) => {
-                            Some(Refusal::ServerOut { tool: call.tool.clone(), why: reason.clone() })
-                        }
-                        _ => policy.check_own(&call.tool, &arguments).err(),
-                    };
-                    (arguments, refusal)
+            for (of, group) in groups.into_iter().take(MOST_VALUES) {
+                let own = OwnCall { place, of };
+                if self.is_stored(&own) {
+                    continue;
                 }
-                Err(why) => {
-                    let refusal = Refusal::NotRendered { tool: call.tool.clone(), why };
-                    (call.arguments.clone(), Some(refusal))
-                }
-            };
-            batch.push((
-                Planned { number, turn: 0, tool: call.tool.clone(), arguments, given: None },
-                refusal,
-            ));
+                number = number.saturating_add(1);
+                let rendered = aside(|| playbook.arguments(index, call, &group, now)).await;
+                let (arguments, refusal) = match rendered {
+                    Ok(arguments) => {
+                        let refusal = match listed.get(&call.tool.server) {
+                            Some(Err(reason)) => {
+                                Some(Refusal::ServerOut { tool: call.tool.clone(), why: reason.clone() })
+                            }
+                            _ => policy.check_own(&call.tool, &arguments, &group).err(),
+                        };
+                        (arguments, refusal)
+                    }
+                    Err(why) => {
+                        let (card, tool) = (&playbook.card().name, &call.tool);
+                        tracing::warn!(card, call = place, %tool, reason = why, "a call of the card cannot be made");
+                        (call.arguments.clone(), Some(Refusal::NotRendered { tool: tool.clone(), why }))
+                    }
+                };
+                let (tool, own) = (call.tool.clone(), Some(own));
+                batch.push((Planned { number, turn: 0, own, tool, arguments, given: None }, refusal));
+            }
         }
         // They were listed a moment ago.
-        self.call(batch, None).await
+        self.call(batch, None).await?;
+        Ok(not_made)
+    }
+
+    /// Whether a call of the card is stored. Records that do not say which one they are have its place as their number.
+    fn is_stored(&self, own: &OwnCall) -> bool {
+        self.stored.outputs.iter().any(|(number, output)| match &output.own {
+            Some(stored) => stored == own,
+            None => output.turn == 0 && *number == own.place,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ mod ends;
 mod fallback;
 mod hosted;
 mod policy;
+mod prompts;
 mod resume;
 mod shown;
 mod support;

@@ -509,19 +509,3 @@ async fn an_honest_inconclusive_needs_no_repair() {
     assert_eq!(world.report(&model).await.verdict, Verdict::Inconclusive);
     assert_eq!(model.requests().len(), 1);
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_prompt_that_does_not_fit_the_alert_is_a_gap_and_not_a_failure() {
-    let mut world = World::new();
-    world.card.prompt.text = "{{ labels.nope }}".into();
-    world.card.evidence[0].arguments["namespace"] = json!("{{ labels.nope }}");
-    let model = Script::of(vec![calls(&[pod()]), submits("action_required", &[("E2", "ContainerCreating")])]);
-    let report = world.report(&model).await;
-    assert_eq!(report.verdict, Verdict::ActionRequired);
-    assert!(
-        report.gaps.iter().any(|g| g.starts_with("The card's prompt could not be rendered")),
-        "{:?}",
-        report.gaps
-    );
-    assert!(report.gaps.iter().any(|g| g.contains("its arguments cannot be rendered")), "{:?}", report.gaps);
-}
