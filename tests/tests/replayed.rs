@@ -207,3 +207,69 @@ fn what_is_no_case_is_named() {
     let told = home.run(&["eval", "nowhere"], 1).stderr;
     assert!(told.contains("cannot read the folder nowhere"), "{told}");
 }
+
+/// The card of the sample `TargetDown` with its evidence calls in another order, without one, and with one more.
+const TARGET_DOWN: &str = "\
+name: target-down
+resource: target-down
+prompt: 'Look at the targets of {{ alert.labels.job }}.'
+tools: [prom.execute_query, prom.execute_range_query, prom.get_targets, k8s.pods_list_in_namespace, k8s.events_list]
+checklist:
+- name: the targets were read
+  rule: evidence.exists(e, (e.tool == \"prom.get_targets\" || e.tool == \"prom.execute_query\") && e.ok)
+  otherwise: inconclusive
+max-iterations: 8
+evidence:
+";
+const TARGETS: &str = "- {tool: prom.get_targets}\n";
+const UP: &str = "- {tool: prom.execute_query, arguments: {query: 'up{job={{ alert.labels.job | default(\"\") | tojson }} } == 0'}}\n";
+const COUNT: &str = "- {tool: prom.execute_query, arguments: {query: 'count by (job) (up{job={{ alert.labels.job | default(\"\") | tojson }} })'}}\n";
+
+fn target_down() -> (Home, String) {
+    let home = Home::empty();
+    let event = workspace().join("events/alertmanager/target-down.json").display().to_string();
+    let incidents = home.run(&["replay", "--json", "--data-dir", ".sentinel", &event], 0).json();
+    assert_eq!(incidents[0]["report"]["verdict"], "action_required", "{incidents:#}");
+    (home, incidents[0]["id"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_card_whose_calls_stand_in_another_order_comes_out_the_same() {
+    let (home, id) = target_down();
+    for order in [[TARGETS, UP, COUNT], [COUNT, TARGETS, UP], [COUNT, UP, TARGETS]] {
+        home.write("card.yaml", &format!("{TARGET_DOWN}{}", order.concat()));
+        let replayed = home.run(&["replay", &id, "--from-store", "--card", "card.yaml", "--json"], 0).json();
+        for nothing in ["differences", "misses", "not_comparable"] {
+            assert_eq!(replayed[nothing], json!([]), "{order:?}: {replayed:#}");
+        }
+        assert_eq!(replayed["unfinished"], Value::Null);
+    }
+}
+
+#[test]
+fn one_call_more_changes_what_it_adds_and_nothing_else() {
+    let (home, id) = target_down();
+    let more = "- {tool: prom.execute_query, arguments: {query: 'vector(1)'}}\n";
+    for calls in [[more, UP, COUNT, TARGETS], [UP, COUNT, TARGETS, more]] {
+        home.write("card.yaml", &format!("{TARGET_DOWN}{}", calls.concat()));
+        let replayed = home.run(&["replay", &id, "--from-store", "--card", "card.yaml", "--json"], 0).json();
+        let added = "prom.execute_query {\"query\":\"vector(1)\"}";
+        assert_eq!(replayed["misses"], json!([added]));
+        assert_eq!(difference(&replayed, "calls")["now"], json!([format!("{added} (failed)")]));
+        let all: Vec<&str> =
+            replayed["differences"].as_array().unwrap().iter().map(|d| d["what"].as_str().unwrap()).collect();
+        // What the transcript does not hold is a gap.
+        assert_eq!(all, ["gaps", "calls"], "{replayed:#}");
+    }
+}
+
+#[test]
+fn what_the_stored_turns_rest_on_and_the_card_does_not_call_any_more_is_said() {
+    let (home, id) = target_down();
+    home.write("card.yaml", &format!("{TARGET_DOWN}{COUNT}"));
+    let replay = ["replay", &id, "--from-store", "--card", "card.yaml"];
+    let shown = home.run(&replay, 1).stdout;
+    assert!(shown.contains("cannot be compared  the stored turns rest on E"), "{shown}");
+    assert!(shown.contains("which this run does not have"), "{shown}");
+    assert!(shown.contains("could not be finished  the stored turns end after"), "{shown}");
+}

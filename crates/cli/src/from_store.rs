@@ -11,6 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use sentinel_config::{Loaded, Problems, Source};
 use sentinel_core::alert::Alert;
+use sentinel_core::incident::State;
 use sentinel_core::notification::Message;
 use sentinel_core::report::{Report, Statement};
 use sentinel_model::Transcript;
@@ -36,6 +37,10 @@ struct Replayed {
     model: Option<String>,
     /// Calls that the transcript does not hold.
     misses: Vec<String>,
+    /// What cannot be held against what was stored.
+    not_comparable: Vec<String>,
+    /// Why the run did not come to its end; `None`: it did.
+    unfinished: Option<String>,
     differences: Vec<Difference>,
 }
 
@@ -69,26 +74,31 @@ pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit>
                         loaded.settings.cards = changed.settings.cards;
                         loaded.places = changed.places;
                     }
-                    Err(problems) => return setup::tell(&problems),
+                    Err(problems) => return Ok(setup::tell(&problems, env)),
                 }
             }
             loaded
         }
         Err(exit) => return Ok(exit),
     };
-    setup::logs(&loaded, args.json, env)?;
+    setup::logs(&loaded, env)?;
     prepare(&mut loaded, &card, args.model.as_deref())?;
     let playbooks = match sentinel_worker::compile(&loaded) {
         Ok(playbooks) => playbooks,
-        Err(problems) => return setup::tell(&problems),
+        Err(problems) => return Ok(setup::tell(&problems, env)),
     };
 
-    let (sender, printer) = progress::start(args.json, env.stderr_is_terminal);
+    let (sender, printer) = progress::start(env);
     let mut stage = Stage::new(&loaded.settings, playbooks, None, Some(sender)).await?;
     let tools = loaded.settings.cards.iter().flat_map(|card| card.tools.iter().cloned()).collect();
     let redactor = loaded.settings.redactor().for_incident(&id);
-    let transcript =
-        Arc::new(Transcript::new(record.turns.clone(), record.evidence.clone(), &tools, redactor));
+    let transcript = Arc::new(Transcript::new(
+        record.turns.clone(),
+        record.evidence.clone(),
+        &tools,
+        redactor,
+        stage.store(),
+    ));
     let model = match (&args.model, stage.mind()) {
         (None, _) => transcript.clone(),
         (Some(_), Mind::Model(model)) => Arc::clone(model),
@@ -116,6 +126,8 @@ pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit>
         card,
         model: args.model,
         misses: transcript.misses(),
+        not_comparable: transcript.gone(),
+        unfinished: unfinished(now, &transcript),
         differences: differences(&Side::of_record(&record), &Side::of_detail(now)),
     };
     let mut out = anstream::stdout();
@@ -124,12 +136,25 @@ pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit>
     } else {
         write!(out, "{}", text(&replayed))?;
     }
-    Ok(Exit::Done)
+    Ok(if replayed.unfinished.is_none() { Exit::Done } else { Exit::Failed })
+}
+
+/// Why a run did not come to its end.
+fn unfinished(now: &Detail, transcript: &Transcript) -> Option<String> {
+    if transcript.has_ended() {
+        let turns = transcript.turns();
+        return Some(format!("the stored turns end after {turns}, and this run asks for one more"));
+    }
+    (now.state != State::Done).then(|| match &now.reason {
+        Some(reason) => format!("it is {}: {reason}", now.state),
+        None => format!("it is {}", now.state),
+    })
 }
 
 /// Reads the configuration, with the card of that file in place of the one of its name.
 fn with_card(source: &Source, file: &Path, env: &Environment) -> anyhow::Result<Result<Loaded, Problems>> {
     let card = Source::read(file, &env.cwd).with_context(|| format!("--card {}", file.display()))?;
+    let card = setup::in_folder(card, env);
     Ok(sentinel_config::load_with_card(source, &card, &|name| env.var(name)))
 }
 
@@ -243,7 +268,12 @@ fn text(r: &Replayed) -> String {
     for miss in &r.misses {
         line(format!("\x1b[33mnot in the transcript\x1b[0m  {}", inert(miss)));
     }
-    if r.differences.is_empty() {
+    for what in &r.not_comparable {
+        line(format!("\x1b[33mcannot be compared\x1b[0m  {}", inert(what)));
+    }
+    if let Some(why) = &r.unfinished {
+        line(format!("\x1b[31mcould not be finished\x1b[0m  {}", inert(why)));
+    } else if r.differences.is_empty() {
         line("No difference.".to_owned());
     }
     for Difference { what, then, now } in &r.differences {

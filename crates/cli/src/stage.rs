@@ -15,7 +15,7 @@ use sentinel_core::card::Card;
 use sentinel_core::incident::IncidentId;
 use sentinel_core::intake::{Receipt, intake};
 use sentinel_core::notification::Message;
-use sentinel_core::ports::{Clock, Ports};
+use sentinel_core::ports::{Clock, IncidentStore, Ports};
 use sentinel_investigation::EventSender;
 use sentinel_local::{Backend, LocalQueue, Receiver, tag_keys};
 use sentinel_worker::{Handled, Mind, Playbooks, Replacement, Worker};
@@ -119,6 +119,11 @@ impl Stage {
             }
         }
         Ok(receipt)
+    }
+
+    /// Where it keeps its incidents.
+    pub(crate) fn store(&self) -> Arc<dyn IncidentStore> {
+        Arc::clone(&self.default.ports.store)
     }
 
     /// The configured model.
