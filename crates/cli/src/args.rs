@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use sentinel_core::chain::PublicKey;
 
 /// Investigates Prometheus alerts and reports what it found, with its sources.
@@ -13,6 +14,56 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// Say more: -v logs at debug, -vv at trace
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Say less: -q only warnings and errors, -qq only errors
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub quiet: u8,
+}
+
+/// Where standard input is a file.
+pub(crate) const STANDARD_INPUT: &str = "/dev/stdin";
+
+/// A file that is read; `-` is standard input.
+fn file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new()
+        .map(|given| if given.as_os_str() == "-" { PathBuf::from(STANDARD_INPUT) } else { given })
+}
+
+impl Cli {
+    /// Whether everything is to be said as JSON.
+    pub fn json(&self) -> bool {
+        match &self.command {
+            Command::Up(a) => a.json,
+            Command::Replay(a) => a.json,
+            Command::Eval(a) => a.json,
+            Command::Render(a) => a.json,
+            Command::Validate(a) => a.json,
+            Command::Schema => false,
+            Command::Incidents(a) => match &a.command {
+                IncidentsCommand::List(a) => a.store.json,
+                IncidentsCommand::Show(a) => a.store.json,
+                IncidentsCommand::Abort(a) => a.store.json,
+            },
+            Command::Tools(a) => match &a.command {
+                ToolsCommand::Lock(a) => a.json,
+                ToolsCommand::Diff(a) => a.json,
+            },
+            Command::Models(a) => a.json,
+            Command::Audit(a) => match &a.command {
+                AuditCommand::Verify(a) => a.store.json,
+                AuditCommand::Export(a) => a.store.json,
+                AuditCommand::Key(_) => false,
+            },
+        }
+    }
+
+    /// How many -v there are more than -q.
+    pub fn louder(&self) -> i8 {
+        let most = |times: u8| i8::try_from(times).unwrap_or(i8::MAX);
+        most(self.verbose).saturating_sub(most(self.quiet))
+    }
 }
 
 /// What to do.
@@ -45,7 +96,7 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct ConfigFlag {
     /// Configuration file [default: `SENTINEL_CONFIG`, else ./config.yaml, else the built-in one]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file())]
     pub config: Option<PathBuf>,
 }
 
@@ -69,14 +120,15 @@ pub struct Up {
 /// Arguments of `replay`.
 #[derive(Args, Debug)]
 pub struct Replay {
-    /// Webhook bodies, in the order in which they arrive; with --from-store an incident's id, or the beginning of it
-    #[arg(required = true, value_name = "EVENT")]
+    /// Webhook bodies, in the order in which they arrive, `-` for standard input; with --from-store an incident's id, or the
+    /// beginning of it
+    #[arg(required = true, value_name = "EVENT", value_parser = file())]
     pub events: Vec<PathBuf>,
     /// Run a stored incident again, offline, and print what differs: tools are answered from its transcript
     #[arg(long, conflicts_with = "recorded")]
     pub from_store: bool,
     /// With this card in place of the one of its name: one card as it stands in `incident-cards`
-    #[arg(long, value_name = "FILE", requires = "from_store")]
+    #[arg(long, value_name = "FILE", requires = "from_store", value_parser = file())]
     pub card: Option<PathBuf>,
     /// Ask this model instead of taking the stored turns
     #[arg(long, value_name = "NAME", requires = "from_store")]
@@ -94,6 +146,9 @@ pub struct Replay {
     /// Keep the incidents here [default: in memory]; with --from-store the incident is there [default: .sentinel]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Tell the cards' own sinks as well [default: those that write to the log, and nobody else]
+    #[arg(long, conflicts_with = "from_store")]
+    pub deliver: bool,
     /// The incidents as JSON on stdout, progress as JSON lines on stderr
     #[arg(long)]
     pub json: bool,
@@ -119,8 +174,8 @@ pub struct Eval {
 /// Arguments of `render`.
 #[derive(Args, Debug)]
 pub struct Render {
-    /// A webhook body
-    #[arg(value_name = "EVENT")]
+    /// A webhook body; `-` for standard input
+    #[arg(value_name = "EVENT", value_parser = file())]
     pub event: PathBuf,
     /// Which configuration.
     #[command(flatten)]
@@ -143,7 +198,7 @@ pub struct Validate {
     #[command(flatten)]
     pub config: ConfigFlag,
     /// The same file, without the flag
-    #[arg(value_name = "FILE", conflicts_with = "config")]
+    #[arg(value_name = "FILE", conflicts_with = "config", value_parser = file())]
     pub file: Option<PathBuf>,
     /// Problems and cards as JSON on stdout
     #[arg(long)]

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::Exit;
 use crate::args::{Audit, AuditCommand, AuditExport, AuditVerify};
+use crate::environment::Environment;
 use crate::incidents::Place;
 use crate::render;
 
@@ -23,11 +24,11 @@ const LARGEST_FILE: u64 = 1 << 30;
 /// How often `--all` says how far it is.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
-pub(crate) async fn run(args: Audit) -> anyhow::Result<Exit> {
+pub(crate) async fn run(args: Audit, env: &Environment) -> anyhow::Result<Exit> {
     match args.command {
         AuditCommand::Verify(args) => match &args.file {
             Some(file) => Ok(tell(&[from_file(file, args.key.as_ref())?], args.store.json)?),
-            None => from_store(args).await,
+            None => from_store(args, env).await,
         },
         AuditCommand::Export(args) => export(args).await,
         AuditCommand::Key(args) => {
@@ -59,7 +60,7 @@ fn from_file(file: &Path, by: Option<&PublicKey>) -> anyhow::Result<Looked> {
     Ok(Looked { incident: record.id, verified })
 }
 
-async fn from_store(args: AuditVerify) -> anyhow::Result<Exit> {
+async fn from_store(args: AuditVerify, env: &Environment) -> anyhow::Result<Exit> {
     let place = Place::of(&args.store).await?;
     if let Some(id) = &args.id {
         let id = place.whole_id(id).await?;
@@ -74,26 +75,31 @@ async fn from_store(args: AuditVerify) -> anyhow::Result<Exit> {
             .with_context(|| format!("--since takes a time like 2026-01-31T12:00:00Z, not {text:?}"))?,
         None => UnixMs::new(i64::MIN),
     };
-    all(&place, since, args.key.as_ref(), args.store.json).await
+    all(&place, since, args.key.as_ref(), args.store.json, env).await
 }
 
 /// Every incident whose latest generation is not older, the oldest first: so that what was not reached can be gone on
 /// with by the time that was said last.
-async fn all(place: &Place, since: UnixMs, by: Option<&PublicKey>, json: bool) -> anyhow::Result<Exit> {
-    let mut incidents = place.every().await?;
+async fn all(
+    place: &Place,
+    since: UnixMs,
+    by: Option<&PublicKey>,
+    json: bool,
+    env: &Environment,
+) -> anyhow::Result<Exit> {
+    let mut incidents = place.every(env).await?;
     incidents.retain(|(generation, _)| generation.0 >= since.get());
     incidents.sort();
     let (number, began) = (incidents.len(), Instant::now());
     let (mut entries, mut broken, mut said) = (0_u64, 0_u64, began);
-    let (mut out, mut err) = (anstream::stdout(), anstream::stderr());
+    let mut out = anstream::stdout();
     for (done, (generation, id)) in incidents.iter().enumerate() {
         if said.elapsed() >= SAY_EVERY {
             said = Instant::now();
             let at = UnixMs::new(generation.0);
-            writeln!(
-                err,
+            env.note(&format!(
                 "{done} of {number} incidents, {entries} entries; to go on from here: --since {at}"
-            )?;
+            ));
         }
         // Deleted since it was listed.
         let Some(record) = place.whole_record(id).await? else { continue };
@@ -111,10 +117,9 @@ async fn all(place: &Place, since: UnixMs, by: Option<&PublicKey>, json: bool) -
     let seconds = began.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     let rate = entries as f64 / seconds.max(1e-9);
-    writeln!(
-        err,
+    env.note(&format!(
         "{number} incidents, {entries} entries in {seconds:.1} s ({rate:.0}/s); {broken} do not verify"
-    )?;
+    ));
     Ok(if broken == 0 { Exit::Done } else { Exit::Failed })
 }
 

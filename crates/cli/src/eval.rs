@@ -85,7 +85,7 @@ pub(crate) async fn run(args: Eval, env: &Environment) -> anyhow::Result<Exit> {
         Ok(to_run) => to_run.loaded,
         Err(exit) => return Ok(exit),
     };
-    setup::logs(&loaded, args.json, env)?;
+    setup::logs(&loaded, env)?;
     alone(&mut loaded);
     for card in &mut loaded.settings.cards {
         // A case's tools are written down without what a server says about itself.
@@ -97,7 +97,7 @@ pub(crate) async fn run(args: Eval, env: &Environment) -> anyhow::Result<Exit> {
     }
     let playbooks = match sentinel_worker::compile(&loaded) {
         Ok(playbooks) => playbooks,
-        Err(problems) => return setup::tell(&problems),
+        Err(problems) => return Ok(setup::tell(&problems, env)),
     };
     let files = files(&args.dir)?;
     let mut cases = Vec::new();

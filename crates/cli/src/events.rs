@@ -39,7 +39,8 @@ impl Readers {
 }
 
 pub(crate) async fn stream(State(service): State<Service>, Path(id): Path<String>) -> Response {
-    let Some(events) = &service.worker.events else {
+    let worker = service.worker();
+    let Some(events) = &worker.events else {
         return problem(StatusCode::NOT_FOUND, "this service tells no events");
     };
     let Ok(place) = Arc::clone(&service.readers.places).try_acquire_owned() else {
@@ -48,7 +49,7 @@ pub(crate) async fn stream(State(service): State<Service>, Path(id): Path<String
     // Before the store is read, so that no step falls in between.
     let live = events.subscribe();
     let id = IncidentId::new(id);
-    let store = &service.worker.ports.store;
+    let store = &worker.ports.store;
     let head = match store.load(&id).await {
         Ok(Some(head)) => head,
         Ok(None) => return problem(StatusCode::NOT_FOUND, "there is no such incident"),
@@ -58,7 +59,7 @@ pub(crate) async fn stream(State(service): State<Service>, Path(id): Path<String
         Ok(children) => children,
         Err(error) => return store_problem(&error),
     };
-    let redactor = service.worker.redactor.for_incident(&id);
+    let redactor = worker.redactor.for_incident(&id);
     let mut before = told_before(&head, &children);
     for step in &mut before {
         step.redact(&redactor);

@@ -1,4 +1,4 @@
-//! How the service is: `/readyz` and `/version` for everybody, without details; `/metrics` for whoever may read.
+//! How the service is: `/readyz` and `/version` for everybody, without details; details, and `/metrics`, for whoever may read.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -7,13 +7,15 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use sentinel_core::ports::IncidentStore;
 use sentinel_ingest::Refusal;
+use sentinel_worker::Mind;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use crate::access::Right;
 use crate::bodies::BYTES;
 use crate::server::Service;
 
@@ -41,12 +43,25 @@ impl Ready {
     }
 }
 
-pub(crate) async fn ready(State(service): State<Service>) -> Response {
-    if service.ready.now(service.ports().store.as_ref()).await {
-        Json(json!({"status": "ready"})).into_response()
+/// Whether the store answers; whoever may look at incidents is told what of the service is as well.
+pub(crate) async fn ready(State(service): State<Service>, headers: HeaderMap) -> Response {
+    let worker = service.worker();
+    let answers = service.ready.now(worker.ports.store.as_ref()).await;
+    // Without a model alerts are taken and reports are made all the same: of the evidence alone.
+    let model = match &worker.mind {
+        Mind::Model(_) => "configured".to_owned(),
+        Mind::None { reason } => format!("none: {reason}; reports hold the evidence only"),
+    };
+    let (code, status, store) = if answers {
+        (StatusCode::OK, "ready", "answers")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready"}))).into_response()
-    }
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready", "does not answer")
+    };
+    let said = match service.house().door.check(&headers, Right::Read) {
+        Ok(_) => json!({"status": status, "store": store, "model": model}),
+        Err(_) => json!({"status": status}),
+    };
+    (code, Json(said)).into_response()
 }
 
 pub(crate) async fn version() -> Response {
@@ -59,9 +74,10 @@ pub(crate) async fn metrics(State(service): State<Service>) -> Response {
         "# HELP sentinel_http_refused_total Requests and connections that were turned away.\n\
          # TYPE sentinel_http_refused_total counter\n",
     );
+    let house = service.house();
     // Writing to a string does not fail.
     for why in Refusal::ALL {
-        let total = service.ingest.refusals().total(why);
+        let total = house.ingest.refusals().total(why);
         let _ = writeln!(text, "sentinel_http_refused_total{{reason=\"{}\"}} {total}", why.as_str());
     }
     for (name, help, value) in [

@@ -152,16 +152,14 @@ impl Place {
     }
 
     /// All incidents and storm notices of a store; of a running `up` its newest incidents, as many as it lists.
-    pub(crate) async fn every(&self) -> anyhow::Result<audit::Listed> {
+    pub(crate) async fn every(&self, env: &Environment) -> anyhow::Result<audit::Listed> {
         match self {
             Self::Service(service) => {
                 let listed = service.list(SEARCHED).await?;
                 if listed.len() >= SEARCHED {
-                    let mut err = anstream::stderr();
-                    writeln!(
-                        err,
+                    env.note(&format!(
                         "a running `sentinel up` lists its newest {SEARCHED} incidents; stop it to look at all"
-                    )?;
+                    ));
                 }
                 Ok(listed.into_iter().map(|summary| (summary.generation, summary.id)).collect())
             }
@@ -202,7 +200,7 @@ impl Place {
             Self::Service(service) => return service.abort(id, who).await,
             Self::Store { store, redactor } => {
                 let who = redactor.for_incident(id).redact(&who).into_owned();
-                let Ok(loaded) = setup::load(flags.config.config.as_deref(), env)? else {
+                let Ok(loaded) = setup::load(flags.config.config.as_deref(), env) else {
                     bail!("the sinks to tell are not known without a configuration");
                 };
                 let clock = Arc::new(MachineClock::default());

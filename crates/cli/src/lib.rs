@@ -16,10 +16,12 @@ mod eval;
 mod events;
 mod from_store;
 mod health;
+mod house;
 mod incidents;
 mod models;
 mod preview;
 mod progress;
+mod reload;
 mod render;
 mod replay;
 mod server;
@@ -30,6 +32,7 @@ mod up;
 mod validate;
 mod watch;
 
+use std::io;
 use std::process::ExitCode;
 
 use args::{Cli, Command};
@@ -61,10 +64,14 @@ impl From<Exit> for ExitCode {
 /// # Errors
 /// What failed, for people. A configuration that is wrong is not an error but [`Exit::Usage`], told on stderr.
 pub async fn run(cli: Cli, env: Environment) -> anyhow::Result<Exit> {
-    // An error may quote what a server, a store or a file said.
-    dispatch(cli, &env)
-        .await
-        .map_err(|e| anyhow::Error::msg(env.without_secrets(&format!("{e:#}")).into_owned()))
+    dispatch(cli, &env).await.or_else(|error| {
+        // Whoever read the output has enough of it.
+        if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+            return Ok(Exit::Done);
+        }
+        // An error may quote what a server, a store or a file said.
+        Err(anyhow::Error::msg(env.without_secrets(&format!("{error:#}")).into_owned()))
+    })
 }
 
 async fn dispatch(cli: Cli, env: &Environment) -> anyhow::Result<Exit> {
@@ -79,6 +86,6 @@ async fn dispatch(cli: Cli, env: &Environment) -> anyhow::Result<Exit> {
         Command::Incidents(args) => incidents::run(args, env).await,
         Command::Tools(args) => tools::run(args, env).await,
         Command::Models(args) => models::run(args, env).await,
-        Command::Audit(args) => audit::run(args).await,
+        Command::Audit(args) => audit::run(args, env).await,
     }
 }

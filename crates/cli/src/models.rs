@@ -57,7 +57,7 @@ pub(crate) async fn run(args: Models, env: &Environment) -> anyhow::Result<Exit>
         Err(exit) => return Ok(exit),
     };
     let settings = &to_run.loaded.settings;
-    setup::logs(&to_run.loaded, false, env)?;
+    setup::logs(&to_run.loaded, env)?;
     let mut models = sentinel_worker::models_of(settings);
     models.insert(settings.models.default.clone());
     models.extend(settings.models.fallbacks.clone());

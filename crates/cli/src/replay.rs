@@ -2,12 +2,14 @@
 //!
 //! Events arrive in the order given; then time jumps over every wait.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use sentinel_config::{Loaded, ModelService, read_file, read_text};
+use sentinel_config::{Loaded, ModelService, SinkKind, read_file, read_text};
+use sentinel_core::incident::State;
 use sentinel_core::intake::Receipt;
 use sentinel_model::Recorded;
 use sentinel_worker::Replacement;
@@ -20,24 +22,27 @@ use crate::stage::Stage;
 use crate::{progress, render, setup};
 
 pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit> {
-    let loaded = match setup::load_to_run(args.config.config.as_deref(), env).await? {
+    let mut loaded = match setup::load_to_run(args.config.config.as_deref(), env).await? {
         Ok(to_run) => to_run.loaded,
         Err(exit) => return Ok(exit),
     };
+    if !args.deliver {
+        tell_the_log_only(&mut loaded, env);
+    }
     let playbooks = match sentinel_worker::compile(&loaded) {
         Ok(playbooks) => playbooks,
-        Err(problems) => return setup::tell(&problems),
+        Err(problems) => return Ok(setup::tell(&problems, env)),
     };
-    setup::logs(&loaded, args.json, env)?;
+    setup::logs(&loaded, env)?;
     let events = args.events.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
-    let runs = runs(&args, &loaded)?;
+    let runs = runs(&args, &loaded, env)?;
 
-    let (sender, printer) = progress::start(args.json, env.stderr_is_terminal);
+    let (sender, printer) = progress::start(env);
     let mut stage = Stage::new(&loaded.settings, playbooks, args.data_dir.as_deref(), Some(sender)).await?;
     for ((path, body), run) in args.events.iter().zip(&events).zip(&runs) {
         let receipt =
             stage.arrive(&loaded.settings.cards, &path.display().to_string(), body, run.as_ref()).await?;
-        tell_receipt(path, &receipt, args.json)?;
+        tell_receipt(path, &receipt, env);
     }
     stage.settle().await?;
     let details = stage.details().await?;
@@ -45,7 +50,32 @@ pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit>
     drop(stage);
     printer.finish().await;
     print(&details, args.json)?;
-    Ok(Exit::Done)
+    Ok(exit(details.iter().map(|detail| detail.state)))
+}
+
+/// How a replay has ended whose incidents ended like this.
+fn exit(mut states: impl Iterator<Item = State>) -> Exit {
+    if states.any(|state| state == State::Failed) { Exit::Failed } else { Exit::Done }
+}
+
+/// Takes every destination but the log out of the cards: whoever tries an event out does not want to wake anybody.
+fn tell_the_log_only(loaded: &mut Loaded, env: &Environment) {
+    let mut not_told = BTreeSet::new();
+    let sinks = loaded.settings.sinks.clone();
+    for card in &mut loaded.settings.cards {
+        card.sinks.retain(|subscription| {
+            let name = subscription.sink.split_once(':').map_or(subscription.sink.as_str(), |(name, _)| name);
+            let is_log = sinks.iter().any(|s| s.name == name && matches!(s.kind, SinkKind::Log { .. }));
+            if !is_log {
+                not_told.insert(subscription.sink.clone());
+            }
+            is_log
+        });
+    }
+    if !not_told.is_empty() {
+        let names = not_told.into_iter().collect::<Vec<_>>().join(", ");
+        env.note(&format!("Nobody is told: {names}. --deliver tells them."));
+    }
 }
 
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -53,7 +83,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The recorded run of each event, where one is to be used.
-fn runs(args: &Replay, loaded: &Loaded) -> anyhow::Result<Vec<Option<Replacement>>> {
+fn runs(args: &Replay, loaded: &Loaded, env: &Environment) -> anyhow::Result<Vec<Option<Replacement>>> {
     if let Some(path) = &args.recorded {
         let run = recorded(path)?;
         return Ok(vec![Some(run); args.events.len()]);
@@ -67,12 +97,11 @@ fn runs(args: &Replay, loaded: &Loaded) -> anyhow::Result<Vec<Option<Replacement
         let beside = example_run(event);
         let run = if beside.is_file() { Some(recorded(&beside)?) } else { None };
         if run.is_some() && !told {
-            writeln!(
-                anstream::stderr(),
+            env.note(&format!(
                 "No OPENAI_API_KEY: this is an example. The model's turns and the tools' outputs come from {}, \
                  written for it;\nintake, store, evidence checks, report and sinks are the real ones.",
                 beside.display()
-            )?;
+            ));
             told = true;
         }
         runs.push(run);
@@ -92,10 +121,7 @@ pub(crate) fn recorded(path: &Path) -> anyhow::Result<Replacement> {
     Ok(Replacement { model: run.clone(), tools: run })
 }
 
-fn tell_receipt(path: &Path, receipt: &Receipt, json: bool) -> anyhow::Result<()> {
-    if json {
-        return Ok(());
-    }
+fn tell_receipt(path: &Path, receipt: &Receipt, env: &Environment) {
     let parts: Vec<String> = [
         (receipt.accepted, "accepted"),
         (receipt.joined, "joined"),
@@ -109,8 +135,7 @@ fn tell_receipt(path: &Path, receipt: &Receipt, json: bool) -> anyhow::Result<()
     .filter(|(n, _)| *n > 0)
     .map(|(n, what)| format!("{n} {what}"))
     .collect();
-    writeln!(anstream::stderr(), "{}: {}", path.display(), parts.join(", "))?;
-    Ok(())
+    env.note(&format!("{}: {}", path.display(), parts.join(", ")));
 }
 
 fn print(details: &[Detail], json: bool) -> anyhow::Result<()> {
@@ -131,6 +156,12 @@ fn print(details: &[Detail], json: bool) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_incident_that_failed_fails_the_command() {
+        assert_eq!(exit([State::Done, State::Suppressed].into_iter()), Exit::Done);
+        assert_eq!(exit([State::Done, State::Failed].into_iter()), Exit::Failed);
+    }
 
     #[test]
     fn the_example_run_stands_beside_the_folder_of_events() {

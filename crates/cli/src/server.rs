@@ -17,19 +17,20 @@ use sentinel_alertmanager::MAX_BODY_BYTES;
 use sentinel_core::chain::write_export;
 use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::Aborted;
-use sentinel_core::ports::{Ports, StoreError};
-use sentinel_ingest::{Admission, Admitted, Ingest, Refusal};
+use sentinel_core::ports::StoreError;
+use sentinel_ingest::{Admission, Admitted, Refusal};
 use sentinel_worker::Worker;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use crate::access::{ApiDoor, Caller, Names, Right};
+use crate::access::{Caller, Right};
 use crate::bodies::{Bodies, Unread, Whole, discard};
 use crate::connections::{Crowd, Place, Standing};
 use crate::events::Readers;
 use crate::health::{self, Ready};
+use crate::house::{Current, House};
 use crate::{api, events};
 
 /// A body that takes longer than a millisecond, in bytes.
@@ -44,26 +45,28 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 /// What the routes need.
 #[derive(Clone)]
 pub(crate) struct Service {
-    pub(crate) ingest: Arc<Ingest>,
-    pub(crate) worker: Arc<Worker>,
+    pub(crate) current: Current,
     /// Who reads events.
     pub(crate) readers: Readers,
-    /// Who may use the API.
-    pub(crate) door: ApiDoor,
-    /// By which names, and by which web pages, anything is asked.
-    pub(crate) names: Names,
     pub(crate) bodies: Bodies,
     pub(crate) crowd: Crowd,
     pub(crate) ready: Ready,
 }
 
 impl Service {
-    pub(crate) fn ports(&self) -> &Ports {
-        &self.worker.ports
+    /// What the configuration makes of it just now.
+    pub(crate) fn house(&self) -> Arc<House> {
+        self.current.house()
+    }
+
+    /// Who investigates by it.
+    pub(crate) fn worker(&self) -> Arc<Worker> {
+        Arc::clone(&self.house().worker)
     }
 
     fn refused(&self, why: Refusal) {
-        self.ingest.refusals().count(why, self.ports().clock.now());
+        let house = self.house();
+        house.ingest.refusals().count(why, house.worker.ports.clock.now());
     }
 
     /// A refusal, counted.
@@ -122,7 +125,8 @@ async fn missed(State(service): State<Service>, request: Request, next: Next) ->
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;
     if let Some(why) = Refusal::of(response.status()).filter(|why| why.is_of_a_path()) {
-        service.ingest.refusals().count_with(why, Some(&path), service.ports().clock.now());
+        let house = service.house();
+        house.ingest.refusals().count_with(why, Some(&path), house.worker.ports.clock.now());
     }
     response
 }
@@ -130,7 +134,7 @@ async fn missed(State(service): State<Service>, request: Request, next: Next) ->
 /// Whatever is asked is asked by a name of this server, and not by a web page.
 async fn named(State(service): State<Service>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    if let Some(why) = service.names.refuse(&parts) {
+    if let Some(why) = service.house().names.refuse(&parts) {
         discard(&parts, body).await;
         return service.turned_away(StatusCode::FORBIDDEN, why);
     }
@@ -143,7 +147,7 @@ async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match service.door.check(request.headers(), right) {
+    match service.house().door.check(request.headers(), right) {
         Ok(caller) => {
             let standing = request.extensions().get::<Arc<Place>>().map(Place::busy);
             request.extensions_mut().insert(caller);
@@ -191,7 +195,9 @@ impl hyper::body::Body for Held {
 /// Everything that is no other route's is the ingest handler's, the 404 included.
 async fn webhook(State(service): State<Service>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let admitted = match service.ingest.admit(&parts).await {
+    // One configuration for the whole of a request.
+    let house = service.house();
+    let admitted = match house.ingest.admit(&parts).await {
         Admission::Webhook(admitted) => admitted,
         Admission::Answered(response) => {
             discard(&parts, body).await;
@@ -211,7 +217,7 @@ async fn webhook(State(service): State<Service>, request: Request) -> Response {
     drop(standing);
     let _standing = place.map(Place::busy);
     let is_large = whole.bytes.len() > LARGE_BODY;
-    let handled = service.ingest.take(admitted, &parts.headers, &whole.bytes);
+    let handled = house.ingest.take(admitted, &parts.headers, &whole.bytes);
     // Parsing and matching would keep others waiting; whoever sends that much waits on a thread of their own.
     let response =
         if is_large { block_in_place(|| Handle::current().block_on(handled)) } else { handled.await };
@@ -228,14 +234,16 @@ const LISTED: usize = 1000;
 
 async fn list(State(service): State<Service>, Query(page): Query<Page>) -> Response {
     let limit = page.limit.unwrap_or(LISTED).clamp(1, LISTED);
-    match api::list(service.ports().store.as_ref(), &service.worker.redactor, limit).await {
+    let Worker { ports, redactor, .. } = &*service.worker();
+    match api::list(ports.store.as_ref(), redactor, limit).await {
         Ok(incidents) => Json(incidents).into_response(),
         Err(error) => store_problem(&error),
     }
 }
 
 async fn show(State(service): State<Service>, Path(id): Path<String>) -> Response {
-    match api::detail(service.ports().store.as_ref(), &service.worker.redactor, &IncidentId::new(id)).await {
+    let Worker { ports, redactor, .. } = &*service.worker();
+    match api::detail(ports.store.as_ref(), redactor, &IncidentId::new(id)).await {
         Ok(Some(detail)) => Json(detail).into_response(),
         Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such incident"),
         Err(error) => store_problem(&error),
@@ -243,7 +251,8 @@ async fn show(State(service): State<Service>, Path(id): Path<String>) -> Respons
 }
 
 async fn record(State(service): State<Service>, Path(id): Path<String>) -> Response {
-    match api::record(service.ports().store.as_ref(), &service.worker.redactor, &IncidentId::new(id)).await {
+    let Worker { ports, redactor, .. } = &*service.worker();
+    match api::record(ports.store.as_ref(), redactor, &IncidentId::new(id)).await {
         Ok(Some(record)) => Json(record).into_response(),
         Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such incident"),
         Err(error) => store_problem(&error),
@@ -251,7 +260,7 @@ async fn record(State(service): State<Service>, Path(id): Path<String>) -> Respo
 }
 
 async fn audit(State(service): State<Service>, Path(id): Path<String>) -> Response {
-    match crate::audit::whole_record(service.ports().store.as_ref(), &IncidentId::new(id)).await {
+    match crate::audit::whole_record(service.worker().ports.store.as_ref(), &IncidentId::new(id)).await {
         Ok(Some(record)) => match write_export(&record) {
             Ok(text) => ([(header::CONTENT_TYPE, "application/jsonl")], text).into_response(),
             Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the record cannot be written as JSON"),
@@ -301,7 +310,7 @@ async fn abort(
     };
     // Whose token it is has been checked; who is named in the body has only been said.
     let who = token.map_or(who.clone(), |token| format!("{token} ({who})"));
-    match service.worker.abort(&IncidentId::new(id), who).await {
+    match service.worker().abort(&IncidentId::new(id), who).await {
         Ok(Aborted::Aborted) => Json(json!({"outcome": "aborted"})).into_response(),
         Ok(Aborted::AlreadyEnded(state)) => {
             (StatusCode::CONFLICT, Json(json!({"error": format!("it had ended before: {state}")})))

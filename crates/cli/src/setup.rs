@@ -1,6 +1,5 @@
 //! What commands share: loading the configuration, telling its problems, setting up logs.
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,18 +7,18 @@ use anyhow::Context;
 use sentinel_aws::{Aws, CallLimits, MachineClock, Secrets};
 use sentinel_config::{Diagnostic, Loaded, Problems, Reading, Severity, Source, load_for};
 use sentinel_core::redact::Redactor;
-use sentinel_telemetry::LogSettings;
+use sentinel_telemetry::{LevelFilter, LogSettings};
+use tracing::Level;
 
 use crate::Exit;
+use crate::args::STANDARD_INPUT;
 use crate::environment::Environment;
 
 /// Finds and reads the configuration. `Err(Exit::Usage)`: it was wrong, and that has been told.
-pub(crate) fn load(explicit: Option<&Path>, env: &Environment) -> anyhow::Result<Result<Loaded, Exit>> {
-    let found = find(explicit, env)?.map(|(loaded, _)| loaded);
-    if let Ok(loaded) = &found {
-        env.keep_back(loaded.settings.redactor());
-    }
-    Ok(found)
+pub(crate) fn load(explicit: Option<&Path>, env: &Environment) -> Result<Loaded, Exit> {
+    let (loaded, _) = find(explicit, env)?;
+    env.keep_back(loaded.settings.redactor());
+    Ok(loaded)
 }
 
 /// What a command may show of a store without a configuration: where one can be read, its secrets are known.
@@ -29,18 +28,30 @@ pub(crate) fn redactor_if_known(explicit: Option<&Path>, env: &Environment) -> R
     loaded.map(|loaded| loaded.settings.redactor()).unwrap_or_default()
 }
 
-fn find(explicit: Option<&Path>, env: &Environment) -> anyhow::Result<Result<(Loaded, Source), Exit>> {
-    let source = match sentinel_config::locate(explicit, env.var("SENTINEL_CONFIG").as_deref(), &env.cwd) {
-        Ok(source) => source,
-        Err(error) => {
-            writeln!(anstream::stderr(), "error: {error}")?;
-            return Ok(Err(Exit::Usage));
-        }
-    };
+fn find(explicit: Option<&Path>, env: &Environment) -> Result<(Loaded, Source), Exit> {
+    let source = locate(explicit, env)?;
     match sentinel_config::load(&source, &|name| env.var(name)) {
-        Ok(loaded) => Ok(Ok((loaded, source))),
-        Err(problems) => Ok(Err(tell(&problems)?)),
+        Ok(loaded) => Ok((loaded, source)),
+        Err(problems) => Err(tell(&problems, env)),
     }
+}
+
+/// Finds the configuration. `Err`: it cannot be read, and that has been told.
+pub(crate) fn locate(explicit: Option<&Path>, env: &Environment) -> Result<Source, Exit> {
+    sentinel_config::locate(explicit, env.var("SENTINEL_CONFIG").as_deref(), &env.cwd)
+        .map(|source| in_folder(source, env))
+        .map_err(|error| {
+            env.error(&error.to_string());
+            Exit::Usage
+        })
+}
+
+/// What comes from standard input stands in the current folder.
+pub(crate) fn in_folder(source: Source, env: &Environment) -> Source {
+    if source.name == Path::new(STANDARD_INPUT) {
+        return Source { base_dir: Some(env.cwd.clone()), ..source };
+    }
+    source
 }
 
 /// A configuration that may handle alerts.
@@ -63,9 +74,9 @@ pub(crate) async fn load_to_run(
         Ok(to_run) => to_run,
         Err(exit) => return Ok(Err(exit)),
     };
-    print_diagnostics(&to_run.loaded.warnings)?;
+    print_diagnostics(&to_run.loaded.warnings, env);
     if let Err(problems) = to_run.loaded.settings.refuse_unread_secrets() {
-        return Ok(Err(tell(&problems)?));
+        return Ok(Err(tell(&problems, env)));
     }
     Ok(Ok(to_run))
 }
@@ -75,7 +86,7 @@ pub(crate) async fn load_whole(
     explicit: Option<&Path>,
     env: &Environment,
 ) -> anyhow::Result<Result<ToRun, Exit>> {
-    let (mut loaded, source) = match find(explicit, env)? {
+    let (mut loaded, source) = match find(explicit, env) {
         Ok(found) => found,
         Err(exit) => return Ok(Err(exit)),
     };
@@ -87,7 +98,7 @@ pub(crate) async fn load_whole(
         let values = secrets.values().await.context("the configuration's secrets cannot be read")?;
         loaded = match load_for(Reading::Everything, &source, &|name| env.var(name), &values) {
             Ok(loaded) => loaded,
-            Err(problems) => return Ok(Err(tell(&problems)?)),
+            Err(problems) => return Ok(Err(tell(&problems, env))),
         };
         aws = Some(store);
     }
@@ -96,33 +107,42 @@ pub(crate) async fn load_whole(
 }
 
 /// Tells what is wrong with a configuration.
-pub(crate) fn tell(problems: &Problems) -> anyhow::Result<Exit> {
-    print_diagnostics(&problems.diagnostics)?;
-    Ok(Exit::Usage)
+pub(crate) fn tell(problems: &Problems, env: &Environment) -> Exit {
+    print_diagnostics(&problems.diagnostics, env);
+    Exit::Usage
 }
 
-pub(crate) fn print_diagnostics(diagnostics: &[Diagnostic]) -> anyhow::Result<()> {
-    let mut err = anstream::stderr();
+pub(crate) fn print_diagnostics(diagnostics: &[Diagnostic], env: &Environment) {
     for d in diagnostics {
-        let colour = match d.severity {
-            Severity::Error => "\x1b[31m",
-            Severity::Warning => "\x1b[33m",
+        let level = match d.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARN,
         };
-        // anstream drops the colours where stderr is no terminal.
-        writeln!(err, "{colour}{d}\x1b[0m")?;
+        env.say(level, &d.to_string(), d);
     }
-    Ok(())
 }
 
-/// Sets the logs up: to stderr, without secrets.
-pub(crate) fn logs(loaded: &Loaded, json: bool, env: &Environment) -> anyhow::Result<()> {
-    let redactor = loaded.settings.redactor();
+/// Sets the logs up: to stderr, without secrets. `RUST_LOG` says more about single targets, or of all how much; -q and -v
+/// less or more of Sentinel's own than the configuration asks for.
+pub(crate) fn logs(loaded: &Loaded, env: &Environment) -> anyhow::Result<()> {
+    let level = loaded.settings.log_level.as_str().parse().context("the log level is none")?;
+    let mut directives: Vec<String> = Vec::new();
+    if let Some(given) = env.var("RUST_LOG").filter(|given| !given.trim().is_empty()) {
+        // One level alone is for everything, Sentinel's own crates too.
+        directives.extend(given.trim().parse::<LevelFilter>().ok().map(|level| format!("sentinel={level}")));
+        directives.push(given);
+    }
+    let louder = env.louder(level);
+    if louder != level {
+        directives.push(format!("sentinel={louder}"));
+    }
     let settings = LogSettings {
-        level: loaded.settings.log_level.as_str().parse().context("the log level is none")?,
-        json,
-        ansi: env.stderr_is_terminal,
-        directives: None,
+        level,
+        json: env.json,
+        ansi: env.has_colours(),
+        directives: Some(directives.join(",")),
     };
-    sentinel_telemetry::init(&settings, Arc::new(move |line| redactor.redact(line)))
+    let env = env.clone();
+    sentinel_telemetry::init(&settings, Arc::new(move |line| env.without_secrets(line)))
         .context("the logs cannot be set up")
 }

@@ -97,12 +97,12 @@ async fn look(config: Option<&Path>, env: &Environment) -> anyhow::Result<Result
         bail!("the built-in configuration has no folder for {FILE}: name a file with --config");
     };
     let settings = &to_run.loaded.settings;
-    setup::logs(&to_run.loaded, false, env)?;
+    setup::logs(&to_run.loaded, env)?;
     let path = folder.join(FILE);
     let before = read(&path)?;
     let allowed: BTreeSet<ToolId> = settings.cards.iter().flat_map(|card| card.tools.clone()).collect();
     let accepted = settings.cards.iter().flat_map(|card| card.not_read_only.keys().cloned()).collect();
-    let listed = list(settings, &allowed).await?;
+    let listed = list(settings, &allowed, env).await?;
     Ok(Ok(Looked { path, before, allowed, accepted, listed }))
 }
 
@@ -142,7 +142,7 @@ fn write(path: &Path, lock: &ToolsLock) -> anyhow::Result<()> {
 
 /// Asks each server for its tools, as it is asked in an investigation: those of a hosted one are what the model's service
 /// shows of them.
-async fn list(settings: &Settings, allowed: &BTreeSet<ToolId>) -> anyhow::Result<Listed> {
+async fn list(settings: &Settings, allowed: &BTreeSet<ToolId>, env: &Environment) -> anyhow::Result<Listed> {
     let http = sentinel_worker::http_client(settings);
     let servers = sentinel_worker::servers(settings, &http);
     let clock: Arc<dyn Clock> = Arc::new(MachineClock::default());
@@ -158,10 +158,7 @@ async fn list(settings: &Settings, allowed: &BTreeSet<ToolId>) -> anyhow::Result
     let paid: Vec<&str> = names.iter().copied().filter(|name| hosted_by(name).is_some()).collect();
     if !paid.is_empty() {
         let about = paid.join(", ");
-        writeln!(
-            anstream::stderr(),
-            "asking the model's service, at the price of one short answer each: {about}"
-        )?;
+        env.note(&format!("asking the model's service, at the price of one short answer each: {about}"));
     }
     let (direct, redactor, hosted_by, first) = (&servers, &redactor, &hosted_by, &first);
     let asked = names.iter().map(|&name| async move {

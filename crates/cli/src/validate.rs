@@ -159,12 +159,9 @@ impl Polled {
 
 pub(crate) fn run(args: &Validate, env: &Environment) -> anyhow::Result<Exit> {
     let explicit = args.config.config.as_deref().or(args.file.as_deref());
-    let source = match sentinel_config::locate(explicit, env.var("SENTINEL_CONFIG").as_deref(), &env.cwd) {
+    let source = match setup::locate(explicit, env) {
         Ok(source) => source,
-        Err(error) => {
-            writeln!(anstream::stderr(), "error: {error}")?;
-            return Ok(Exit::Usage);
-        }
+        Err(exit) => return Ok(exit),
     };
     let checked = sentinel_config::load(&source, &|name| env.var(name)).and_then(|mut loaded| {
         env.keep_back(loaded.settings.redactor());
@@ -221,9 +218,9 @@ fn as_json(checked: &Result<Loaded, Problems>, env: &Environment) -> anyhow::Res
 fn as_text(name: &str, checked: &Result<Loaded, Problems>, env: &Environment) -> anyhow::Result<Exit> {
     let loaded = match checked {
         Ok(loaded) => loaded,
-        Err(problems) => return setup::tell(problems),
+        Err(problems) => return Ok(setup::tell(problems, env)),
     };
-    setup::print_diagnostics(&loaded.warnings)?;
+    setup::print_diagnostics(&loaded.warnings, env);
     let text = resolved(name, loaded)?;
     write!(anstream::stdout(), "{}", env.without_secrets(&text))?;
     Ok(Exit::Done)

@@ -129,6 +129,12 @@ impl Ingest {
         Self { sns: Sns::new(fetch), ..self }
     }
 
+    /// Counts whom it turns away where another one did before.
+    #[must_use]
+    pub fn with_refusals(self, refusals: Refusals) -> Self {
+        Self { refusals, ..self }
+    }
+
     /// Counts what it does in `metrics`.
     #[must_use]
     pub fn with_metrics(self, metrics: Metrics) -> Self {

@@ -95,6 +95,12 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// The same, among whose investigations those are that another one began in this process.
+    #[must_use]
+    pub fn with_running(self, running: Running) -> Self {
+        Self { running, ..self }
+    }
+
     /// The same, with the key of placeholders' tags; `None`: they have none.
     #[must_use]
     pub fn with_tag_keys(self, keys: Option<Arc<TagKeys>>) -> Self {

@@ -194,6 +194,11 @@ impl Child {
         self.signal(Signal::INT);
     }
 
+    /// Sends SIGHUP.
+    pub fn hang_up(&mut self) {
+        self.signal(Signal::HUP);
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&mut self) {
         self.signal(Signal::TERM);
