@@ -313,7 +313,7 @@ fn the_workers_numbers_fit_each_other() {
 
     let queue = &template["Resources"]["Queue"]["Properties"];
     assert_eq!(queue["VisibilityTimeout"], json!({"Ref": "QueueVisibilityTimeout"}));
-    assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], 3);
+    assert_eq!(queue["RedrivePolicy"]["maxReceiveCount"], 5);
     assert_eq!(
         queue["RedrivePolicy"]["deadLetterTargetArn"],
         json!({"Fn::GetAtt": ["DeadLetterQueue", "Arn"]})

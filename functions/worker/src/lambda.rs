@@ -172,9 +172,10 @@ impl fmt::Debug for Live {
 
 /// Handles a batch, `concurrency` messages at once. `deadline` is the platform's.
 ///
-/// The store is the truth, so a message is done with unless the store is out of reach, its body cannot be read or its
-/// task has panicked: the answer names exactly those. One that runs into the deadline is done with as well: the sweeper
-/// sends its job again once its lease is over.
+/// The store is the truth, so a message is done with once the store says what became of its incident. The answer names
+/// all others: those whose store or queue did not answer or refused, whose body cannot be read, whose task has panicked.
+/// They come back until the queue gives them up to its dead-letter queue, where an alarm sees them. One that runs into the
+/// deadline is done with: the sweeper sends its job again once its lease is over.
 pub async fn batch(
     worker: &Arc<Worker>,
     event: SqsEvent,
@@ -237,7 +238,7 @@ async fn one(
         }
         Ok(Err(error)) => {
             tracing::error!(%incident, %error, "job not handled");
-            if error.is_retryable() { failed() } else { None }
+            failed()
         }
         Err(_) => {
             tracing::error!(%incident, "job panicked");

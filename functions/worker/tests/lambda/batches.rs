@@ -120,17 +120,33 @@ async fn a_table_that_does_not_exist_is_named_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_table_that_the_role_may_not_read_is_named_in_the_log_with_the_action() {
+async fn whatever_the_store_refuses_with_is_a_failure_of_the_batch_and_named_in_the_log_with_table_and_action()
+ {
     let b = Bench::new(CARDS).await;
     let jobs = b.open(1).await;
-    let denied = FakeAws::start().await;
-    denied.always(Some(Trouble::Error { status: 400, code: "AccessDeniedException" }));
-    let function = b.start(&[("AWS_ENDPOINT_URL_DYNAMODB", &denied.url())]).await;
-    let outcome = function.invoke(sqs_event(&[&jobs[0]]), LEFT).await;
-    assert_eq!(failures(&outcome).len(), 0, "the job is in the store; the sweeper sends it again");
-    let output = function.output();
-    let line = output.lines().find(|line| line.contains("AccessDeniedException")).expect(&output);
-    assert!(line.contains("reading ") && line.contains("in table incidents: AccessDenied"), "{line}");
+    for code in [
+        "AccessDeniedException",
+        "ResourceNotFoundException",
+        "ExpiredTokenException",
+        "InvalidSignatureException",
+        "UnrecognizedClientException",
+        "ValidationException",
+        "SomethingNobodyKnows",
+    ] {
+        let refusing = FakeAws::start().await;
+        refusing.always(Some(Trouble::Error { status: 400, code }));
+        let function = b.start(&[("AWS_ENDPOINT_URL_DYNAMODB", &refusing.url())]).await;
+        let outcome = function.invoke(sqs_event(&[&jobs[0]]), LEFT).await;
+        assert_eq!(
+            failures(&outcome),
+            ["message-0"],
+            "{code}: it ages, and is seen in the dead-letter queue"
+        );
+        let output = function.output();
+        let line = output.lines().find(|line| line.contains(code)).expect(&output);
+        let told = format!("in table incidents: {code}");
+        assert!(line.contains("reading ") && line.contains(&told), "{line}");
+    }
 }
 
 #[tokio::test]
