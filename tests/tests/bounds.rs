@@ -70,7 +70,7 @@ fn doubled() -> Value {
 }
 
 #[tokio::test]
-async fn an_output_schema_that_doubles_on_each_level_refuses_the_call_and_stops_nobody() {
+async fn an_output_schema_that_doubles_on_each_level_is_not_held_against_the_output_and_stops_nobody() {
     let deep = (0..40).fold(json!(1), |inner, _| json!({"x": inner}));
     let tool = json!({"name": "look", "description": "Looks", "inputSchema": {"type": "object"}, "outputSchema": doubled()});
     let answer = move |_: &Value| Answer::Result(json!({"content": [], "structuredContent": deep}));
@@ -85,12 +85,11 @@ async fn an_output_schema_that_doubles_on_each_level_refuses_the_call_and_stops_
     let home = home(&mcp, &model, ", evidence: [{tool: fake.look}]");
     for incident in attacked(&home, &model, INCIDENTS).await {
         assert_eq!((&incident["state"], &incident["verdict"]), (&json!("done"), &json!("inconclusive")));
-        let refused = &incident["evidence"][0];
-        let text = refused["text"].as_str().unwrap();
-        assert!(text.contains("would take more than 500000 steps"), "{refused:#}");
-        assert_eq!(refused["ok"], false);
-        let gaps = incident["report"]["gaps"].to_string();
-        assert!(gaps.contains("E1 (fake.look) gave no answer"), "{gaps}");
+        let kept = &incident["evidence"][0];
+        assert_eq!(kept["ok"], true, "{kept:#}");
+        assert!(kept["text"].as_str().unwrap().starts_with(r#"{"x":{"x":"#), "{kept:#}");
+        let notes = incident["report"]["notes"].to_string();
+        assert!(notes.contains("would take more than 500000 steps"), "{notes}");
     }
     assert_eq!(mcp.calls().len(), INCIDENTS, "what is stored is not asked for again");
 }

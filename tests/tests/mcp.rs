@@ -8,8 +8,12 @@
 )]
 
 use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sentinel_core::UnixMs;
+use sentinel_testkit::gate::Gate;
 use sentinel_testkit::mcp::{Answer, FakeMcp};
 use sentinel_testkit::openai::{Scripted, ScriptedOpenAi, function_call, function_calls};
 use sentinel_testkit::process::{
@@ -214,16 +218,17 @@ async fn a_program_is_a_server_too() {
 #[tokio::test]
 async fn what_a_server_does_wrong_is_told_in_the_report_and_the_rest_goes_on() {
     let object = || json!({"type": "object"});
-    let mut not_utf8 = br#"{"jsonrpc":"2.0","id":9,"result":{"content":[{"type":"text","text":""#.to_vec();
-    not_utf8.extend([0xff, 0xfe]);
-    not_utf8.extend(br#""}]}}"#);
+    let promises = json!({"name": "odd", "inputSchema": object(), "outputSchema": {"type": "object", "required": ["a"]}});
+    let odd = json!({"content": [{"type": "text", "text": "odd and whole"}, {"type": "hologram"}]});
     let bad = FakeMcp::builder()
         .tool("good", object(), "Looks", |_| Answer::text("all is well here"))
         .tool("twice", object(), "One", |_| Answer::text("one"))
         .tool("twice", object(), "Another", |_| Answer::text("another"))
         .tool("schemaless", json!({"type": 5}), "Has no usable schema", |_| Answer::text("x"))
         .tool("large", object(), "Gives 20 MB", |_| Answer::text("x".repeat(20 << 20)))
-        .tool("bytes", object(), "Gives no text", move |_| Answer::Garbage(not_utf8.clone()))
+        .tool("page", object(), "Gives a page", |_| Answer::Garbage(b"<html>".to_vec()))
+        .tool_defined(json!({"name": "bare"}), |_| Answer::text("x"))
+        .tool_defined(promises, move |_| Answer::Result(odd.clone()))
         .start()
         .await;
     let elsewhere = FakeMcp::builder().start().await;
@@ -232,7 +237,8 @@ async fn what_a_server_does_wrong_is_told_in_the_report_and_the_rest_goes_on() {
         function_calls(&[
             ("bad__good", json!({}), "c1"),
             ("bad__large", json!({}), "c2"),
-            ("bad__bytes", json!({}), "c3"),
+            ("bad__page", json!({}), "c3"),
+            ("bad__odd", json!({}), "c5"),
         ]),
         function_call("submit_report", &report("E1", "all is well here"), "c4"),
     ])
@@ -241,7 +247,7 @@ async fn what_a_server_does_wrong_is_told_in_the_report_and_the_rest_goes_on() {
     let home = Home::with(&config(
         &model,
         &[("bad", bad_url.as_str(), ""), ("away", away_url.as_str(), "")],
-        "bad.good, bad.twice, bad.schemaless, bad.large, bad.bytes, away.a",
+        "bad.good, bad.twice, bad.schemaless, bad.bare, bad.large, bad.page, bad.odd, away.a",
         "",
     ));
     let up = home.up().await;
@@ -254,16 +260,26 @@ async fn what_a_server_does_wrong_is_told_in_the_report_and_the_rest_goes_on() {
     for gap in [
         "Tool bad.twice was not there: its server lists it more than once, so that nobody knows which one would be called.",
         "Tool bad.schemaless was not there: its schema cannot be used: ",
-        "The tools of server away were not there: the MCP server away cannot be reached: the server redirects to \
-         127.0.0.1, and redirects are not followed",
+        "Tool bad.bare was not there: its server lists it without an input schema.",
+        &format!(
+            "The tools of server away were not there: the MCP server away cannot be reached: it redirects to {}, which is \
+             not followed",
+            elsewhere.url()
+        ),
         "E2 (bad.large) gave no answer: the MCP server bad did not answer large: its answer is larger than 16 MB",
-        "E3 (bad.bytes) gave no answer: the MCP server bad did not answer bytes: it answered something that is not MCP: ",
+        "E3 (bad.page) gave no answer: the MCP server bad did not answer page: it answered something that is not MCP: no JSON",
+        "The output of bad.odd (E4): content of the kind hologram is not shown.",
     ] {
         assert!(told.iter().any(|t| t.starts_with(gap)), "{gap}: {told:#?}");
     }
+    let notes = done["report"]["notes"].to_string();
+    let breach =
+        "The output of bad.odd (E4): it gave no structured content, although its output schema promises it.";
+    assert!(notes.contains(breach), "{notes}");
+    assert!(evidence(&done, "E4")["text"].as_str().unwrap().starts_with("odd and whole"), "{done:#}");
     let shown = home.run(&["incidents", "show", &id], 0).stdout;
     assert!(
-        shown.contains("its answer is larger than 16 MB") && shown.contains("redirects are not followed"),
+        shown.contains("its answer is larger than 16 MB") && shown.contains("which is not followed"),
         "{shown}"
     );
 }
@@ -271,14 +287,14 @@ async fn what_a_server_does_wrong_is_told_in_the_report_and_the_rest_goes_on() {
 #[tokio::test]
 async fn a_tool_that_says_it_changed_between_list_and_call_is_not_called() {
     let schema = json!({"type": "object"});
-    let mcp = std::sync::Arc::new(
+    let mcp = Arc::new(
         FakeMcp::builder()
             .tool("look", schema.clone(), "Looks", |_| Answer::text("all is well here"))
             .tool("other", schema, "Looks too", |_| Answer::text("all is well there"))
             .start()
             .await,
     );
-    let server = std::sync::Arc::clone(&mcp);
+    let server = Arc::clone(&mcp);
     let model = ScriptedOpenAi::with(move |_, n| {
         let answer = match n {
             0 => {
@@ -452,4 +468,89 @@ async fn secrets_never_reach_the_model_the_store_the_logs_or_the_api() {
         );
     }
     assert!(!home.data_files_with("GH_TOKEN=").is_empty(), "the data folder is not read as it is written");
+}
+
+/// The server is ended and started again at every point at which an investigation may meet it: before it begins, between
+/// its list of tools and its first call, between the card's call and the model's, and after it.
+#[tokio::test]
+async fn a_server_that_restarts_twenty_times_during_twenty_investigations_costs_none_its_evidence() {
+    const RESTARTS: usize = 20;
+    let look = json!({
+        "name": "look", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": true},
+    });
+    let mcp =
+        Arc::new(FakeMcp::builder().tool_defined(look, |_| Answer::text("all is well here")).start().await);
+    let restarted = Arc::new(AtomicUsize::new(0));
+    // The gate of the investigation that is under way: its model answers when it is open.
+    let gates = Arc::new(Mutex::new(Vec::<Gate>::new()));
+    let held = Arc::clone(&gates);
+    let model = ScriptedOpenAi::with(move |request, _| {
+        let asks = request["input"]
+            .as_array()
+            .is_some_and(|items| items.iter().all(|i| i["type"] != "function_call_output"));
+        if !asks {
+            return Scripted::Json(function_call("submit_report", &report("E2", "all is well here"), "c2"));
+        }
+        let call = Scripted::Json(function_calls(&[("fake__look", json!({"turn": 1}), "c1")]));
+        let gate = held.lock().unwrap().last().cloned().unwrap();
+        Scripted::After(gate, Box::new(call))
+    })
+    .await;
+    let home = Home::with(&config(
+        &model,
+        &[("fake", &mcp.url(), "")],
+        "fake.look",
+        "{tool: fake.look, arguments: {turn: 0}}",
+    ));
+    let up = home.up().await;
+    let restart = async |away: Duration| {
+        mcp.go_away().await;
+        tokio::time::sleep(away).await;
+        mcp.come_back().await;
+        restarted.fetch_add(1, Ordering::SeqCst);
+    };
+    let away = Duration::from_millis(400);
+    for n in 0..RESTARTS {
+        let gate = Gate::new();
+        gates.lock().unwrap().push(gate.clone());
+        let (asked, called) = (model.requests().len(), mcp.calls().len());
+        let instance = n.to_string();
+        let id = match n % 4 {
+            // Before it begins, and back already: its session is one that the server never heard of.
+            0 => {
+                restart(Duration::ZERO).await;
+                up.open(&trouble(&instance)).await
+            }
+            // Away when it begins.
+            1 => {
+                let body = trouble(&instance);
+                let (id, ()) = tokio::join!(up.open(&body), restart(away));
+                id
+            }
+            // Between the card's call and the model's answer, or while the former is made.
+            2 => {
+                let id = up.open(&trouble(&instance)).await;
+                mcp.wait_for_calls(called + 1).await;
+                restart(away).await;
+                id
+            }
+            // Away when the model's call comes.
+            _ => {
+                let id = up.open(&trouble(&instance)).await;
+                model.wait_for_requests(asked + 1).await;
+                mcp.go_away().await;
+                gate.open();
+                tokio::time::sleep(away).await;
+                mcp.come_back().await;
+                restarted.fetch_add(1, Ordering::SeqCst);
+                id
+            }
+        };
+        gate.open();
+        let done = up.ended(&id).await;
+        let ok = done["evidence"].as_array().unwrap().iter().filter(|e| e["ok"] == true).count();
+        assert_eq!((&done["state"], ok), (&json!("done"), 2), "restart {n}: {done:#}");
+        assert_eq!(done["report"]["gaps"], json!([]), "restart {n}: {done:#}");
+    }
+    assert_eq!(restarted.load(Ordering::SeqCst), RESTARTS);
 }

@@ -278,6 +278,7 @@ impl Blank {
                 read_only_hint: None,
                 destructive_hint: None,
                 more,
+                unusable: None,
             };
             servers.entry(tool.server.clone()).or_default().insert(tool.tool.clone(), definition);
         }
@@ -298,6 +299,6 @@ impl ToolBox for Blank {
         _: Duration,
     ) -> Result<ToolOutput, ToolError> {
         let text = format!("(placeholder: what {tool} gives for these arguments)");
-        Ok(ToolOutput { text, is_error: false })
+        Ok(ToolOutput { text, is_error: false, remarks: Vec::new() })
     }
 }

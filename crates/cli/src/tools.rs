@@ -317,6 +317,7 @@ mod tests {
             read_only_hint: None,
             destructive_hint: (tool == "delete").then_some(true),
             more: serde_json::Map::new(),
+            unusable: None,
         }
     }
 

@@ -8,7 +8,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Attempt, Policy};
 use url::Url;
 
-use crate::{AddressPolicy, HttpError};
+use crate::{AddressPolicy, HttpError, Redirected};
 
 /// The longest that a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,8 +51,8 @@ impl HttpClient {
             reqwest::Client::builder()
                 .dns_resolver(self.resolver.clone())
                 .redirect(Policy::custom(|attempt: Attempt<'_>| {
-                    let host = attempt.url().host_str().unwrap_or("nowhere").to_owned();
-                    attempt.error(HttpError::Redirect { host })
+                    let redirected = Redirected::of_attempt(&attempt);
+                    attempt.error(redirected)
                 }))
                 .no_proxy()
                 .connect_timeout(CONNECT_TIMEOUT)

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
+use crate::Redirected;
+
 /// Why a request did not go out or gave no answer. Names hosts, never a URL: a URL may hold a credential.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum HttpError {
@@ -91,6 +93,9 @@ impl From<&reqwest::Error> for HttpError {
             // The resolver's and the redirect policy's refusals come back wrapped.
             if let Some(own) = source.downcast_ref::<Self>() {
                 return own.clone();
+            }
+            if let Some(redirected) = source.downcast_ref::<Redirected>() {
+                return Self::Redirect { host: redirected.host().to_owned() };
             }
             deepest = source;
         }

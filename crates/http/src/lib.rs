@@ -5,14 +5,18 @@
 
 mod address;
 mod body;
+mod characters;
 mod client;
 mod error;
+mod redirect;
 mod retry_after;
 
 pub use address::AddressPolicy;
 pub use body::read_body;
+pub use characters::whole_characters;
 pub use client::HttpClient;
 pub use error::HttpError;
+pub use redirect::Redirected;
 pub use reqwest::dns;
 pub use retry_after::retry_after;
 pub use url::{Url, form_urlencoded};

@@ -34,6 +34,7 @@ fn held() -> EvidenceRecord {
         left_out: 0,
         head: 0,
         text: "secret \"api-db\" not found, 12.5 of 99 pods\nsecond line".to_owned(),
+        remarks: Vec::new(),
     }
 }
 
@@ -197,6 +198,7 @@ pub fn tool_schema(body: &[u8]) {
         read_only_hint: None,
         destructive_hint: None,
         more: Map::new(),
+        unusable: None,
     };
     match tools::judge(&tool, &[definition], None, false) {
         Ok((_, schema)) => drop(shaped("s__a", &schema, r#"{"n": 1, "m": [null, "x"]}"#)),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::arguments;
 use crate::fence::{clip, cut, fenced};
+use crate::ports::Remark;
 use crate::refusal::{Refusal, RefusalReason};
 use crate::search::{Found, Search};
 use crate::tools::READ_EVIDENCE;
@@ -100,6 +101,9 @@ pub struct EvidenceRecord {
     pub head: u64,
     /// The redacted output, or its head and tail.
     pub text: String,
+    /// What a reader should know of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<Remark>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -165,6 +169,7 @@ pub(crate) struct Ended<'a> {
     pub(crate) at: UnixMs,
     pub(crate) ms: u64,
     pub(crate) kept: Kept,
+    pub(crate) remarks: Vec<Remark>,
 }
 
 /// The id of the `number`-th evidence.
@@ -193,6 +198,7 @@ impl EvidenceRecord {
             left_out,
             head,
             text,
+            remarks: ended.remarks.into_iter().map(|remark| remark.redacted(redactor)).collect(),
         }
     }
 
@@ -373,6 +379,7 @@ mod tests {
             at: UnixMs::new(0),
             ms: 1,
             kept: Kept::of(text, &redactor, MOST_ENCODED),
+            remarks: Vec::new(),
         };
         EvidenceRecord::new(ended, &redactor)
     }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sentinel_core::card::{ModelId, ToolId};
+use sentinel_core::redact::Redactor;
 use sentinel_core::tools_lock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 pub use crate::evidence::CallStatus;
+use crate::fence::clip;
 use crate::refusal::{Refusal, RefusalReason, Unfit};
 pub use crate::turn::{
     Api, FunctionCall, HostedCall, HostedList, HostedRequest, Incomplete, Item, LeftOut, Output, Said,
@@ -175,6 +177,9 @@ pub struct ToolDefinition {
     /// Whatever else the server says of it, by the protocol's names: `title`, `outputSchema`, `annotations`, `_meta`, ….
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub more: Map<String, Value>,
+    /// Why nobody could call it, where its server lists it in a way that cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unusable: Option<String>,
 }
 
 impl ToolDefinition {
@@ -196,7 +201,13 @@ impl ToolDefinition {
             read_only_hint: hint("readOnlyHint"),
             destructive_hint: hint("destructiveHint"),
             more,
+            unusable: None,
         }
+    }
+
+    /// A tool that its server lists in a way that cannot be read, so that whoever wants it is told why it is not there.
+    pub fn unusable(tool: String, why: String) -> Self {
+        Self { tool, unusable: Some(why), ..Self::read(Value::Null) }
     }
 
     /// The definition as the protocol's JSON has it, its schema under `schema_key`.
@@ -225,6 +236,12 @@ impl ToolDefinition {
     /// # Errors
     /// Why not.
     pub fn may_be_called(&self, accepted: bool) -> Result<(), Unfit> {
+        if let Some(why) = &self.unusable {
+            return Err(Unfit::Unreadable(why.clone()));
+        }
+        if self.input_schema.is_null() {
+            return Err(Unfit::Unreadable("its server lists it without an input schema".to_owned()));
+        }
         match (self.read_only_hint, self.destructive_hint) {
             (_, Some(true)) => Err(Unfit::Destructive),
             (Some(false), None) if !accepted => Err(Unfit::NotReadOnly),
@@ -240,6 +257,30 @@ pub struct ToolOutput {
     pub text: String,
     /// Whether the tool itself says that it failed (`isError`).
     pub is_error: bool,
+    /// What a reader should know of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<Remark>,
+}
+
+/// What a reader should know of an output, besides its text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Remark {
+    /// Something of it is not there: a gap.
+    Lost(String),
+    /// It is whole, and odd.
+    Noted(String),
+}
+
+impl Remark {
+    /// The same without secrets, and not longer than a line.
+    pub(crate) fn redacted(self, redactor: &Redactor) -> Self {
+        let of = |text: String| clip(&redactor.redact(&text), 300);
+        match self {
+            Self::Lost(text) => Self::Lost(of(text)),
+            Self::Noted(text) => Self::Noted(of(text)),
+        }
+    }
 }
 
 /// Tools on servers.

@@ -310,6 +310,7 @@ mod tests {
             at: UnixMs::new(0),
             ms: 0,
             kept: Kept::of(text, &Redactor::default(), MOST_ENCODED),
+            remarks: Vec::new(),
         };
         EvidenceRecord::new(ended, &Redactor::default())
     }

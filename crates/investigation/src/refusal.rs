@@ -194,6 +194,9 @@ pub enum Unfit {
     /// Its schema is of no use, for this reason.
     #[error("its schema {0}")]
     Schema(String),
+    /// Its server lists it in a way that cannot be read, for this reason.
+    #[error("{0}")]
+    Unreadable(String),
     /// Its server shows it differently than before.
     #[error("its server changed its definition during the investigation")]
     ChangedMeanwhile,
@@ -206,7 +209,7 @@ impl Unfit {
     const fn reason(&self) -> RefusalReason {
         match self {
             Self::NotListed(_) => RefusalReason::NotOffered,
-            Self::ListedTwice | Self::Schema(_) => RefusalReason::Definition,
+            Self::ListedTwice | Self::Schema(_) | Self::Unreadable(_) => RefusalReason::Definition,
             Self::Destructive | Self::NotReadOnly => RefusalReason::Annotations,
             Self::Drifted(_) | Self::ChangedMeanwhile | Self::ChangedSince => RefusalReason::Changed,
         }

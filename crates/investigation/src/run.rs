@@ -423,7 +423,8 @@ impl<'a> Session<'a> {
         let card = self.run.playbook.card();
         let ms = u64::try_from(self.now().since(self.began).as_millis()).unwrap_or(u64::MAX);
         let outputs: Vec<_> = self.stored.outputs.values().collect();
-        let mut gaps = [&*opening.gaps, &*replayed.gaps].concat();
+        let (lost, noted) = notes::of_outputs(&outputs);
+        let mut gaps = [&*opening.gaps, &*replayed.gaps, &*lost].concat();
         // A report that there was no turn left to mend is better than none.
         let draft = match (draft, replayed.rejected) {
             (Err(reason), Some(rejected)) => {
@@ -458,6 +459,7 @@ impl<'a> Session<'a> {
         let mut refused: Vec<Refused> = refused.chain(replayed.refused).collect();
         refused.sort_by_key(|r| r.turn);
         report.notes = notes::of(&self.stored.turns, opening, card, &refused);
+        report.notes.extend(noted);
         report.checklist = self.run.playbook.checklist().run(&facts);
         report.verdict = checklist::verdict(&report.checklist, report.verdict);
         let encode = |source| InvestigateError::Encode { what: "the report", source };

@@ -175,6 +175,7 @@ mod tests {
             read_only_hint: Some(true),
             destructive_hint: None,
             more: serde_json::Map::new(),
+            unusable: None,
         }
     }
 

@@ -1,16 +1,17 @@
 //! What holds for any input from outside. The ordinary tests play it near good inputs, the fuzz targets in `tests/fuzz/` with
 //! whatever they find.
 
-use rmcp::model::{CallToolResult, ListToolsResult};
+use futures::StreamExt;
+use rmcp::model::{RequestId, ServerJsonRpcMessage, ServerResult};
 use sentinel_core::card::ToolId;
 use sentinel_core::tools_lock::ToolsLock;
 use sentinel_investigation::schema::Schema;
 use serde_json::{Value, json};
-use sse_stream::Sse;
 
-use crate::client;
+use crate::events;
 use crate::oauth;
 use crate::output::render;
+use crate::reading::{self, Noted, Read};
 use crate::session::{Promise, definition, keeps};
 
 /// A tool's result becomes a text, or a reason; and it keeps its tool's output schema, or there is a reason.
@@ -18,8 +19,9 @@ use crate::session::{Promise, definition, keeps};
 /// # Panics
 /// Where that does not hold.
 pub fn result(body: &[u8]) {
-    let Ok(result) = serde_json::from_slice::<CallToolResult>(body) else { return };
-    match render(&result) {
+    let Some(ServerResult::CallToolResult(mut result)) = answered(body) else { return };
+    let remarks = Noted::take(result.meta.as_mut()).remarks;
+    match render(&result, remarks) {
         Ok(output) => assert_eq!(output.is_error, result.is_error == Some(true)),
         Err(reason) => assert!(!reason.is_empty()),
     }
@@ -29,12 +31,31 @@ pub fn result(body: &[u8]) {
     }
 }
 
+/// What is read of an answer that holds this result. It is a message, or there is a reason.
+fn answered(result: &[u8]) -> Option<ServerResult> {
+    let body = [br#"{"jsonrpc": "2.0", "id": null, "result": "#, result, b"}"].concat();
+    match reading::message(&body, Some(&RequestId::Number(7))) {
+        Ok(Some(Read { message: ServerJsonRpcMessage::Response(response), .. })) => {
+            assert_eq!(response.id, RequestId::Number(7));
+            Some(response.result)
+        }
+        Ok(_) => None,
+        Err(reason) => {
+            assert!(!reason.is_empty());
+            None
+        }
+    }
+}
+
 /// A list of tools becomes definitions, whatever their schemas are; pinned, each is what it was, by its file too.
 ///
 /// # Panics
 /// Where that does not hold.
 pub fn tools(body: &[u8]) {
-    let Ok(listed) = serde_json::from_slice::<ListToolsResult>(body) else { return };
+    let Some(ServerResult::ListToolsResult(mut listed)) = answered(body) else { return };
+    let noted = Noted::take(listed.meta.as_mut());
+    assert_eq!(noted.names.len(), listed.tools.len());
+    assert!(noted.unusable.iter().all(|(_, why)| !why.is_empty()));
     for tool in listed.tools {
         if let Some(schema) = &tool.output_schema
             && let Err(reason) = Schema::new(&Value::Object((**schema).clone()))
@@ -51,15 +72,22 @@ pub fn tools(body: &[u8]) {
     }
 }
 
-/// An event of a stream holds JSON, or there is a reason.
+/// A stream that answers a request ends in one answer, whatever is in it.
 ///
 /// # Panics
 /// Where that does not hold.
 pub fn event(body: &[u8]) {
-    let data = String::from_utf8_lossy(body).into_owned();
-    let is_json = serde_json::from_str::<Value>(data.trim()).is_ok();
-    let problem = client::problem(&Ok(Sse { event: None, data: Some(data), id: None, retry: None }));
-    assert!(!is_json || problem.is_none());
+    let events = events::that_answer(events::of_text(body.to_vec()), RequestId::Number(7));
+    let events: Vec<_> = futures::executor::block_on(events.collect());
+    let data = events.iter().flatten().filter_map(|event| event.data.as_deref());
+    let answers = data.filter(|data| {
+        let message = serde_json::from_str::<ServerJsonRpcMessage>(data);
+        assert!(message.is_ok(), "{data}");
+        matches!(message, Ok(ServerJsonRpcMessage::Response(_) | ServerJsonRpcMessage::Error(_)))
+    });
+    // Where the stream has ids, rmcp may go on with it elsewhere.
+    let may_resume = events.iter().flatten().any(|event| event.id.is_some());
+    assert!(answers.count() == 1 || may_resume);
 }
 
 /// A token endpoint's answer holds a token that a header can carry and that lives a day at most, or there is a reason.
@@ -109,6 +137,15 @@ mod tests {
         vec![json!({"tools": [tool], "nextCursor": "1", "ttlMs": 5, "cacheScope": "private"}).to_string()]
     }
 
+    fn streams() -> Vec<String> {
+        let answer = json!({"jsonrpc": "2.0", "id": 7, "result": {"content": [{"type": "text", "text": "pods \u{e9}"}]}});
+        let log = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "a"}});
+        vec![
+            format!("event: ping\ndata: alive\n\n: x\nid: 1\nevent: message\ndata: {answer}\n\n"),
+            format!("data: {log}\n\nretry: 5\ndata: {answer}\n\n"),
+        ]
+    }
+
     fn answers() -> Vec<String> {
         let token =
             json!({"access_token": "abc", "token_type": "bearer", "expires_in": "60", "scope": "read"});
@@ -130,7 +167,7 @@ mod tests {
         }
 
         #[test]
-        fn any_event_is_json_or_has_a_reason(body in near(results())) {
+        fn any_stream_ends_in_one_answer(body in near(streams())) {
             event(&body);
         }
 

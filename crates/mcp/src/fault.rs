@@ -4,17 +4,80 @@ use rmcp::service::{ClientInitializeError, ServiceError};
 use rmcp::transport::DynamicTransportError;
 use rmcp::transport::streamable_http_client::StreamableHttpError;
 use sentinel_http::HttpError;
+use thiserror::Error;
 
-use crate::client::OWN;
+use crate::events::{BROKE, OWN};
 use crate::oauth::NoToken;
+use crate::reading::NOT_MCP;
 
 /// How much of a server's own words is passed on.
 const MAX_WORDS: usize = 300;
+
+/// Why an HTTP request had no answer that is one.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Http(HttpError),
+    #[error(transparent)]
+    NoToken(NoToken),
+    /// An answer that is an error of HTTP, and the first of its words.
+    #[error("{}", status_words(*.status, .words))]
+    Status { status: u16, words: String },
+    /// A redirect to another origin, or to another question.
+    #[error("it redirects to {0}, which is not followed; if that is its address, configure it")]
+    Redirected(String),
+    #[error("it redirects in a circle")]
+    Circle,
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+fn status_words(status: u16, words: &str) -> String {
+    match (status, words) {
+        (401, _) => "it refused the credentials (HTTP 401)".to_owned(),
+        (403, "") => "it does not allow the request (HTTP 403)".to_owned(),
+        (403, words) => format!("it does not allow the request (HTTP 403): {words}"),
+        (status, "") => format!("it answered HTTP {status}"),
+        (status, words) => format!("it answered HTTP {status}: {words}"),
+    }
+}
+
+impl Failure {
+    /// Whether nothing of the request left.
+    fn never_left(&self) -> bool {
+        matches!(self, Self::NoToken(_) | Self::Http(HttpError::Connect(_) | HttpError::Resolve { .. }))
+    }
+
+    /// Whether the server may be there in a moment: it is being replaced, or what stands before it has nobody to ask.
+    fn is_away(&self) -> bool {
+        match self {
+            Self::Http(HttpError::Connect(_) | HttpError::Resolve { .. } | HttpError::Broken(_)) => true,
+            Self::Status { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+}
+
+/// What a failed request says about its session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum After {
+    /// It answers: nothing is wrong with it.
+    Whole,
+    /// It may be unusable.
+    Over,
+    /// It may be unusable, and nobody knows whether the request was carried out.
+    Broken,
+    /// It is unusable, and the request was not carried out.
+    NeverRan,
+}
 
 /// Why no session could be opened.
 pub(crate) fn of_connect(error: &ClientInitializeError) -> String {
     match error {
         ClientInitializeError::TransportError { error, .. } => of_transport(error),
+        ClientInitializeError::JsonRpcError(error) if error.code == OWN || error.code == BROKE => {
+            line(&error.message)
+        }
         ClientInitializeError::JsonRpcError(error) => {
             format!("it refused the session: {}", line(&error.message))
         }
@@ -30,16 +93,11 @@ pub(crate) fn of_connect(error: &ClientInitializeError) -> String {
 /// reached or redirects, another question changes nothing.
 pub(crate) fn may_be_older(error: &ClientInitializeError) -> bool {
     match error {
-        ClientInitializeError::TransportError { error, .. } => match http_error(error) {
-            Some(StreamableHttpError::Client(_) | StreamableHttpError::Io(_)) => false,
-            Some(error) => !matches!(
-                error,
-                StreamableHttpError::AuthRequired(_)
-                    | StreamableHttpError::InsufficientScope(_)
-                    | StreamableHttpError::ReservedHeaderConflict(_)
-            ),
-            // A program that ended.
-            None => true,
+        ClientInitializeError::TransportError { error, .. } => match failure(error) {
+            Some(Failure::Status { status, .. }) => !matches!(status, 401 | 403),
+            // No failure of HTTP: an odd content type, or a program that ended.
+            Some(Failure::Unreadable(_)) | None => true,
+            Some(_) => false,
         },
         ClientInitializeError::ConnectionClosed(_)
         | ClientInitializeError::ExpectedInitResult(_)
@@ -47,6 +105,32 @@ pub(crate) fn may_be_older(error: &ClientInitializeError) -> bool {
         | ClientInitializeError::ConflictInitResponseId(..)
         | ClientInitializeError::UncorrelatedErrorResponse { .. }
         | ClientInitializeError::NoCompatibleProtocolVersion { .. } => true,
+        ClientInitializeError::JsonRpcError(error) => error.code == OWN || error.code == BROKE,
+        _ => false,
+    }
+}
+
+/// Whether a handshake may succeed in a moment: the server failed, or nobody listened.
+pub(crate) fn is_away(error: &ClientInitializeError) -> bool {
+    match error {
+        ClientInitializeError::TransportError { error, .. } => failure(error).is_some_and(Failure::is_away),
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => is_away(fallback),
+        ClientInitializeError::JsonRpcError(error) => error.code == BROKE,
+        _ => false,
+    }
+}
+
+/// Whether a server that refuses the handshake so may speak HTTP+SSE.
+pub(crate) fn may_be_http_sse(error: &ClientInitializeError) -> bool {
+    match error {
+        ClientInitializeError::TransportError { error, .. } => match (failure(error), http_error(error)) {
+            (Some(Failure::Status { status, .. }), _) => (400..500).contains(status) && *status != 401,
+            (None, Some(error)) => !matches!(error, StreamableHttpError::ReservedHeaderConflict(_)),
+            _ => false,
+        },
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => may_be_http_sse(fallback),
+        // Answered by 202, or with an error that is none of MCP's.
+        ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::JsonRpcError(_) => true,
         _ => false,
     }
 }
@@ -54,7 +138,7 @@ pub(crate) fn may_be_older(error: &ClientInitializeError) -> bool {
 /// Why a request failed.
 pub(crate) fn of_request(error: &ServiceError) -> String {
     match error {
-        ServiceError::McpError(error) if error.code == OWN => line(&error.message),
+        ServiceError::McpError(error) if error.code == OWN || error.code == BROKE => line(&error.message),
         ServiceError::McpError(error) => format!("it answered with an error: {}", line(&error.message)),
         ServiceError::TransportSend(error) => of_transport(error),
         ServiceError::TransportClosed => "the connection closed".to_owned(),
@@ -63,46 +147,48 @@ pub(crate) fn of_request(error: &ServiceError) -> String {
     }
 }
 
-/// Whether the session may be unusable after this. A plain error of the protocol leaves it whole, unless it is about
-/// the session: some servers say so with 400 instead of the protocol's 404.
-pub(crate) fn ends_session(error: &ServiceError) -> bool {
+/// What a failed request says about its session. A plain error of the protocol leaves it whole, unless it is about the
+/// session: some servers say so in an answer like any other.
+pub(crate) fn after(error: &ServiceError) -> After {
     match error {
-        ServiceError::McpError(error) => error.message.to_ascii_lowercase().contains("session"),
-        _ => true,
+        ServiceError::McpError(error) if error.code == BROKE => After::Broken,
+        ServiceError::McpError(error) if speaks_of_a_session(&error.message) => After::Over,
+        ServiceError::McpError(_) => After::Whole,
+        ServiceError::TransportClosed => After::Broken,
+        ServiceError::TransportSend(error) => match (http_error(error), failure(error)) {
+            (Some(StreamableHttpError::SessionExpired), _) => After::NeverRan,
+            (_, Some(failure)) if failure.never_left() => After::NeverRan,
+            (_, Some(failure)) if failure.is_away() => After::Broken,
+            // A program's input is closed.
+            (None, _) => After::Broken,
+            _ => After::Over,
+        },
+        _ => After::Over,
     }
 }
 
-/// Whether the server refused a request because it does not know its session: nothing was done.
-pub(crate) fn has_expired(error: &ServiceError) -> bool {
-    match error {
-        ServiceError::TransportSend(error) => {
-            matches!(http_error(error), Some(StreamableHttpError::SessionExpired))
-        }
-        _ => false,
-    }
+/// Whether a refusal is about the session, as servers put it that lost theirs: "Session not found", "Bad Request: No
+/// valid session ID provided", "Bad Request: Server not initialized".
+pub(crate) fn speaks_of_a_session(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("session") || text.contains("not initialized")
 }
 
-const NOT_MCP: &str = "it answered something that is not MCP";
-
-fn http_error(error: &DynamicTransportError) -> Option<&StreamableHttpError<reqwest::Error>> {
+fn http_error(error: &DynamicTransportError) -> Option<&StreamableHttpError<Failure>> {
     error.error.downcast_ref()
+}
+
+fn failure(error: &DynamicTransportError) -> Option<&Failure> {
+    match http_error(error)? {
+        StreamableHttpError::Client(failure) => Some(failure),
+        _ => None,
+    }
 }
 
 fn of_transport(error: &DynamicTransportError) -> String {
     let Some(error) = http_error(error) else { return "the connection broke".to_owned() };
     match error {
-        StreamableHttpError::Io(error) => match error.get_ref().and_then(|e| e.downcast_ref::<NoToken>()) {
-            Some(no_token) => no_token.to_string(),
-            None => "the connection broke".to_owned(),
-        },
-        StreamableHttpError::Client(error) => match error.status() {
-            Some(status) => format!("it answered HTTP {}", status.as_u16()),
-            None => HttpError::from(error).to_string(),
-        },
-        StreamableHttpError::HttpStatus(status) => format!("it answered HTTP {}", status.status),
-        StreamableHttpError::AuthRequired(_) => "it refused the credentials (HTTP 401)".to_owned(),
-        StreamableHttpError::InsufficientScope(_) => "it refused the credentials (HTTP 403)".to_owned(),
-        // Begins with the status where there is one, and goes on with the body.
+        StreamableHttpError::Client(failure) => failure.to_string(),
         StreamableHttpError::UnexpectedServerResponse(what) => format!("{NOT_MCP}: {}", line(what)),
         StreamableHttpError::UnexpectedContentType(kind) => {
             format!(

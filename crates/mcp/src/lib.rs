@@ -7,10 +7,12 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod any_input;
 mod client;
+mod events;
 mod fault;
 mod oauth;
 mod output;
 mod program;
+mod reading;
 mod server;
 mod session;
 mod spec;

@@ -1,14 +1,14 @@
 //! A tool's result as text.
 
 use rmcp::model::{CallToolResult, ContentBlock, ResourceContents};
-use sentinel_investigation::ports::ToolOutput;
+use sentinel_investigation::ports::{Remark, ToolOutput};
 
 /// The largest output that is taken.
 const MAX_OUTPUT: usize = 8 << 20;
 
 /// The text blocks, joined by newlines, with a placeholder where something else stands. Where there is no block at
 /// all, the structured content as JSON. `Err`: too large, with the reason.
-pub(crate) fn render(result: &CallToolResult) -> Result<ToolOutput, String> {
+pub(crate) fn render(result: &CallToolResult, remarks: Vec<Remark>) -> Result<ToolOutput, String> {
     let mut text = result.content.iter().map(block).collect::<Vec<_>>().join("\n");
     let has_text =
         result.content.iter().any(|block| matches!(block, ContentBlock::Text(t) if !t.text.is_empty()));
@@ -21,7 +21,7 @@ pub(crate) fn render(result: &CallToolResult) -> Result<ToolOutput, String> {
     if text.len() > MAX_OUTPUT {
         return Err(format!("its output is larger than {} MB; ask for less", MAX_OUTPUT >> 20));
     }
-    Ok(ToolOutput { text, is_error: result.is_error.unwrap_or(false) })
+    Ok(ToolOutput { text, is_error: result.is_error.unwrap_or(false), remarks })
 }
 
 fn block(block: &ContentBlock) -> String {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     fn rendered(result: Value) -> Result<ToolOutput, String> {
-        render(&serde_json::from_value(result).unwrap())
+        render(&serde_json::from_value(result).unwrap(), Vec::new())
     }
 
     #[test]

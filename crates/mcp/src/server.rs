@@ -12,18 +12,26 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use crate::ServerSpec;
+use crate::fault::After;
 use crate::oauth::Tokens;
-use crate::session::{Fault, Session};
+use crate::session::{Closed, Fault, Session};
 use crate::spec::{Credential, Reach};
 
-/// How long a server that could not be connected to, or failed so often in a row, is left alone. Everybody is told at
-/// once meanwhile, so that a server that is down costs an investigation one time-out.
+/// How long a server that does not answer is left alone. Everybody is told at once meanwhile, so that a server that is
+/// down costs an investigation one time-out.
 const DOWN_FOR: Duration = Duration::from_secs(30);
+/// The same of one that fails at once: long enough for all who ask at the same time, and over before the next
+/// investigation.
+const DOWN_BRIEFLY: Duration = Duration::from_secs(2);
 /// Requests in a row that have to fail on open sessions. After it was left alone, one is enough.
 const FAILURES: u32 = 3;
 /// A time shorter than this, and than half of the server's time-out, because the caller had no more, says nothing about
 /// the server.
 const FAIR_CHANCE: Duration = Duration::from_secs(5);
+/// How long after a handshake that failed another one is tried, once: a server that is replaced is back by then.
+const ONCE_MORE_AFTER: Duration = Duration::from_millis(1500);
+/// How long a session that nobody should use any more lives on, so that the server hears what was cancelled on it.
+const LINGERING: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 enum State {
@@ -33,8 +41,6 @@ enum State {
     Down {
         until: Instant,
         reason: String,
-        /// Kept until then, so that what was cancelled on it is told to the server.
-        _last: Option<Arc<Session>>,
     },
 }
 
@@ -74,7 +80,8 @@ impl Server {
         let deadline = Instant::now() + limit;
         let mut session = self.session(deadline, limit).await?;
         let mut listed = timeout_at(deadline, session.tools()).await;
-        if matches!(&listed, Ok(Err(fault)) if fault.has_expired) {
+        // A list may be asked for as often as one likes.
+        if matches!(&listed, Ok(Err(fault)) if fault.after != After::Whole) {
             session = self.renewed(&session, deadline, limit).await?;
             listed = timeout_at(deadline, session.tools()).await;
         }
@@ -91,7 +98,12 @@ impl Server {
         let deadline = Instant::now() + limit;
         let mut session = self.session(deadline, limit).await?;
         let mut called = timeout_at(deadline, session.call(tool, arguments, None)).await;
-        if matches!(&called, Ok(Err(fault)) if fault.has_expired) {
+        let is_made_again = match &called {
+            Ok(Err(Fault { after: After::NeverRan, .. })) => true,
+            Ok(Err(Fault { after: After::Broken, .. })) => session.only_reads(tool).await,
+            _ => false,
+        };
+        if is_made_again {
             let expected = session.known(tool).await;
             session = self.renewed(&session, deadline, limit).await?;
             called = timeout_at(deadline, session.call(tool, arguments, expected.as_ref())).await;
@@ -108,7 +120,7 @@ impl Server {
         }
     }
 
-    /// Another session in the place of one that the server does not know any more.
+    /// Another session in the place of one that is over.
     async fn renewed(
         &self,
         expired: &Arc<Session>,
@@ -132,23 +144,35 @@ impl Server {
             _ => {}
         }
         let given = deadline.saturating_duration_since(Instant::now());
-        let opening = Session::open(&self.spec.name, &self.spec.reach, &self.http, self.tokens.as_ref());
-        let reason = match timeout_at(deadline, Box::pin(opening)).await {
+        let (reason, down_for) = match timeout_at(deadline, Box::pin(self.open())).await {
             Ok(Ok(session)) => {
                 let session = Arc::new(session);
                 *state = State::Open(Arc::clone(&session));
                 return Ok(session);
             }
-            Ok(Err(reason)) => self.scrub(reason).await,
+            Ok(Err(closed)) => (self.scrub(closed.told).await, DOWN_BRIEFLY),
             Err(_) if !self.is_fair(given) => {
                 return Err(self.unreachable(&format!("no connection within {limit:?}")));
             }
-            Err(_) => format!("no connection within {limit:?}"),
+            Err(_) => (format!("no connection within {limit:?}"), DOWN_FOR),
         };
         tracing::warn!(server = self.spec.name, reason, "no session with the MCP server");
         let told = self.unreachable(&reason);
-        *state = State::Down { until: Instant::now() + DOWN_FOR, reason, _last: None };
+        *state = State::Down { until: Instant::now() + down_for, reason };
         Err(told)
+    }
+
+    /// Opens a session. Where nobody listens, or the server fails, once more a little later: nothing was done yet.
+    async fn open(&self) -> Result<Session, Closed> {
+        let open = || Session::open(&self.spec.name, &self.spec.reach, &self.http, self.tokens.as_ref());
+        match open().await {
+            Err(Closed { is_away: true, told }) => {
+                tracing::debug!(server = self.spec.name, reason = told, "the MCP server is asked once more");
+                tokio::time::sleep(ONCE_MORE_AFTER).await;
+                open().await
+            }
+            opened => opened,
+        }
     }
 
     /// Makes of a request's end what the model is told, and forgets a session that may be unusable.
@@ -166,38 +190,42 @@ impl Server {
                 return Ok(value);
             }
             Err(_) => {
+                // Its server may be another one by now, that never heard of it.
+                self.forget(session).await;
                 let told = format!("{did_not} within {limit:?}; the request was cancelled");
-                (told, self.is_fair(limit))
+                (told, self.is_fair(limit).then_some(DOWN_FOR))
             }
             Ok(Err(fault)) => {
-                if fault.ends_session {
+                let is_over = fault.after != After::Whole;
+                if is_over {
                     self.forget(session).await;
                 } else {
                     // It answers.
                     self.failures.store(0, Ordering::Relaxed);
                 }
-                (self.scrub(format!("{did_not}: {}", fault.told)).await, fault.ends_session)
+                (self.scrub(format!("{did_not}: {}", fault.told)).await, is_over.then_some(DOWN_BRIEFLY))
             }
         };
-        if has_failed && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES {
-            self.leave_alone(format!("its last requests failed; it {told}")).await;
+        if let Some(down_for) = has_failed
+            && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES
+        {
+            self.leave_alone(format!("its last requests failed; it {told}"), down_for).await;
         }
         Err(ToolError::RespondToModel(format!("the MCP server {name} {told}")))
     }
 
     /// Nobody asks it for a while. Then one failure is enough to begin again.
-    async fn leave_alone(&self, reason: String) {
+    async fn leave_alone(&self, reason: String, down_for: Duration) {
         let mut state = self.state.lock().await;
         if matches!(&*state, State::Down { .. }) {
             return;
         }
         tracing::warn!(server = self.spec.name, reason, "the MCP server is left alone for a while");
         self.failures.store(FAILURES - 1, Ordering::Relaxed);
-        let last = match std::mem::take(&mut *state) {
-            State::Open(session) => Some(session),
-            State::Idle | State::Down { .. } => None,
-        };
-        *state = State::Down { until: Instant::now() + DOWN_FOR, reason, _last: last };
+        if let State::Open(session) = std::mem::take(&mut *state) {
+            linger(session);
+        }
+        *state = State::Down { until: Instant::now() + down_for, reason };
     }
 
     /// Whether so much time says something about the server when it is over.
@@ -218,10 +246,19 @@ impl Server {
         let mut state = self.state.lock().await;
         if matches!(&*state, State::Open(current) if Arc::ptr_eq(current, session)) {
             *state = State::Idle;
+            linger(Arc::clone(session));
         }
     }
 
     fn unreachable(&self, reason: &str) -> ToolError {
         ToolError::RespondToModel(format!("the MCP server {} cannot be reached: {reason}", self.spec.name))
     }
+}
+
+/// Lets a session end when those who still use it are done, and the server has heard the rest.
+fn linger(session: Arc<Session>) {
+    tokio::spawn(async move {
+        tokio::time::sleep(LINGERING).await;
+        drop(session);
+    });
 }

@@ -92,6 +92,10 @@ impl Endpoint {
         let mut map = HashMap::new();
         let mut add = |name: &str, value: &str| {
             let header = HeaderName::try_from(name).map_err(|_| name.to_owned())?;
+            // They are the protocol's own.
+            if ["accept", "mcp-session-id", "last-event-id"].contains(&header.as_str()) {
+                return Err(name.to_owned());
+            }
             let mut value = HeaderValue::try_from(value).map_err(|_| name.to_owned())?;
             value.set_sensitive(true);
             map.insert(header, value);

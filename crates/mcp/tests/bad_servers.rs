@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use sentinel_core::card::ToolId;
 use sentinel_http::{AddressPolicy, HttpClient};
-use sentinel_investigation::ports::{ToolBox, ToolError, ToolOutput};
+use sentinel_investigation::ports::{Remark, ToolBox, ToolError, ToolOutput};
 use sentinel_mcp::{Credential, Endpoint, Reach, ServerSpec, Servers};
 use sentinel_testkit::mcp::{Answer, FakeMcp};
 use serde_json::{Value, json};
@@ -80,32 +80,39 @@ async fn a_result_of_20_mb_is_refused_however_it_is_sent() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_utf_8_is_told_and_the_next_call_works() {
-    let mut bytes = br#"{"jsonrpc":"2.0","id":3,"result":{"content":[{"type":"text","text":""#.to_vec();
-    bytes.extend([0xff, 0xfe, 0xc3, 0x28]);
+async fn what_is_no_character_is_one_that_says_so_and_what_is_no_json_is_told() {
+    let mut bytes =
+        br#"{"jsonrpc":"2.0","id":3,"result":{"content":[{"type":"text","text":"pool \ud83d"#.to_vec();
+    bytes.extend([0xff, 0xc3, 0x28]);
     bytes.extend(br#""}]}}"#);
-    let server = answering(Answer::Garbage(bytes)).start().await;
-    let servers = of(&server, LONG);
-    let told = told(&servers, "bad").await;
-    assert!(
-        told.starts_with("the MCP server k8s did not answer bad: it answered something that is not MCP: "),
-        "{told}"
-    );
-    assert_eq!(call(&servers, "good").await.unwrap().text, "fine");
-
-    for (event, what) in [(&b"data: \xff\xfe\n\n"[..], "no UTF-8"), (b"data: <html>\n\n", "no JSON")] {
-        let server = answering(Answer::Events(event.to_vec())).start().await;
+    let mut event = [b"data: ", &bytes[..], b"\n\n"].concat();
+    event.splice(0..0, *b"event: message\n");
+    for answer in [Answer::Garbage(bytes), Answer::Events(event)] {
+        let server = answering(answer).start().await;
+        let output = call(&of(&server, LONG), "bad").await.unwrap();
+        assert_eq!(output.text, "pool \u{fffd}\u{fffd}\u{fffd}(");
+        assert_eq!(
+            output.remarks,
+            [Remark::Noted(
+                "half a character or more of its output could not be read; U+FFFD stands there".into()
+            )]
+        );
+    }
+    for (answer, what) in [
+        (Answer::Events(b"data: <html>\n\n".to_vec()), "no JSON (expected value at line 1 column 1): <html>"),
+        (Answer::Garbage(b"<html>".to_vec()), "no JSON (expected value at line 1 column 1): <html>"),
+    ] {
+        let server = answering(answer).start().await;
         let servers = of(&server, LONG);
-        let told = self::told(&servers, "bad").await;
+        let told = told(&servers, "bad").await;
         let want = "the MCP server k8s did not answer bad: it answered something that is not MCP: ";
         assert_eq!(told, format!("{want}{what}"));
         assert_eq!(call(&servers, "good").await.unwrap().text, "fine");
-        assert_eq!(count(&server, "initialize"), 1, "the session lives");
     }
 }
 
 #[tokio::test]
-async fn structured_content_has_to_keep_the_tools_own_output_schema() {
+async fn an_output_that_breaks_its_tools_own_output_schema_is_kept_and_the_breach_noted() {
     let schema = json!({
         "type": "object", "properties": {"pods": {"type": "integer"}}, "required": ["pods"]
     });
@@ -129,13 +136,14 @@ async fn structured_content_has_to_keep_the_tools_own_output_schema() {
     let servers = of(&server, LONG);
     assert_eq!(call(&servers, "good").await.unwrap().text, "pods");
     assert!(call(&servers, "failed").await.unwrap().is_error);
-    for (name, words) in [
-        ("bad", "its structured content breaks its own output schema: /pods: "),
-        ("none", "it gave no structured content, although its output schema promises it"),
-        ("unusable", "its output schema cannot be used: "),
+    for (name, text, words) in [
+        ("bad", "pods", "its structured content breaks its own output schema: /pods: "),
+        ("none", "pods: 3", "it gave no structured content, although its output schema promises it"),
+        ("unusable", "pods: 3", "its output schema cannot be used: "),
     ] {
-        let told = told(&servers, name).await;
-        assert!(told.starts_with(&format!("the MCP server k8s did not answer {name}: {words}")), "{told}");
+        let output = call(&servers, name).await.unwrap();
+        assert_eq!(output.text, text, "the text is what counts");
+        assert!(matches!(&*output.remarks, [Remark::Noted(noted)] if noted.starts_with(words)), "{output:?}");
     }
     assert_eq!(count(&server, "initialize"), 1, "a wrong answer says nothing about the session");
 }

@@ -235,7 +235,7 @@ async fn a_program_that_ends_is_told_and_started_again_by_the_next_call() {
     let servers = python();
     let (first, _) = of_program(&servers).await;
     let told = call(&servers, "end", json!({})).await.unwrap_err().to_string();
-    assert_eq!(told, "the MCP server k8s did not answer end: the connection closed");
+    assert_eq!(told, "the MCP server k8s did not answer end: its program ended (exit status: 0): started");
     assert_ne!(of_program(&servers).await.0, first);
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -75,7 +76,7 @@ async fn a_call_carries_the_credential_the_headers_and_the_arguments() {
         .await;
     let servers = one(&server.url());
     let output = call(&servers, "echo", json!({"a": [1]})).await.unwrap();
-    assert_eq!(output, ToolOutput { text: r#"{"a":[1]}"#.to_owned(), is_error: false });
+    assert_eq!(output, ToolOutput { text: r#"{"a":[1]}"#.to_owned(), is_error: false, remarks: vec![] });
     let initialize = server.requests().into_iter().find(|r| r.method() == "initialize").unwrap();
     assert_eq!(initialize.body["params"]["clientInfo"]["name"], "sentinel");
     assert_eq!(initialize.headers["x-scope"], "readonly");
@@ -153,11 +154,23 @@ async fn a_tool_that_changed_without_a_word_is_seen_after_five_minutes_or_when_i
     }
 }
 
+/// Lists these tools on every page, and always another page.
+fn without_end(tools: Value) -> sentinel_testkit::mcp::Builder {
+    let pages = AtomicUsize::new(0);
+    FakeMcp::builder().first(move |request| {
+        let cursor = pages.load(Ordering::Relaxed).to_string();
+        (request.method() == "tools/list").then(|| {
+            pages.fetch_add(1, Ordering::Relaxed);
+            let result = json!({"tools": tools, "nextCursor": cursor});
+            Answer::Raw(200, vec![], format!(r#"{{"jsonrpc": "2.0", "id": $id, "result": {result}}}"#))
+        })
+    })
+}
+
 #[tokio::test]
 async fn a_list_of_many_megabytes_is_refused() {
     let tool = |n: usize| json!({"name": format!("t{n}"), "description": "d".repeat(100_000), "inputSchema": {"type": "object"}});
-    let page = json!({"tools": (0..15).map(tool).collect::<Vec<_>>(), "nextCursor": "again"});
-    let server = FakeMcp::builder().on("tools/list", Answer::Result(page)).start().await;
+    let server = without_end(json!((0..15).map(tool).collect::<Vec<_>>())).start().await;
     let told = told(one(&server.url()).list("k8s", LONG).await);
     assert!(told.ends_with("its list of tools is larger than 4 MB"), "{told}");
     assert_eq!(count(&server, "tools/list"), 3);
@@ -165,8 +178,7 @@ async fn a_list_of_many_megabytes_is_refused() {
 
 #[tokio::test]
 async fn a_list_without_end_is_refused() {
-    let page = json!({"tools": [{"name": "t", "inputSchema": {"type": "object"}}], "nextCursor": "again"});
-    let server = FakeMcp::builder().on("tools/list", Answer::Result(page)).start().await;
+    let server = without_end(json!([{"name": "t", "inputSchema": {"type": "object"}}])).start().await;
     let told = told(one(&server.url()).list("k8s", LONG).await);
     assert!(told.ends_with("it lists more than 1000 tools or 50 pages of them"), "{told}");
     assert_eq!(count(&server, "tools/list"), 50);
@@ -179,18 +191,18 @@ async fn a_tools_own_error_is_an_output() {
         .start()
         .await;
     let output = call(&one(&server.url()), "broken", json!({})).await.unwrap();
-    assert_eq!(output, ToolOutput { text: "no such pod".to_owned(), is_error: true });
+    assert_eq!(output, ToolOutput { text: "no such pod".to_owned(), is_error: true, remarks: Vec::new() });
 }
 
 #[tokio::test]
-async fn a_tool_that_hangs_is_cut_off_and_cancelled_and_the_session_lives() {
+async fn a_tool_that_hangs_is_cut_off_and_cancelled_and_the_next_call_has_another_session() {
     let server = echo().tool("hang", json!({"type": "object"}), "Hangs.", |_| Answer::Hang).start().await;
     let servers = one(&server.url());
     let arguments = serde_json::Map::new();
     let cut = servers.call(&tool("hang"), &arguments, CUT).await;
     assert_eq!(told(cut), "the MCP server k8s did not answer hang within 2s; the request was cancelled");
     assert!(call(&servers, "echo", json!({})).await.is_ok());
-    assert_eq!(count(&server, "initialize"), 1);
+    assert_eq!(count(&server, "initialize"), 2);
     server.wait_for("notifications/cancelled", 1).await;
     assert_eq!(count(&server, "notifications/cancelled"), 1);
 }
@@ -233,10 +245,7 @@ async fn garbage_and_errors_are_told_in_plain_words() {
         (Answer::Garbage(b"<html>".to_vec()), "it answered something that is not MCP: "),
         (Answer::Garbage(vec![]), "it answered something that is not MCP: "),
         (Answer::Status(500, "boom".to_owned()), "it answered HTTP 500"),
-        (
-            Answer::Status(403, "no".to_owned()),
-            "it answered something that is not MCP: HTTP 403 Forbidden: no",
-        ),
+        (Answer::Status(403, "no".to_owned()), "it does not allow the request (HTTP 403): no"),
         (
             Answer::RpcError(-32602, "name is\nmissing".to_owned()),
             "it answered with an error: name is missing",
@@ -256,18 +265,18 @@ async fn garbage_and_errors_are_told_in_plain_words() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_connected_to_is_asked_once_and_then_left_alone() {
-    for (answer, words) in [
-        (Answer::Garbage(b"<html>".to_vec()), "it answered something that is not MCP"),
-        (Answer::Status(503, String::new()), "it answered HTTP 503"),
-        (Answer::RpcError(-32600, "not today".to_owned()), "it refused the session: not today"),
+async fn a_server_that_cannot_be_connected_to_is_asked_once_more_where_it_is_away_and_then_left_alone() {
+    for (answer, words, times) in [
+        (Answer::Garbage(b"<html>".to_vec()), "it answered something that is not MCP", 1),
+        (Answer::Status(503, String::new()), "it answered HTTP 503", 2),
+        (Answer::RpcError(-32600, "not today".to_owned()), "it refused the session: not today", 1),
     ] {
         let server = echo().on("initialize", answer).start().await;
         let servers = one(&server.url());
         let first = told(call(&servers, "echo", json!({})).await);
         assert!(first.starts_with(&format!("the MCP server k8s cannot be reached: {words}")), "{first}");
         assert_eq!(told(call(&servers, "echo", json!({})).await), first);
-        assert_eq!((count(&server, "server/discover"), count(&server, "initialize")), (1, 1));
+        assert_eq!((count(&server, "server/discover"), count(&server, "initialize")), (times, times));
     }
 }
 
@@ -309,7 +318,7 @@ async fn one_server_that_is_down_keeps_no_other_waiting() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_refused_and_its_target_never_called() {
+async fn a_redirect_to_another_origin_is_told_with_its_target_which_is_never_called() {
     let server = echo().start().await;
     let target = server.url();
     let away = Router::new()
@@ -321,10 +330,11 @@ async fn a_redirect_is_refused_and_its_target_never_called() {
     let Err(ToolError::RespondToModel(refused)) = call(&servers, "echo", json!({})).await else {
         panic!("it followed")
     };
-    assert!(
-        refused.ends_with("the server redirects to 127.0.0.1, and redirects are not followed"),
-        "{refused}"
+    let want = format!(
+        "it redirects to {}, which is not followed; if that is its address, configure it",
+        server.url()
     );
+    assert!(refused.ends_with(&want), "{refused}");
     assert!(server.requests().is_empty());
 }
 

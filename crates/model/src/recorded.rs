@@ -238,6 +238,7 @@ impl ToolBox for Recorded {
             read_only_hint: None,
             destructive_hint: None,
             more: Map::new(),
+            unusable: None,
         };
         Ok(tools.iter().map(definition).collect())
     }
@@ -252,7 +253,9 @@ impl ToolBox for Recorded {
         // Objects are compared by their members, so the order in which a model wrote them does not matter.
         let recorded = self.run.outputs.iter().find(|o| o.tool == name && o.arguments == *arguments);
         match recorded {
-            Some(output) => Ok(ToolOutput { text: output.text.clone(), is_error: output.is_error }),
+            Some(output) => {
+                Ok(ToolOutput { text: output.text.clone(), is_error: output.is_error, remarks: Vec::new() })
+            }
             None => Err(self.no(&format!("{name} with the arguments {}", Value::Object(arguments.clone())))),
         }
     }
@@ -334,7 +337,10 @@ mod tests {
         let call =
             async |arguments: Value| run.call(&tool, arguments.as_object().unwrap(), Duration::ZERO).await;
         let output = call(json!({"namespace": "web", "name": "a"})).await.unwrap();
-        assert_eq!(output, ToolOutput { text: "phase: Pending".to_owned(), is_error: false });
+        assert_eq!(
+            output,
+            ToolOutput { text: "phase: Pending".to_owned(), is_error: false, remarks: Vec::new() }
+        );
         let absent = call(json!({"name": "b"})).await.unwrap_err();
         assert!(matches!(absent, ToolError::RespondToModel(_)));
         assert_eq!(

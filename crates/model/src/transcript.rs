@@ -177,6 +177,7 @@ fn definition(id: &ToolId, description: String, input_schema: Value) -> ToolDefi
         read_only_hint: None,
         destructive_hint: None,
         more: Map::new(),
+        unusable: None,
     }
 }
 
@@ -242,9 +243,11 @@ impl ToolBox for Transcript {
             Some(output) if output.status == CallStatus::NoAnswer => {
                 Err(ToolError::RespondToModel(output.text.clone()))
             }
-            Some(output) => {
-                Ok(ToolOutput { text: output.shown(), is_error: output.status == CallStatus::ToolError })
-            }
+            Some(output) => Ok(ToolOutput {
+                text: output.shown(),
+                is_error: output.status == CallStatus::ToolError,
+                remarks: Vec::new(),
+            }),
             None => {
                 let miss = format!("{name} {asked}");
                 let told = format!("{miss} is not in the transcript that this run is answered from");

@@ -1,5 +1,6 @@
 //! One exchange over HTTP: where to, with which credential, and what of the answer is let in.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use async_openai::Client;
@@ -10,7 +11,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, InvalidHeaderValue};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::{Request, Response};
 use secrecy::{ExposeSecret, SecretString};
-use sentinel_http::{HttpClient, HttpError, Url, read_body, retry_after};
+use sentinel_http::{HttpClient, HttpError, Url, read_body, retry_after, whole_characters};
 use sentinel_investigation::ports::{Api, ModelError};
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -258,6 +259,11 @@ async fn take(answer: Response, method: &Method, endpoint: &Endpoint) -> Result<
         HttpError::TooLarge { .. } => Failure::Unreadable(error.to_string()),
         error => Failure::Http(error),
     })?;
+    // A model may be cut off in the middle of a character, as may what a hosted server said.
+    let body = match whole_characters(&body) {
+        Cow::Owned(whole) => whole,
+        Cow::Borrowed(_) => body,
+    };
     if !status.is_success() {
         let parsed: Value = serde_json::from_slice(&body).unwrap_or_default();
         let Refusal { code, param, message } = refusal_of(&parsed);

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// A running server. Dropping it stops it: hanging answers are cut off, nothing new is taken.
@@ -17,21 +18,36 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Running {
     /// Serves `router` on a free port of the loopback. A handler that hangs has to watch `stop`.
     pub(crate) async fn start(router: Router, stop: CancellationToken) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a socket on the loopback");
+        Self::at(([127, 0, 0, 1], 0).into(), router, stop).await
+    }
+
+    /// The same at an address that was its own before.
+    pub(crate) async fn at(address: SocketAddr, router: Router, stop: CancellationToken) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a socket on the loopback");
         let address = listener.local_addr().expect("a bound socket has an address");
         let stopped = stop.clone().cancelled_owned();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             axum::serve(listener, router)
                 .with_graceful_shutdown(stopped)
                 .await
                 .expect("axum::serve never ends in an error");
         });
-        Self { address, stop }
+        Self { address, stop, task: Some(task) }
+    }
+
+    /// Stops it, and waits until nobody listens any more.
+    pub(crate) async fn end(mut self) {
+        self.stop.cancel();
+        if let Some(task) = self.task.take() {
+            let ended = tokio::time::timeout(crate::PATIENCE, task).await;
+            assert!(ended.is_ok(), "the server has open requests that do not end");
+        }
     }
 }
 

@@ -43,6 +43,7 @@ impl ToolBox for Tools {
             read_only_hint: Some(true),
             destructive_hint: None,
             more: Map::new(),
+            unusable: None,
         }])
     }
 
@@ -58,7 +59,7 @@ impl ToolBox for Tools {
         if self.fatal && !arguments.is_empty() {
             return Err(ToolError::Fatal("no such server".into()));
         }
-        Ok(ToolOutput { text: "the pod is out of memory".into(), is_error: false })
+        Ok(ToolOutput { text: "the pod is out of memory".into(), is_error: false, remarks: Vec::new() })
     }
 }
 

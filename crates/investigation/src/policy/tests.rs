@@ -28,6 +28,7 @@ fn definition(tool: &str) -> ToolDefinition {
         read_only_hint: Some(true),
         destructive_hint: None,
         more: Map::new(),
+        unusable: None,
     }
 }
 

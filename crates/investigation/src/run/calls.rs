@@ -18,7 +18,7 @@ use crate::conversation::Planned;
 use crate::error::InvestigateError;
 use crate::evidence::{CallStatus, Ended, EvidenceRecord, Kept, MOST_ENCODED, id_of};
 use crate::policy::Policy;
-use crate::ports::ToolError;
+use crate::ports::{ToolError, ToolOutput};
 use crate::progress::Progress;
 use crate::refusal::{Refusal, RefusalReason, Refused};
 
@@ -139,12 +139,14 @@ impl Session<'_> {
         let tool = planned.tool.to_string();
         let id = id_of(planned.number);
         let keep = |text: &str| Kept::of(text, self.run.redactor, MOST_ENCODED);
+        let mut remarks = Vec::new();
         let (status, refusal, kept) = match (&planned.given, instead) {
             (Some(given), _) => (given.status, None, given.kept.clone()),
             (None, Some((status, refusal, reason))) => (*status, *refusal, keep(reason)),
             (None, None) => {
-                let (status, text) = self.leave(planned, until.since(at)).await?;
-                (status, None, aside(|| keep(&text)).await)
+                let (status, output) = self.leave(planned, until.since(at)).await?;
+                remarks = output.remarks;
+                (status, None, aside(|| keep(&output.text)).await)
             }
         };
         let ms = u64::try_from(self.now().since(at).as_millis()).unwrap_or(u64::MAX);
@@ -160,6 +162,7 @@ impl Session<'_> {
                 at,
                 ms,
                 kept,
+                remarks,
             },
             self.run.redactor,
         );
@@ -176,8 +179,9 @@ impl Session<'_> {
         Ok((planned.number, record))
     }
 
-    /// Makes a call that may be made.
-    async fn leave(&self, planned: &Planned, within: Duration) -> Result<(CallStatus, String), Stop> {
+    /// Makes a call that may be made. Where it gives nothing, the output says why.
+    async fn leave(&self, planned: &Planned, within: Duration) -> Result<(CallStatus, ToolOutput), Stop> {
+        let none = |text| (CallStatus::NoAnswer, ToolOutput { text, is_error: false, remarks: Vec::new() });
         let tool = &planned.tool;
         self.tell(Progress::Calling {
             incident: self.id.clone(),
@@ -186,13 +190,11 @@ impl Session<'_> {
         });
         let call = self.run.tools.call(tool, &planned.arguments, within);
         match tokio::time::timeout(within, call).await {
-            Ok(Ok(output)) if output.is_error => Ok((CallStatus::ToolError, output.text)),
-            Ok(Ok(output)) => Ok((CallStatus::Answered, output.text)),
-            Ok(Err(ToolError::RespondToModel(reason))) => Ok((CallStatus::NoAnswer, reason)),
+            Ok(Ok(output)) if output.is_error => Ok((CallStatus::ToolError, output)),
+            Ok(Ok(output)) => Ok((CallStatus::Answered, output)),
+            Ok(Err(ToolError::RespondToModel(reason))) => Ok(none(reason)),
             Ok(Err(ToolError::Fatal(reason))) => Err(Stop::Fail(format!("{tool}: {reason}"))),
-            Err(_) => {
-                Ok((CallStatus::NoAnswer, format!("{tool} did not answer within {} s", within.as_secs())))
-            }
+            Err(_) => Ok(none(format!("{tool} did not answer within {} s", within.as_secs()))),
         }
     }
 

@@ -1,9 +1,12 @@
 //! What a reader of the report should know of how it was made.
 
+use std::collections::BTreeMap;
+
 use sentinel_core::card::Card;
 use sentinel_core::tools_lock::FILE;
 
-use crate::evidence::id_of;
+use crate::evidence::{EvidenceRecord, id_of};
+use crate::ports::Remark;
 use crate::refusal::{self, Refused};
 use crate::transcript::{Forced, Opening, TurnRecord};
 
@@ -40,6 +43,28 @@ pub(super) fn of(turns: &[TurnRecord], opening: &Opening, card: &Card, refused: 
         ));
     }
     notes
+}
+
+/// What is remarked of outputs, one sentence for each tool and remark: what was lost, and what is odd.
+pub(super) fn of_outputs(outputs: &[&EvidenceRecord]) -> (Vec<String>, Vec<String>) {
+    let mut ids: BTreeMap<(&str, &Remark), Vec<&str>> = BTreeMap::new();
+    for output in outputs {
+        for remark in &output.remarks {
+            let ids = ids.entry((&output.tool, remark)).or_default();
+            if ids.last() != Some(&output.id.as_str()) {
+                ids.push(&output.id);
+            }
+        }
+    }
+    let (mut lost, mut noted) = (Vec::new(), Vec::new());
+    for ((tool, remark), ids) in ids {
+        let of = |text: &str| format!("The output of {tool} ({}): {text}.", ids.join(", "));
+        match remark {
+            Remark::Lost(text) => lost.push(of(text)),
+            Remark::Noted(text) => noted.push(of(text)),
+        }
+    }
+    (lost, noted)
 }
 
 /// What did not fit into a model's context, and what was asked for twice.

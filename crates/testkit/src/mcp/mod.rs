@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub enum Answer {
     Status(u16, String),
     /// A redirect to this address.
     Redirect(String),
+    /// This status, these headers, and this body, in which `$id` is the id of the request.
+    Raw(u16, Vec<(&'static str, String)>, String),
     /// `200`, `application/json`, and this body, whatever it is.
     Garbage(Vec<u8>),
     /// `200`, `text/event-stream`, and this body, whatever it is.
@@ -68,6 +71,8 @@ impl Answer {
 pub struct Request {
     /// `POST`, or `DELETE` at a session's end.
     pub http_method: String,
+    /// Its path: `/mcp`, where nobody was sent elsewhere.
+    pub path: String,
     /// Lower-case names.
     pub headers: BTreeMap<String, String>,
     /// The JSON-RPC message; `null` where there was none.
@@ -93,6 +98,7 @@ pub struct Call {
 }
 
 type Handler = Box<dyn Fn(&Value) -> Answer + Send + Sync>;
+type First = Box<dyn Fn(&Request) -> Option<Answer> + Send + Sync>;
 
 /// What the server will be.
 #[derive(Default)]
@@ -100,6 +106,8 @@ pub struct Builder {
     tools: Vec<(Value, Handler)>,
     overrides: HashMap<String, Answer>,
     before_session: HashMap<String, Answer>,
+    first: Option<First>,
+    path: Option<&'static str>,
     required: Vec<(String, String)>,
     page_size: Option<usize>,
     event_stream: bool,
@@ -157,6 +165,20 @@ impl Builder {
         self
     }
 
+    /// Is asked of every request before anything else, `GET` included; what it does not answer the server does.
+    #[must_use]
+    pub fn first(mut self, first: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static) -> Self {
+        self.first = Some(Box::new(first));
+        self
+    }
+
+    /// Is there at this path alone, and answers 404 at every other.
+    #[must_use]
+    pub fn at(mut self, path: &'static str) -> Self {
+        self.path = Some(path);
+        self
+    }
+
     /// Answers 401 to whatever does not carry this header.
     #[must_use]
     pub fn require_header(mut self, name: &str, value: &str) -> Self {
@@ -200,14 +222,10 @@ impl Builder {
             requests: Log::default(),
             sessions: Mutex::default(),
             replaced: Mutex::default(),
-            stop: CancellationToken::new(),
+            stop: Mutex::default(),
         });
-        let router = Router::new()
-            .route("/mcp", any(serve::serve))
-            .layer(DefaultBodyLimit::disable())
-            .with_state(Arc::clone(&shared));
-        let running = Running::start(router, shared.stop.clone()).await;
-        FakeMcp { running, shared }
+        let running = Running::start(shared.router(), shared.stop()).await;
+        FakeMcp { address: running.address, running: Mutex::new(Some(running)), shared }
     }
 }
 
@@ -217,7 +235,8 @@ struct Shared {
     sessions: Mutex<Sessions>,
     /// Definitions that the list holds instead of the script's, from the time that a test says.
     replaced: Mutex<HashMap<String, Value>>,
-    stop: CancellationToken,
+    /// Of the server that runs now.
+    stop: Mutex<CancellationToken>,
 }
 
 #[derive(Default)]
@@ -227,6 +246,15 @@ struct Sessions {
 }
 
 impl Shared {
+    fn router(self: &Arc<Self>) -> Router {
+        let router = Router::new().fallback(any(serve::serve)).layer(DefaultBodyLimit::disable());
+        router.with_state(Arc::clone(self))
+    }
+
+    fn stop(&self) -> CancellationToken {
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn with_sessions<T>(&self, act: impl FnOnce(&mut Sessions) -> T) -> T {
         act(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -234,7 +262,8 @@ impl Shared {
 
 /// A running MCP server. Dropping it stops it.
 pub struct FakeMcp {
-    running: Running,
+    address: SocketAddr,
+    running: Mutex<Option<Running>>,
     shared: Arc<Shared>,
 }
 
@@ -252,7 +281,7 @@ impl FakeMcp {
 
     /// What a client takes as `server-url`: `http://127.0.0.1:<port>/mcp`.
     pub fn url(&self) -> String {
-        format!("http://{}/mcp", self.running.address)
+        format!("http://{}{}", self.address, self.shared.script.path.unwrap_or("/mcp"))
     }
 
     /// All requests so far, in order, refused ones too.
@@ -305,6 +334,23 @@ impl FakeMcp {
     pub fn redefine(&self, definition: Value) {
         let name = definition.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         self.shared.replaced.lock().unwrap_or_else(PoisonError::into_inner).insert(name, definition);
+    }
+
+    /// Ends as a program ends: its sessions are forgotten, its connections broken, and nobody listens any more.
+    pub async fn go_away(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running {
+            running.end().await;
+        }
+        self.expire_sessions();
+    }
+
+    /// Is there again, at the same address.
+    pub async fn come_back(&self) {
+        let stop = CancellationToken::new();
+        *self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner) = stop.clone();
+        let running = Running::at(self.address, self.shared.router(), stop).await;
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
     }
 
     /// Forgets all sessions: their next request is answered 404, and the client has to begin anew.

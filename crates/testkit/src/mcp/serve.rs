@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -22,21 +22,38 @@ const MODERN: &str = "2026-07-28";
 pub(super) async fn serve(
     State(shared): State<Arc<Shared>>,
     method: Method,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let headers = header_map(&headers);
+    let request = Request {
+        http_method: method.to_string(),
+        path: uri.path().to_owned(),
+        headers: headers.clone(),
+        body: message.clone(),
+    };
+    let first = shared.script.first.as_ref().and_then(|first| first(&request));
+    if method != Method::GET {
+        shared.requests.push(request);
+    }
+    let stop = shared.stop();
+    if let Some(answer) = first {
+        let id = message.get("id").unwrap_or(&Value::Null);
+        return tokio::select! {
+            () = stop.cancelled() => broken(),
+            response = shared.script.play(answer, id) => response,
+        };
+    }
+    if uri.path() != shared.script.path.unwrap_or("/mcp") {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     if method == Method::GET {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
-    let message: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let headers = header_map(&headers);
-    shared.requests.push(Request {
-        http_method: method.to_string(),
-        headers: headers.clone(),
-        body: message.clone(),
-    });
     tokio::select! {
-        () = shared.stop.cancelled() => broken(),
+        () = stop.cancelled() => broken(),
         response = answer(&shared, &method, &headers, &message) => response,
     }
 }
@@ -220,6 +237,14 @@ impl Builder {
                 Answer::Redirect(target) => {
                     let mut response = raw(StatusCode::TEMPORARY_REDIRECT, "text/plain", "");
                     response.headers_mut().insert("location", target.parse().expect("a header value"));
+                    return response;
+                }
+                Answer::Raw(status, headers, body) => {
+                    let status = StatusCode::from_u16(status).expect("a status that exists");
+                    let mut response = raw(status, "application/json", body.replace("$id", &id.to_string()));
+                    for (name, value) in headers {
+                        response.headers_mut().insert(name, value.parse().expect("a header value"));
+                    }
                     return response;
                 }
                 Answer::Garbage(bytes) => return raw(StatusCode::OK, "application/json", bytes),

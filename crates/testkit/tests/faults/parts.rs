@@ -258,13 +258,14 @@ impl ToolBox for Tools {
             read_only_hint: Some(true),
             destructive_hint: None,
             more: Map::new(),
+            unusable: None,
         }])
     }
 
     async fn call(&self, _: &ToolId, _: &Map<String, Value>, _: Duration) -> Result<ToolOutput, ToolError> {
         *self.called.lock().unwrap() += 1;
         sleep(LOOKS).await;
-        Ok(ToolOutput { text: SEEN.to_owned(), is_error: false })
+        Ok(ToolOutput { text: SEEN.to_owned(), is_error: false, remarks: Vec::new() })
     }
 }
 

@@ -43,6 +43,7 @@ impl Tools {
             read_only_hint: Some(true),
             destructive_hint: Some(destructive),
             more: Map::new(),
+            unusable: None,
         };
         let all = vec![tool("events", false), tool("pod", false), tool("log", false), tool("delete", true)];
         let outputs = [
@@ -92,9 +93,10 @@ impl ToolBox for Tools {
             *left -= 1;
             return Err(ToolError::RespondToModel("no answer in time".into()));
         }
-        match self.outputs.get(&tool) {
-            Some(text) => Ok(ToolOutput { text: text.clone(), is_error: false }),
-            None => Ok(ToolOutput { text: format!("{tool} not found here"), is_error: true }),
-        }
+        let (text, is_error) = match self.outputs.get(&tool) {
+            Some(text) => (text.clone(), false),
+            None => (format!("{tool} not found here"), true),
+        };
+        Ok(ToolOutput { text, is_error, remarks: Vec::new() })
     }
 }
