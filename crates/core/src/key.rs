@@ -80,6 +80,33 @@ mod tests {
     }
 
     #[test]
+    fn replicas_name_the_same_incident_however_its_key_is_made() {
+        let list = DedupeBy::Labels(vec!["pod".into(), "replica".into()]);
+        for dedupe_by in [DedupeBy::Group, DedupeBy::Alert, list] {
+            let card = Card { dedupe_by, ..card("c") };
+            let of = |replica: &str| {
+                let alert = alert("X", &[("replica", replica), ("pod", "p")]);
+                dedupe_key(&card, &envelope(&[("replica", replica), ("pod", "p")]), &alert)
+            };
+            assert_eq!(of("a"), of("b"), "{:?}", card.dedupe_by);
+            assert!(!of("a").1.contains_key("replica"));
+        }
+    }
+
+    #[test]
+    fn the_same_value_under_another_label_is_another_incident() {
+        let card = Card { dedupe_by: DedupeBy::Alert, ..card("c") };
+        let of = |label| dedupe_key(&card, &envelope(&[]), &alert("X", &[(label, "a-7")])).0;
+        assert_ne!(of("node"), of("pod"));
+    }
+
+    #[test]
+    fn the_same_value_under_another_label_is_another_member() {
+        let of = |label| member_id(&card("c"), &alert("X", &[(label, "a-7")]).labels);
+        assert_ne!(of("node"), of("pod"));
+    }
+
+    #[test]
     fn annotations_fingerprint_start_and_group_key_are_never_in_the_key() {
         let card = card("c");
         let one = alert("X", &[("pod", "p")]);

@@ -17,6 +17,17 @@ fn configured_values_go_wherever_they_turn_up() {
 }
 
 #[test]
+fn of_two_configured_values_of_which_one_begins_or_ends_the_other_the_longer_goes_whole() {
+    let values = ["ember-lamp", "ember-lamp-quartz-9", "old-ember-lamp"];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+        let r = Redactor::new(order.map(|at| values[at].to_owned()));
+        for value in values {
+            assert_eq!(r.redact(&format!("x {value} y")), "x [redacted: configured-secret] y");
+        }
+    }
+}
+
+#[test]
 fn a_configured_word_that_stands_for_no_secret_is_not_searched_for() {
     let r = Redactor::new(["ollama".to_owned(), "not-needed".to_owned(), "sk-no-key-required".to_owned()]);
     assert_eq!(

@@ -4,6 +4,7 @@
 mod aborting;
 mod delivering;
 mod due;
+mod edges;
 mod flapping;
 mod histories;
 mod notice;
