@@ -23,7 +23,7 @@ use crate::item::{self, Item, Partition, attr, number, partition, record_partiti
 
 /// The most items that one `BatchGetItem` takes.
 const BATCH: usize = 100;
-/// How often the rest of a batch that came back incomplete is asked for, and how long the first pause is.
+/// How often the rest of a batch is asked for of which nothing comes, and how long the first pause is.
 const BATCH_TRIES: u32 = 5;
 const BATCH_PAUSE: Duration = Duration::from_millis(50);
 
@@ -229,8 +229,9 @@ impl DynamoStore {
 
     async fn batch(&self, mut keys: Vec<Item>) -> Result<Vec<Item>, StoreError> {
         let mut items = Vec::new();
-        let mut pause = BATCH_PAUSE;
-        for _ in 0..BATCH_TRIES {
+        let (mut tries, mut pause) = (0, BATCH_PAUSE);
+        while tries < BATCH_TRIES {
+            let asked = keys.len();
             let request = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
             let request = request.map_err(|e| StoreError::Refused {
                 action: self.action("reading", "heads"),
@@ -248,6 +249,12 @@ impl DynamoStore {
             keys = left.map(|k| k.keys).unwrap_or_default();
             if keys.is_empty() {
                 return Ok(items);
+            }
+            // A rest that gets smaller ends some day; what counts is how often nothing of it came.
+            if keys.len() < asked {
+                (tries, pause) = (0, BATCH_PAUSE);
+            } else {
+                tries += 1;
             }
             tokio::time::sleep(pause).await;
             pause *= 2;

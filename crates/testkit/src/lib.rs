@@ -3,7 +3,7 @@
 //! [`clock`] and [`builders`] for unit tests; [`contract`], [`openai`], [`anthropic`] and [`mcp`] stand in for the network's far
 //! side, on real sockets of the loopback; [`process`] runs the real programs that `tests/setup.sh` installs;
 //! [`memory`] and [`faults`] are a store, and everything that can go wrong between a handler and its ports;
-//! [`inputs`], [`payloads`] and [`spellings`] are for parsers and addresses; [`tool_schema`] says what services refuse of a tool; [`gate`] lets a test decide when something goes on, so that no test sleeps to synchronise.
+//! [`loose`] is a `DynamoDB` that does all it may; [`inputs`], [`payloads`] and [`spellings`] are for parsers and addresses; [`tool_schema`] says what services refuse of a tool; [`gate`] lets a test decide when something goes on, so that no test sleeps to synchronise.
 //!
 //! Everything here panics where a library would return an error: a part that cannot do its work has failed the
 //! test.
@@ -25,6 +25,7 @@ pub mod gate;
 pub mod hook;
 pub mod inputs;
 pub mod lambda;
+pub mod loose;
 pub mod mcp;
 pub mod memory;
 pub mod openai;

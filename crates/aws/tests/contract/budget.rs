@@ -125,6 +125,26 @@ async fn the_same_entry_twice_counts_once() {
 }
 
 #[tokio::test]
+async fn a_reservation_that_is_made_again_takes_one_place_where_there_is_room_for_more() {
+    with_every_store(async |store| {
+        assert_eq!(reserve(&**store, &one("a"), an_hour(3)).await, Entered::Done);
+        for _ in 0..3 {
+            assert_eq!(reserve(&**store, &one("a"), an_hour(3)).await, Entered::Already);
+        }
+        for id in ["b", "c"] {
+            assert_eq!(reserve(&**store, &one(id), an_hour(3)).await, Entered::Done);
+        }
+        assert!(matches!(reserve(&**store, &one("d"), an_hour(3)).await, Entered::UsedUp(_)));
+        let held = money("m", 400);
+        for _ in 0..3 {
+            let _ = reserve(&**store, &held, usd_a_day(1_000)).await;
+        }
+        assert_eq!(reserve(&**store, &money("n", 600), usd_a_day(1_000)).await, Entered::Done);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_settled_in_the_next_hour_is_given_back_to_its_own() {
     with_every_store(async |store| {
         let late = one("a");

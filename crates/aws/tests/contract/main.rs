@@ -9,6 +9,7 @@
 
 mod budget;
 mod cost;
+mod loose;
 mod lost_reply;
 mod proxy;
 mod support;

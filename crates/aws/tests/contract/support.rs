@@ -1,16 +1,20 @@
-//! A store of its own for each test: in memory, and a table in an embedded `DynamoDB` or in the one that
-//! `SENTINEL_TEST_DYNAMODB_URL` names.
+//! A store of its own for each test: in memory, a table in an embedded `DynamoDB` or in the one that
+//! `SENTINEL_TEST_DYNAMODB_URL` names, and one in a `DynamoDB` that does everything it may.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sentinel_aws::{Aws, CallLimits, Client, Credentials, DynamoStore, SqsQueue, create_table, fresh_ids};
+use sentinel_aws::{
+    Answer, Aws, CallLimits, Client, Credentials, DynamoStore, SqsQueue, client_for_engine, create_table,
+    fresh_ids,
+};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId};
 use sentinel_core::ports::{IncidentStore, Ports};
 use sentinel_testkit::builders;
 use sentinel_testkit::clock::ManualClock;
+use sentinel_testkit::loose::{Liberties, Loose};
 use sentinel_testkit::memory::MemoryStore;
 
 /// A store and, for looking behind it, its client and table.
@@ -49,6 +53,33 @@ pub(crate) async fn with_every_store(test: impl AsyncFn(&Arc<dyn IncidentStore>)
         test(&dynamo).await;
     })
     .await;
+    let (_, loose) = loose(Liberties::default(), CallLimits::EMBEDDED).await;
+    let loose: Arc<dyn IncidentStore> = Arc::new(loose);
+    test(&loose).await;
+}
+
+/// A `DynamoDB` that takes these liberties, and a store in an empty table of it.
+pub(crate) async fn loose(liberties: Liberties, limits: CallLimits) -> (Arc<Loose>, DynamoStore) {
+    let loose = Arc::new(Loose::new(liberties));
+    let store = store_in(&loose, limits);
+    create_table(&in_process(&loose, limits), LOOSE_TABLE).await.unwrap();
+    (loose, store)
+}
+
+const LOOSE_TABLE: &str = "loose";
+
+/// Another store in the same table, as another process has it.
+pub(crate) fn store_in(loose: &Arc<Loose>, limits: CallLimits) -> DynamoStore {
+    DynamoStore::new(in_process(loose, limits), LOOSE_TABLE)
+}
+
+fn in_process(loose: &Arc<Loose>, limits: CallLimits) -> Client {
+    let answering = Arc::clone(loose);
+    let engine = move |operation: &str, body: &[u8]| {
+        let (status, body) = answering.answer(operation, body);
+        Answer { status, body }
+    };
+    client_for_engine(Arc::new(engine), limits)
 }
 
 pub(crate) fn client(url: &str, limits: CallLimits) -> Client {
