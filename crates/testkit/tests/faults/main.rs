@@ -19,6 +19,7 @@ mod checks;
 mod dice;
 mod histories;
 mod mutant;
+mod over_dynamo;
 mod pairs;
 mod parts;
 mod resume;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sentinel_core::UnixMs;
 use sentinel_testkit::builders::NOON;
 use sentinel_testkit::faults::Faults;
+use sentinel_testkit::loose::Liberties;
 
 use crate::parts::Carry;
 use crate::world::House;
@@ -17,6 +18,8 @@ pub(crate) struct Setting {
     /// Whether a message whose worker crashed comes back, and how much later.
     pub(crate) comes_back: Option<Duration>,
     pub(crate) house: House,
+    /// The store is the real adapter over a `DynamoDB` that takes these liberties.
+    pub(crate) over_dynamo: Option<Liberties>,
     pub(crate) model_out_until: UnixMs,
     pub(crate) sink_down_until: UnixMs,
     /// By how much the clock of the n-th process is ahead, in milliseconds, by what it is and its number.
@@ -32,6 +35,7 @@ impl Setting {
             carry: Box::new(|| vec![Duration::ZERO]),
             comes_back: None,
             house: House::Whole,
+            over_dynamo: None,
             model_out_until: NOON,
             sink_down_until: NOON,
             skew: Box::new(|_, _| 0),

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::{Head, IncidentId};
-use sentinel_core::ports::Clock as _;
+use sentinel_core::ports::{Clock as _, IncidentStore};
 use sentinel_testkit::builders::NOON;
 use sentinel_testkit::faults::{Faults, Process};
 use sentinel_testkit::memory::MemoryStore;
@@ -20,6 +20,7 @@ use serde_json::Value;
 use tokio::time::sleep_until;
 
 use crate::checks;
+use crate::over_dynamo::OverDynamo;
 use crate::parts::{Analyst, Broken, CaseClock, Destination, Message, Queue, Told, Tools, Turn};
 use crate::sender::Webhook;
 pub(crate) use crate::setting::Setting;
@@ -98,6 +99,8 @@ enum Ended {
 /// One case.
 pub(crate) struct World {
     pub(crate) store: Arc<MemoryStore>,
+    /// The same as the processes reach it.
+    reached: Arc<dyn IncidentStore>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) clock: CaseClock,
     pub(crate) broken: Broken,
@@ -132,6 +135,11 @@ impl World {
         });
         let wrong = broken.clone();
         let store = Arc::new(store.counting(move |entry, spent| spending::entered(entry, spent, &wrong)));
+        let memory = Arc::clone(&store);
+        let reached: Arc<dyn IncidentStore> = match setting.over_dynamo {
+            Some(liberties) => Arc::new(OverDynamo::new(liberties, memory, broken.clone())),
+            None => memory,
+        };
         let carry = std::mem::replace(&mut setting.carry, Box::new(Vec::new));
         let told: Arc<Mutex<Vec<Told>>> = Arc::default();
         let sinks = [("hook", false), ("chat", true)].map(|(name, numbers)| {
@@ -155,6 +163,7 @@ impl World {
         });
         Self {
             store,
+            reached,
             queue: Arc::new(Queue::new(clock, carry)),
             clock,
             broken,

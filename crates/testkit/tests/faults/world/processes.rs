@@ -11,12 +11,11 @@ use bytes::Bytes;
 use http::Request;
 use sentinel_core::drive::{Start, drive};
 use sentinel_core::lifecycle::Abort;
-use sentinel_core::ports::{FreshId, IncidentStore, JobQueue, Ports, Sink};
+use sentinel_core::ports::{FreshId, JobQueue, Ports, Sink};
 use sentinel_core::redact::Redactor;
 use sentinel_ingest::{Authenticator, Credentials, Ingest};
 use sentinel_investigation::ports::{Model, ToolBox};
 use sentinel_testkit::faults::Process;
-use sentinel_testkit::memory::MemoryStore;
 use sentinel_worker::{Mind, Worker};
 use tokio::time::sleep;
 
@@ -37,7 +36,7 @@ impl World {
         let process = Process::new(name, &self.setting.faults);
         self.processes += 1;
         let ahead = (self.setting.skew)(name, self.processes);
-        let store: Arc<dyn IncidentStore> = Arc::<MemoryStore>::clone(&self.store);
+        let store = Arc::clone(&self.reached);
         let store = match self.setting.house {
             House::LosesEntries => Unfaithful::losing_entries(store),
             House::ChangesTurns => Unfaithful::changing_turns(store),
