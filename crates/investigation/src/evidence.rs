@@ -429,6 +429,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_again_is_held_to_the_same_budget() {
+        let e = record(&format!("BEGIN\n{}END", "a line of it\n".repeat(5000)));
+        for arguments in [
+            serde_json::json!({"id": "E1"}),
+            serde_json::json!({"id": "E1", "lines": "1-"}),
+            serde_json::json!({"id": "E1", "pattern": "line"}),
+        ] {
+            let read = read_one(&e, &arguments);
+            assert!(read.len() < 100 * 4 + 300, "{arguments}: {}", read.len());
+            assert!(read.contains("more bytes: ask for fewer lines"), "{read}");
+        }
+        let whole = read_one(&e, &serde_json::json!({"id": "E1"}));
+        assert!(whole.contains("BEGIN") && whole.contains("END"), "its head and its tail: {whole}");
+    }
+
+    #[test]
     fn a_match_in_a_long_line_shows_its_surroundings_only() {
         let e = record(&format!("{}needle{}", "a".repeat(5000), "é".repeat(5000)));
         let found = read_one(&e, &serde_json::json!({"id": "E1", "pattern": "needle"}));

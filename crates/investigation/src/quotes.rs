@@ -399,6 +399,8 @@ mod tests {
     #[test]
     fn a_short_quote_and_one_that_repeats_the_alert_are_found_and_support_nothing() {
         assert_eq!(mark("ready=0 here", "E1", "ready=0"), Mark::TooShort);
+        assert_eq!(mark("ready=10 here", "E1", "ready=10"), Mark::Stands, "eight characters are enough");
+        assert_eq!(mark("größe=9 hier", "E1", "größe=9"), Mark::TooShort, "characters count, not bytes");
         let mark = mark("event: the pod is not ready", "E1", "the pod is not ready");
         assert_eq!(mark, Mark::RepeatsTheAlert);
         assert!(mark.is_found() && mark.problem().is_some());
@@ -413,6 +415,7 @@ mod tests {
         assert!(head.ends_with("HEADEND") && tail.starts_with("TAILBEGIN"), "{} {}", head.len(), tail.len());
         let quote = |quote: &str| check(&[("E1", quote)], |_| Some(&e), &Searchable::new(""))[0];
         assert_eq!((quote("xxHEADEND"), quote("HEADENDTAILBEGIN")), (Mark::Stands, Mark::Invented));
+        assert_eq!(quote("TAILBEGINzz"), Mark::Stands, "what was kept of the end is searched too");
     }
 
     #[test]

@@ -128,7 +128,8 @@ pub enum Outcome {
 pub async fn investigate(run: Run<'_>) -> Result<Outcome, InvestigateError> {
     let mut session = Session::new(run);
     let ended = session.go().await;
-    if matches!(ended, Ok(_) | Err(Stop::Fail(_))) {
+    // Whoever goes on later finds it reserved, and what fails does so before it reserves or after its first answer.
+    if ended.is_ok() {
         session.settle_investigation(false).await;
     }
     let unsealed = session.take_unsealed();

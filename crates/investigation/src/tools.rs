@@ -199,6 +199,16 @@ mod tests {
     }
 
     #[test]
+    fn a_tool_is_found_by_its_whole_name() {
+        let others = || ["a_all", "xa", "A"].map(|tool| definition(tool, json!({"type": "object"}))).to_vec();
+        let offer = offered(None, others());
+        assert_eq!(names_of(&offer), [READ_EVIDENCE, SUBMIT_REPORT], "the card lists s.a alone");
+        let asked = definition("a", json!({"type": "object", "properties": {"of": {"type": "string"}}}));
+        let offer = offered(None, [others(), vec![asked.clone()]].concat());
+        assert_eq!((names_of(&offer)[0], &offer.specs[0].parameters), ("s__a", &asked.input_schema));
+    }
+
+    #[test]
     fn a_tool_that_calls_itself_destructive_is_not_offered_whatever_the_card_says() {
         let mut tool = definition("a", json!({"type": "object"}));
         tool.destructive_hint = Some(true);

@@ -9,6 +9,7 @@ mod policy;
 mod prompts;
 mod resume;
 mod shown;
+mod steps;
 mod support;
 mod turns;
 mod wire;
