@@ -68,6 +68,27 @@ fn a_wrong_credential_beside_a_right_one_does_no_harm() {
 }
 
 #[test]
+fn of_several_headers_of_one_name_each_is_looked_at() {
+    let auth = Authenticator::new(all_kinds());
+    let several = |name: &str, values: [&str; 3]| {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        auth.check(&headers)
+    };
+    for place in 0..3 {
+        for (name, right) in [("x-api-key", "key-1"), ("authorization", "Bearer new-token")] {
+            let mut values = ["of a proxy"; 3];
+            assert!(several(name, values).is_err());
+            values[place] = right;
+            assert!(several(name, values).is_ok(), "{name}: {values:?}");
+        }
+    }
+}
+
+#[test]
 fn nothing_configured_refuses_all_unless_it_is_said_or_the_listener_is_on_loopback() {
     let nothing = || Authenticator::new(Credentials::default());
     assert!(nothing().check(&HeaderMap::new()).is_err());

@@ -300,6 +300,21 @@ async fn what_a_lost_answer_may_have_cost_stays_spent_and_a_refusal_costs_nothin
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_investigation_that_no_model_answered_leaves_its_place_to_the_next() {
+    let limits = Limits { per_hour: Some(1), ..Limits::default() };
+    let bench = Bench::new(limits, Limits::default(), false);
+    bench.model.fails.lock().unwrap().push(ModelError::Refused("there is no such model".into()));
+    bench.fire(names(0..1)).await;
+    bench.work().await;
+    assert_eq!((by_model(&bench.reports()), bench.model.turns.load(Ordering::SeqCst)), (0, 1));
+    let counters = bench.store.counters();
+    assert_eq!((counters.spent(&Scope::Overall, NOON).hour.investigations, counters.open()), (0, 0));
+    bench.fire(names(1..2)).await;
+    bench.work().await;
+    assert_eq!(by_model(&bench.reports()), 1);
+}
+
 #[tokio::test]
 async fn what_a_crashed_worker_reserved_stays_spent_until_its_day_is_over() {
     let limits = Limits { usd_per_day: Some(MicroUsd(20_000)), per_hour: Some(5), ..Limits::default() };

@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod slack;
+mod slack_plain;
 mod support;
 mod webhook;
