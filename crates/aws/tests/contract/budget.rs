@@ -7,7 +7,7 @@ use sentinel_core::budget::{
 };
 use sentinel_core::ports::{IncidentStore, StoreError};
 
-use crate::support::{with_every_store, with_table};
+use crate::support::{with_every_store, with_racing_stores, with_table};
 
 /// 2026-11-25, 20:30 UTC.
 const EVENING: i64 = 1_795_638_600_000;
@@ -161,7 +161,7 @@ async fn what_is_settled_in_the_next_hour_is_given_back_to_its_own() {
 
 #[tokio::test]
 async fn of_fifty_concurrent_reservations_as_many_win_as_there_is_room_for() {
-    with_every_store(async |store| {
+    with_racing_stores(async |store| {
         // Seven places, then one more: the last one of a limit has one winner.
         for (round, most, free) in [("first", 7, 7), ("second", 8, 1), ("third", 8, 0)] {
             let asked =

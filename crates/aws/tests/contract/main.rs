@@ -25,7 +25,7 @@ use sentinel_core::incident::{ChildName, Fence, Gen, Head, State};
 use sentinel_core::lifecycle::{Claim, Claimed, Rules, due_at};
 use sentinel_core::ports::{Appended, Created, IncidentStore as _, StoreError, Swapped};
 use sentinel_testkit::process::closed_port;
-use support::{child, client, head, id, next, ports, with_every_store, with_table};
+use support::{child, client, head, id, next, ports, with_every_store, with_racing_stores, with_table};
 
 #[tokio::test]
 async fn a_head_is_created_once_and_a_conflict_shows_the_one_that_stands() {
@@ -80,7 +80,7 @@ async fn a_swap_of_a_deleted_head_is_stale_and_does_not_bring_it_back() {
 
 #[tokio::test]
 async fn of_fifty_concurrent_creators_one_wins_and_the_others_see_it() {
-    with_every_store(async |store| {
+    with_racing_stores(async |store| {
         for round in 0..4 {
             let created = join_all((0..50).map(async |n| {
                 let mine = Head { writer: format!("creator-{n}"), ..head(round, 1_000) };
@@ -100,7 +100,7 @@ async fn of_fifty_concurrent_creators_one_wins_and_the_others_see_it() {
 
 #[tokio::test]
 async fn of_fifty_concurrent_claimers_one_wins_and_the_others_leave_it_alone() {
-    with_every_store(async |store| {
+    with_racing_stores(async |store| {
         for round in 0..100 {
             let pending = head(round, 1_000);
             assert_eq!(store.create(&pending).await.unwrap(), Created::New);

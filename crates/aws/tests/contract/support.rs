@@ -46,6 +46,14 @@ pub(crate) async fn with_table(test: impl AsyncFnOnce(&Bench)) {
 
 /// Runs a test against every store, each empty.
 pub(crate) async fn with_every_store(test: impl AsyncFn(&Arc<dyn IncidentStore>)) {
+    with_racing_stores(&test).await;
+    let (_, loose) = loose(Liberties::default(), CallLimits::EMBEDDED).await;
+    let loose: Arc<dyn IncidentStore> = Arc::new(loose);
+    test(&loose).await;
+}
+
+/// The same without the one that does one thing at a time: nobody races in it.
+pub(crate) async fn with_racing_stores(test: impl AsyncFn(&Arc<dyn IncidentStore>)) {
     let memory: Arc<dyn IncidentStore> = Arc::new(MemoryStore::default());
     test(&memory).await;
     with_table(async |bench| {
@@ -53,9 +61,6 @@ pub(crate) async fn with_every_store(test: impl AsyncFn(&Arc<dyn IncidentStore>)
         test(&dynamo).await;
     })
     .await;
-    let (_, loose) = loose(Liberties::default(), CallLimits::EMBEDDED).await;
-    let loose: Arc<dyn IncidentStore> = Arc::new(loose);
-    test(&loose).await;
 }
 
 /// A `DynamoDB` that takes these liberties, and a store in an empty table of it.
