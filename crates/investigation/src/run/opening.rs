@@ -94,7 +94,10 @@ impl Session<'_> {
         if servers.is_empty() {
             return Ok(Listed::new());
         }
+        let worked = self.worked;
         let until = self.paid(0, LIST_TIMEOUT, LIST_TIMEOUT).await?;
+        // A list is not kept: a slice that only listed has done nothing yet.
+        self.worked = worked;
         let session = &*self;
         let asked = servers.iter().map(|&server| async move {
             let answer = session.list_one(server, until).await?;
