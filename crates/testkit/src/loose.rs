@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// What it makes use of, of all that it may do. Pages of one, unprocessed keys and reads from some writes ago are always
 /// among it.
@@ -84,7 +84,7 @@ impl Loose {
         let request: Value = serde_json::from_slice(body).unwrap_or_default();
         self.state().asked.push((operation.to_owned(), request.clone()));
         let answered = match operation {
-            "PutItem" | "UpdateItem" | "DeleteItem" => self.write(operation, body, request),
+            "PutItem" | "UpdateItem" | "DeleteItem" => self.write(operation, body, &request),
             "GetItem" => run(self.read_from(&request), operation, body),
             "Query" => self.page(request),
             "BatchGetItem" => self.half(request),
@@ -97,7 +97,7 @@ impl Loose {
         }
     }
 
-    fn write(&self, operation: &str, body: &[u8], request: Value) -> Result<String, DynoxideError> {
+    fn write(&self, operation: &str, body: &[u8], request: &Value) -> Result<String, DynoxideError> {
         let broken = |why: &str| DynoxideError::InternalServerError(why.to_owned());
         if let Some(left) = &mut self.state().left {
             *left = left.checked_sub(1).ok_or_else(|| broken("nobody is there any more"))?;
@@ -143,24 +143,25 @@ impl Loose {
 
     /// Half of a batch.
     fn half(&self, mut request: Value) -> Result<String, DynoxideError> {
-        let mut left = json!({});
+        let mut left = Map::new();
         let tables = request.get_mut("RequestItems").and_then(Value::as_object_mut);
         let mut consistent = true;
         for (table, asked) in tables.into_iter().flatten() {
+            let Some(asked) = asked.as_object_mut() else { continue };
             consistent &= asked.get("ConsistentRead") == Some(&Value::Bool(true));
             let mut rest = asked.clone();
             let Some(keys) = asked.get_mut("Keys").and_then(Value::as_array_mut) else { continue };
             let unprocessed = keys.split_off(keys.len().div_ceil(2));
             if !unprocessed.is_empty() {
-                rest["Keys"] = Value::Array(unprocessed);
-                left[table.as_str()] = rest;
+                rest.insert("Keys".to_owned(), Value::Array(unprocessed));
+                left.insert(table.clone(), Value::Object(rest));
             }
         }
         let database = if consistent { &self.now } else { &self.behind };
         let answer = run(database, "BatchGetItem", request.to_string().as_bytes())?;
-        let mut answer: Value = serde_json::from_str(&answer).unwrap_or_default();
-        answer["UnprocessedKeys"] = left;
-        Ok(answer.to_string())
+        let mut answer: Map<String, Value> = serde_json::from_str(&answer).unwrap_or_default();
+        answer.insert("UnprocessedKeys".to_owned(), Value::Object(left));
+        Ok(Value::Object(answer).to_string())
     }
 
     fn without_item(&self, error: String) -> String {
