@@ -46,6 +46,7 @@ impl ToolBox for BrokenTools {
             read_only_hint: Some(true),
             destructive_hint: None,
             more: Map::new(),
+            unusable: None,
         }])
     }
 
