@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sentinel_config::Settings;
 use sentinel_core::ports::Ports;
 use sentinel_core::redact::Redactor;
-use sentinel_http::{AddressPolicy, HttpClient};
+use sentinel_http::{AddressPolicy, HttpClient, Proxy};
 use sentinel_watcher::Watcher;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -20,7 +20,8 @@ pub(crate) fn start(
 ) -> Vec<JoinHandle<()>> {
     let network = &settings.network;
     let policy = AddressPolicy::new(&network.allow_insecure_hosts, &network.allow_private_hosts);
-    let http = Arc::new(HttpClient::new(policy));
+    let proxy = network.proxy.clone().map(|url| Proxy::new(url, network.no_proxy.clone()));
+    let http = Arc::new(HttpClient::new(policy).through(proxy));
     let cards: Arc<[_]> = settings.cards.clone().into();
     let watchers = settings.watchers.iter().cloned();
     watchers

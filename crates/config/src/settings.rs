@@ -428,11 +428,27 @@ impl fmt::Debug for Watcher {
     }
 }
 
-/// Exceptions from the address policy, by exact host name or address.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+/// The way out, and exceptions from the address policy, by exact host name or address.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Network {
     /// Plain http is allowed to these.
     pub allow_insecure_hosts: Vec<String>,
     /// These may resolve to loopback and private addresses.
     pub allow_private_hosts: Vec<String>,
+    /// What requests go through. Its address may carry a user and a password.
+    pub proxy: Option<Url>,
+    /// What goes past it: names (and all below them), addresses, networks.
+    pub no_proxy: Vec<String>,
+}
+
+/// The proxy's host only.
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network")
+            .field("allow_insecure_hosts", &self.allow_insecure_hosts)
+            .field("allow_private_hosts", &self.allow_private_hosts)
+            .field("proxy", &self.proxy.as_ref().and_then(Url::host_str))
+            .field("no_proxy", &self.no_proxy)
+            .finish()
+    }
 }

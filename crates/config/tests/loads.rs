@@ -54,7 +54,7 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     let loaded = loaded(&Source::read(&path, Path::new(".")).unwrap());
     insta::assert_snapshot!(warnings(&loaded), @r#"
     118 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
-    146 watchers[0].endpoint: plain http is refused unless the host is listed
+    150 watchers[0].endpoint: plain http is refused unless the host is listed
     "#);
 
     let s = &loaded.settings;

@@ -339,3 +339,40 @@ fn diagnostics_are_json_for_validate() {
         }]})
     );
 }
+
+#[test]
+fn a_proxy_may_carry_a_password_which_is_a_secret_and_nothing_else() {
+    let file = source(
+        "network: {proxy: 'http://sentinel:sword%40fish@proxy.example:3128', no-proxy: [.inside.example, 10.0.0.0/8, '::1']}\n",
+    );
+    let settings = load(&file, &env).unwrap().settings;
+    assert_eq!(settings.network.proxy.as_ref().unwrap().host_str(), Some("proxy.example"));
+    assert_eq!(settings.network.no_proxy, [".inside.example", "10.0.0.0/8", "::1"]);
+    assert!(!format!("{settings:?}").contains("fish"));
+    let told =
+        settings.redactor().redact("sword@fish, sword%40fish, c2VudGluZWw6c3dvcmRAZmlzaA==").into_owned();
+    assert!(!told.contains("fish") && !told.contains("c2Vud"), "{told}");
+}
+
+#[test]
+fn what_is_no_proxy_is_refused_and_a_private_one_that_is_not_listed_is_warned_about() {
+    for (section, told) in [
+        ("proxy: 'socks5://proxy.example'", "network.proxy: is not the http or https address of a proxy"),
+        ("proxy: 'http://proxy.example/path'", "network.proxy: has more than a host and a port"),
+        (
+            "proxy: 'http://p.example', no-proxy: ['*.example']",
+            "network.no-proxy[0]: is no host and no network",
+        ),
+        (
+            "proxy: 'http://p.example', no-proxy: [10.0.0.0/99]",
+            "network.no-proxy[0]: is no host and no network",
+        ),
+    ] {
+        let problems = problems(&format!("network: {{{section}}}\n")).to_string();
+        assert!(problems.contains(told), "{problems}");
+    }
+    let warned = warnings("network: {proxy: 'http://10.0.0.7:3128'}\n");
+    assert!(warned.contains("add `10.0.0.7` to `network.allow-private-hosts`"), "{warned}");
+    let warned = warnings("network: {no-proxy: [a.example]}\n");
+    assert!(warned.contains("network.no-proxy: says what goes past a proxy, and there is none"), "{warned}");
+}

@@ -8,7 +8,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Attempt, Policy};
 use url::Url;
 
-use crate::{AddressPolicy, HttpError, Redirected};
+use crate::{AddressPolicy, HttpError, Proxy, Redirected};
 
 /// The longest that a connection may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,6 +21,7 @@ const LONGEST_SILENCE: Duration = Duration::from_mins(15);
 #[derive(Debug)]
 pub struct HttpClient {
     resolver: PolicyResolver,
+    proxy: Option<Proxy>,
     client: OnceLock<Result<reqwest::Client, HttpError>>,
 }
 
@@ -32,11 +33,20 @@ impl HttpClient {
 
     /// The same, which asks `names` for the addresses of names.
     pub fn with_names(policy: AddressPolicy, names: Arc<dyn Resolve>) -> Self {
-        Self { resolver: PolicyResolver { policy: Arc::new(policy), names }, client: OnceLock::new() }
+        let resolver = PolicyResolver { policy: Arc::new(policy), names };
+        Self { resolver, proxy: None, client: OnceLock::new() }
+    }
+
+    /// The same, whose requests go through a proxy, where there is one.
+    #[must_use]
+    pub fn through(mut self, proxy: Option<Proxy>) -> Self {
+        self.proxy = proxy;
+        self
     }
 
     /// Whether `url` may be called, as far as the URL itself tells: its scheme, and its address where it is one. The
-    /// addresses of a name are checked when it is resolved, and only those are connected to.
+    /// addresses of a name are checked when it is resolved, and only those are connected to; where a proxy resolves it,
+    /// they are the proxy's business, and the proxy's own address is checked.
     ///
     /// Whoever calls through [`Self::client`] calls this before: reqwest asks no resolver about an address.
     pub fn check_url(&self, url: &Url) -> Result<(), HttpError> {
@@ -44,17 +54,23 @@ impl HttpClient {
     }
 
     /// The shared client: it resolves by the policy, follows no redirect (an error that names the target's host
-    /// instead), uses no proxy, and takes at most five seconds to connect. Beyond that it gives up only after 15
+    /// instead), uses no proxy but its own, and takes at most five seconds to connect. Beyond that it gives up only after 15
     /// minutes of silence: every caller sets its own time-out.
     pub fn client(&self) -> Result<&reqwest::Client, HttpError> {
         let built = self.client.get_or_init(|| {
-            reqwest::Client::builder()
+            let proxy = self.proxy.as_ref().map(|proxy| proxy.checked(&self.resolver.policy)).transpose()?;
+            // None is taken from the environment.
+            let builder = reqwest::Client::builder().no_proxy();
+            let builder = match proxy {
+                Some(proxy) => builder.proxy(proxy),
+                None => builder,
+            };
+            builder
                 .dns_resolver(self.resolver.clone())
                 .redirect(Policy::custom(|attempt: Attempt<'_>| {
                     let redirected = Redirected::of_attempt(&attempt);
                     attempt.error(redirected)
                 }))
-                .no_proxy()
                 .connect_timeout(CONNECT_TIMEOUT)
                 .read_timeout(LONGEST_SILENCE)
                 .build()

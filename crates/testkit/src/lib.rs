@@ -31,6 +31,7 @@ pub mod memory;
 pub mod openai;
 pub mod payloads;
 pub mod process;
+pub mod proxy;
 mod server;
 pub mod slack;
 pub mod spellings;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lambda_http::{lambda_runtime, service_fn};
 use sentinel_aws::{Aws, CallLimits, Deployment, MachineClock, Secrets, environment};
 use sentinel_config::{Reading, load_for, locate_deployed};
-use sentinel_http::{AddressPolicy, HttpClient};
+use sentinel_http::{AddressPolicy, HttpClient, Proxy};
 use sentinel_ingest::{Ingest, lambda};
 use sentinel_telemetry::{LogSettings, Metrics};
 
@@ -39,8 +39,9 @@ async fn main() -> anyhow::Result<()> {
     let door = lambda::door(&loaded, source, env, secrets)?;
     let network = &settings.network;
     let policy = AddressPolicy::new(&network.allow_insecure_hosts, &network.allow_private_hosts);
+    let proxy = network.proxy.clone().map(|url| Proxy::new(url, network.no_proxy.clone()));
     let ingest = Ingest::new(ports, cards, door, redactor)
-        .with_fetch(Arc::new(HttpClient::new(policy)))
+        .with_fetch(Arc::new(HttpClient::new(policy).through(proxy)))
         .with_metrics(Metrics::to(io::stdout));
 
     let answer = service_fn(|event| lambda::answer(&ingest, event));

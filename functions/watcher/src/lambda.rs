@@ -8,7 +8,7 @@ use lambda_runtime::Context;
 use sentinel_config::Settings;
 use sentinel_core::ports::Ports;
 use sentinel_core::redact::Redactor;
-use sentinel_http::{AddressPolicy, HttpClient};
+use sentinel_http::{AddressPolicy, HttpClient, Proxy};
 use sentinel_telemetry::Metrics;
 use tokio::sync::Mutex;
 use tracing::Instrument;
@@ -28,7 +28,8 @@ pub fn watchers(
 ) -> Mutex<Vec<Watcher>> {
     let network = &settings.network;
     let policy = AddressPolicy::new(&network.allow_insecure_hosts, &network.allow_private_hosts);
-    let http = Arc::new(HttpClient::new(policy));
+    let proxy = network.proxy.clone().map(|url| Proxy::new(url, network.no_proxy.clone()));
+    let http = Arc::new(HttpClient::new(policy).through(proxy));
     let cards: Arc<[_]> = settings.cards.clone().into();
     let watchers = settings.watchers.iter().cloned().map(|mut watcher| {
         watcher.timeout = watcher.timeout.min(LONGEST_REQUEST);

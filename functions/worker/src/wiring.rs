@@ -12,7 +12,7 @@ use sentinel_config::{
 use sentinel_core::card::{Card, ModelId, PromptSource, Subscription};
 use sentinel_core::ports::{Clock, Ports, Sink};
 use sentinel_core::price::Price;
-use sentinel_http::{AddressPolicy, HttpClient, Url};
+use sentinel_http::{AddressPolicy, HttpClient, Proxy, Url};
 use sentinel_investigation::ports::{Api, Model, ModelError, ToolBox};
 use sentinel_investigation::{CompileProblem, EventSender, Part, Playbook, PromptPlace};
 use sentinel_mcp::{Credential, Endpoint, OAuth, Program, Reach, ServerSpec, Servers};
@@ -286,7 +286,8 @@ fn random() -> u32 {
 pub fn http_client(settings: &Settings) -> Arc<HttpClient> {
     let network = &settings.network;
     let policy = AddressPolicy::new(&network.allow_insecure_hosts, &network.allow_private_hosts);
-    Arc::new(HttpClient::new(policy))
+    let proxy = network.proxy.clone().map(|url| Proxy::new(url, network.no_proxy.clone()));
+    Arc::new(HttpClient::new(policy).through(proxy))
 }
 
 /// The MCP servers that Sentinel calls itself.

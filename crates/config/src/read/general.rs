@@ -1,5 +1,6 @@
 //! The sections that are not lists of named things.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -44,7 +45,8 @@ pub(super) const BUDGET: Keys = &[
     ("usd-per-day", &[]),
     ("generations-per-hour", &[]),
 ];
-pub(super) const NETWORK: Keys = &[("allow-insecure-hosts", &[]), ("allow-private-hosts", &[])];
+pub(super) const NETWORK: Keys =
+    &[("allow-insecure-hosts", &[]), ("allow-private-hosts", &[]), ("proxy", &[]), ("no-proxy", &[])];
 pub(super) const BASIC: Keys = &[("user", &[]), ("password", &[])];
 pub(super) const HEADER: Keys = &[("name", &[]), ("value", &[])];
 pub(super) const HMAC: Keys = &[("secret", &[]), ("header", &[]), ("timestamp-header", &[])];
@@ -255,10 +257,68 @@ pub(super) fn budget(r: &mut Reader<'_>, field: &Field<'_>) -> Budget {
 
 pub(super) fn network(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Network {
     let s = section(r, field, "network", NETWORK);
+    let allow_private_hosts = hosts(r, &s, "allow-private-hosts");
+    let proxy = s.get("proxy").and_then(|f| proxy(r, &f, &allow_private_hosts));
+    let no_proxy = r.items(&s, "no-proxy").iter().filter_map(|f| direct(r, f)).collect();
+    if let Some(f) = s.get("no-proxy").filter(|_| s.get("proxy").is_none()) {
+        r.warn(&f, "says what goes past a proxy, and there is none", "add `proxy`, or remove it");
+    }
     Network {
         allow_insecure_hosts: hosts(r, &s, "allow-insecure-hosts"),
-        allow_private_hosts: hosts(r, &s, "allow-private-hosts"),
+        allow_private_hosts,
+        proxy,
+        no_proxy,
     }
+}
+
+/// The address of a proxy. Unlike others it may carry a user and a password: there is no other place for them.
+fn proxy(r: &mut Reader<'_>, field: &Field<'_>, allow_private_hosts: &[String]) -> Option<Url> {
+    const HELP: &str = "write an address such as http://proxy.example:3128";
+    let text = r.text(field)?;
+    let url =
+        Url::parse(text.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let Some(url) = url else {
+        r.error(field, "is not the http or https address of a proxy", HELP);
+        return None;
+    };
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        r.error(field, "has more than a host and a port", HELP);
+        return None;
+    }
+    if let Some(password) = url.password() {
+        let (user, plain) = (decoded(url.username()), decoded(password));
+        r.keep([password.to_owned(), secrets::basic(&user, &plain), plain]);
+    }
+    let host = url.host_str().unwrap_or_default();
+    if is_private(&url) && !allow_private_hosts.iter().any(|h| h.eq_ignore_ascii_case(host)) {
+        let help = format!("add `{host}` to `network.allow-private-hosts`");
+        r.warn(field, "a private address is refused unless the host is listed", help);
+    }
+    Some(url)
+}
+
+/// A user or a password of an address as it is meant.
+fn decoded(written: &str) -> String {
+    // A form's value, but for what stands for something else there.
+    let form = format!("v={}", written.replace('+', "%2B").replace('&', "%26"));
+    url::form_urlencoded::parse(form.as_bytes()).map(|(_, value)| value.into_owned()).collect()
+}
+
+/// What goes past the proxy: a name, which stands for all below it too, an address, or a network.
+fn direct(r: &mut Reader<'_>, field: &Field<'_>) -> Option<String> {
+    let text = r.text(field)?;
+    let written = text.trim();
+    let is_network = written.split_once('/').is_some_and(|(ip, bits)| {
+        let most = if ip.contains(':') { 128 } else { 32 };
+        ip.parse::<IpAddr>().is_ok() && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+    });
+    let name = written.trim_start_matches('.');
+    let is_host = name.parse::<IpAddr>().is_ok() || (!name.contains('*') && url::Host::parse(name).is_ok());
+    if is_network || is_host {
+        return Some(written.to_owned());
+    }
+    r.error(field, "is no host and no network", "write a name, an address, or a network such as 10.0.0.0/8");
+    None
 }
 
 pub(super) fn hosts(r: &mut Reader<'_>, s: &Section<'_>, key: &str) -> Vec<String> {
