@@ -197,7 +197,10 @@ async fn a_group_of_two_alertmanagers_is_one_incident_and_its_resolve_is_recorde
     assert!(up.child.wait_for_exit().await.success());
     let up = home.up().await;
     let told = up.ended(&id).await;
-    assert_eq!(Sentinel::told(&told), ["findings to log: sent", "resolved to log: sent"]);
+    // Where the second one said once more that it fires, after the first one's resolve, that was told, too.
+    let ends: Vec<_> =
+        Sentinel::told(&told).into_iter().filter(|told| !told.starts_with("updated")).collect();
+    assert_eq!(ends, ["findings to log: sent", "resolved to log: sent"]);
     assert_eq!((&told["gen"], &told["attempts"]), (&done["gen"], &json!(1)), "{told:#}");
 
     assert_eq!(up.incidents().await.len(), 1);

@@ -29,6 +29,7 @@ pub(crate) fn usual_head() -> Head {
         sent_at: None,
         sends: 0,
         resolved_at: None,
+        again: None,
         known: [MemberId(u64::MAX)].into_iter().collect(),
         firing: [MemberId(u64::MAX)].into_iter().collect(),
         truncated: false,
@@ -56,7 +57,7 @@ pub(crate) fn largest_head() -> Head {
         claimer: Some("c".repeat(36)),
         remote: Some("C0123456789/1800000000.000000".into()),
         rearmed: true,
-        for_seen: (event == Event::Resolved).then_some(now),
+        armed: (event == Event::Resolved).then_some(now),
         error: None,
     };
     let events =
@@ -83,6 +84,7 @@ pub(crate) fn largest_head() -> Head {
         began: Some(now),
         seen: Some(now),
         resolved_at: Some(now),
+        again: Some(sentinel_core::incident::Again { since: now, not_before: now }),
         digest: "d".repeat(32),
         known: members(1),
         firing: members(3),

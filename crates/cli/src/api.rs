@@ -63,8 +63,11 @@ pub struct Detail {
     pub labels: Labels,
     /// When the generation was opened, RFC 3339.
     pub opened_at: String,
-    /// When the alerts resolved, RFC 3339, where they did.
+    /// When the alerts resolved, RFC 3339, where they did, and none fires again.
     pub resolved_at: Option<String>,
+    /// What fires and is not what was investigated, where that is so.
+    #[serde(default)]
+    pub again: Option<Again>,
     /// The report's verdict, once there is one.
     pub verdict: Option<Verdict>,
     /// Why it failed, was aborted or was put off.
@@ -77,6 +80,15 @@ pub struct Detail {
     pub attempts: u32,
     /// What was told to whom.
     pub deliveries: Vec<Told>,
+}
+
+/// What fires, and is not what was investigated.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Again {
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// It is not investigated again before, RFC 3339.
+    pub not_before: String,
 }
 
 /// One tool output.
@@ -132,7 +144,8 @@ pub struct Told {
     /// When it is tried next, RFC 3339, where it is still to be made. While one is made: when another may take over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try_at: Option<String>,
-    /// Why its last try failed. Of each sink only the latest is kept.
+    /// Why its last try failed, or why it was told in another form than it was meant to be. Of each sink only the latest
+    /// is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -215,7 +228,8 @@ pub async fn detail(
         generation,
         labels,
         opened_at,
-        resolved_at: head.resolved_at.map(|at| at.to_string()),
+        resolved_at: head.resolved().map(|at| at.to_string()),
+        again: head.again.map(|a| Again { since: a.since.to_string(), not_before: a.not_before.to_string() }),
         verdict,
         reason: head.reason.clone(),
         report: stored_report(&children)?,

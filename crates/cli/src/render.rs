@@ -37,8 +37,21 @@ pub(crate) fn incident(d: &Detail) -> String {
     if let Some(at) = &d.resolved_at {
         line(&mut out, &format!("{DIM}the alerts resolved at {at}{OFF}"));
     }
+    if let Some(again) = &d.again {
+        let (since, not_before) = (&again.since, &again.not_before);
+        line(
+            &mut out,
+            &format!("{RED}fires again since {since}; not investigated again before {not_before}{OFF}"),
+        );
+    }
     match (d.state, &d.report) {
         (_, Some(report)) => self::report(&mut out, report, d),
+        (State::Suppressed, None) if d.resolved_at.is_none() => {
+            line(
+                &mut out,
+                "Suppressed: the alert had resolved by itself while Sentinel waited, and fires. Nothing was spent.",
+            );
+        }
         (State::Suppressed, None) => {
             line(
                 &mut out,

@@ -192,10 +192,11 @@ pub struct Delivery {
     /// More to tell came up while it was claimed: it is due again once that ends.
     #[serde(rename = "a", default, skip_serializing_if = "std::ops::Not::not")]
     pub rearmed: bool,
-    /// The `seen` for which an `updated` or a `resolved` was armed. The latter is told once for each.
+    /// When an `updated` or a `resolved` was armed: each arming is a telling of its own.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
-    pub for_seen: Option<UnixMs>,
-    /// Why its last try failed, cut. Of each sink only the latest is kept.
+    pub armed: Option<UnixMs>,
+    /// Why its last try failed, or why it was told in another form than it was meant to be; cut. Of each sink only the
+    /// latest is kept.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -266,10 +267,13 @@ pub struct Head {
     /// The latest firing `startsAt` of all, later joins included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<UnixMs>,
-    /// The latest `endsAt` of a full resolve.
+    /// The latest `endsAt` of a full resolve of this generation; whether it still is the end says [`Head::resolved`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_at: Option<UnixMs>,
-    /// Hash of the last notification's members and their status.
+    /// What fires, and is not what was investigated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Again>,
+    /// Hash of the last notification's members, their status and when they began.
     pub digest: String,
     /// Members seen in this generation.
     pub known: Members,
@@ -300,6 +304,18 @@ pub struct Head {
     /// The newest signature over an entry of the chain, where the deployment has a key. Belongs to [`crate::drive`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<Signature>,
+}
+
+/// An incident whose findings say nothing of what fires now, because that came up later: it is investigated when the
+/// window is over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Again {
+    /// Since when it fires, by the payload, or when it was told where that does not say.
+    #[serde(rename = "s")]
+    pub since: UnixMs,
+    /// It is not investigated again before.
+    #[serde(rename = "n")]
+    pub not_before: UnixMs,
 }
 
 /// Generations that were opened within one hour.
@@ -333,6 +349,17 @@ impl Head {
     /// Whether every delivery is sent or given up.
     pub fn is_settled(&self) -> bool {
         self.deliveries.iter().all(Delivery::is_settled)
+    }
+
+    /// When all of its alerts had ended. `None`: some fire, whatever was said of their end before.
+    pub fn resolved(&self) -> Option<UnixMs> {
+        self.resolved_at.filter(|_| self.firing.is_empty())
+    }
+
+    /// When the next generation may begin without another word of a sender, of what is over and told and fires again.
+    pub fn reopens_at(&self) -> Option<UnixMs> {
+        let again = self.again.filter(|_| self.state.is_terminal() && self.is_settled())?;
+        Some(self.lease_until.map_or(again.not_before, |until| until.max(again.not_before)))
     }
 
     /// Whether this can be told in the state that the incident is in: while it runs that it has started, and the rest

@@ -9,9 +9,9 @@ use serde::Serialize;
 use crate::alert::Alert;
 use crate::card::Card;
 use crate::drive::{DriveError, Driven, Start, drive};
-use crate::incident::IncidentId;
+use crate::incident::{IncidentId, MemberId};
 use crate::key::{dedupe_key, member_id};
-use crate::lifecycle::{Arrival, Member, Rules, Taken};
+use crate::lifecycle::{Arrival, Member, Received, Rules, Taken};
 use crate::notification::{Envelope, Message, Notification, Refusal};
 use crate::ports::Ports;
 use crate::redact::Redactor;
@@ -79,8 +79,8 @@ pub struct Folded {
     /// What a snapshot of it keeps.
     pub notification: Notification,
     rules: Rules,
-    /// Places in the message of all alerts that were folded, doubles included.
-    places: Vec<usize>,
+    /// Places in the message of all alerts that were folded, doubles included, and which member each is.
+    places: Vec<(usize, MemberId)>,
 }
 
 impl Folded {
@@ -113,7 +113,7 @@ pub fn fold(cards: &[Card], envelope: &Envelope, alerts: &[Alert]) -> (Vec<Folde
             match folds.entry(id) {
                 Entry::Occupied(mut entry) => {
                     let (_, fold, members) = entry.get_mut();
-                    fold.places.push(place);
+                    fold.places.push((place, member.id));
                     fold.notification.alerts.push(alert.clone());
                     members.push(member);
                 }
@@ -131,7 +131,12 @@ pub fn fold(cards: &[Card], envelope: &Envelope, alerts: &[Alert]) -> (Vec<Folde
                         envelope: envelope.clone(),
                         alerts: vec![alert.clone()],
                     };
-                    let fold = Folded { arrival, notification, rules: Rules::of(card), places: vec![place] };
+                    let fold = Folded {
+                        arrival,
+                        notification,
+                        rules: Rules::of(card),
+                        places: vec![(place, member.id)],
+                    };
                     entry.insert((card, fold, vec![member]));
                 }
             }
@@ -179,7 +184,7 @@ pub async fn intake(
 ) -> Result<Receipt, DriveError> {
     let Message { envelope, alerts, refused } = message;
     let (folded, unmatched) = fold(cards, envelope, alerts);
-    let results: Vec<Result<(Folded, Taken), DriveError>> = stream::iter(folded)
+    let results: Vec<Result<(Folded, Received), DriveError>> = stream::iter(folded)
         .map(|fold| async move {
             let fold = fold.redacted(redactor);
             // A firing alert is probably new: one conditional write finds out. A resolve creates nothing.
@@ -193,7 +198,7 @@ pub async fn intake(
         .buffered(CONCURRENCY)
         .collect()
         .await;
-    let done: Vec<(Folded, Taken)> = stream::iter(results).try_collect().await?;
+    let done: Vec<(Folded, Received)> = stream::iter(results).try_collect().await?;
 
     let mut strongest: BTreeMap<usize, Taken> = BTreeMap::new();
     let mut receipt = Receipt {
@@ -203,12 +208,16 @@ pub async fn intake(
         unmatched_at: unmatched,
         ..Receipt::default()
     };
-    for (fold, taken) in done {
-        for place in fold.places {
+    for (fold, received) in done {
+        let members = fold.arrival.members.iter().map(|m| m.id);
+        let each: BTreeMap<MemberId, Taken> = members.zip(received.each).collect();
+        for (place, member) in fold.places {
+            let taken = each.get(&member).copied().unwrap_or(received.taken);
             let best = strongest.entry(place).or_insert(taken);
             *best = (*best).max(taken);
         }
-        receipt.incidents.push(Receiving { id: fold.arrival.id, card: fold.arrival.card, outcome: taken });
+        let outcome = received.taken;
+        receipt.incidents.push(Receiving { id: fold.arrival.id, card: fold.arrival.card, outcome });
     }
     for taken in strongest.into_values() {
         receipt.count(taken);

@@ -1,8 +1,12 @@
 //! What one webhook said: the envelope around its alerts, and the part of it that concerns one incident.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::alert::{Alert, Labels};
+use crate::UnixMs;
+use crate::alert::{Alert, AlertStatus, Labels};
+use crate::incident::{Head, MemberId};
 
 /// Who sent the payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -90,4 +94,54 @@ pub struct Notification {
     pub envelope: Envelope,
     /// One alert a label set, in the payload's order.
     pub alerts: Vec<Alert>,
+}
+
+/// What all notifications of a generation say together: of each alert the latest, those that fire first and then in the
+/// order of their labels; around them what the one that the head speaks of says, which is the latest. `snapshots` are
+/// named by their digests. `None` without any.
+pub fn merged(snapshots: &[(String, Notification)], head: &Head) -> Option<Notification> {
+    let latest = snapshots
+        .iter()
+        .find(|(digest, _)| *digest == head.digest)
+        .or_else(|| snapshots.iter().max_by_key(|(_, n)| n.alerts.iter().map(moment).max()))?;
+    // How much an alert counts: whether the head says so of its member, then when it changed.
+    let weight = |alert: &Alert| {
+        let said = alert.member.filter(|_| !head.firing.is_many());
+        (said.is_none_or(|id| head.firing.contains(id) == alert.is_firing()), moment(alert))
+    };
+    // Two members may show the same labels once secrets are taken out; records that do not say who is who have
+    // nothing but the labels.
+    let mut all: BTreeMap<(&Labels, Option<MemberId>), &Alert> = BTreeMap::new();
+    let earlier = snapshots.iter().filter(|s| s.0 != latest.0);
+    for alert in earlier.chain([latest]).flat_map(|(_, n)| &n.alerts) {
+        let who = (&alert.labels, alert.member);
+        match all.get(&who) {
+            Some(known) if weight(known) > weight(alert) => {}
+            _ => {
+                all.insert(who, alert);
+            }
+        }
+    }
+    let mut alerts: Vec<Alert> = all.into_values().cloned().collect();
+    alerts.sort_by_key(|a| !a.is_firing());
+    let (_, Notification { card, key_labels, envelope, .. }) = latest;
+    let truncated_alerts = snapshots.iter().map(|(_, n)| n.envelope.truncated_alerts).max().unwrap_or(0);
+    // Alerts that were posted by different credentials are together no better than one without.
+    let verified_by = envelope.verified_by.clone();
+    let verified_by =
+        verified_by.filter(|by| snapshots.iter().all(|(_, n)| n.envelope.verified_by.as_ref() == Some(by)));
+    Some(Notification {
+        card: card.clone(),
+        key_labels: key_labels.clone(),
+        envelope: Envelope { truncated_alerts, verified_by, ..envelope.clone() },
+        alerts,
+    })
+}
+
+/// When an alert last changed, by its sender's clock; a resolve counts for more than a firing of the same instant.
+fn moment(alert: &Alert) -> (Option<UnixMs>, bool) {
+    match alert.status {
+        AlertStatus::Firing => (alert.starts_at, false),
+        AlertStatus::Resolved => (alert.ends_at.max(alert.starts_at), true),
+    }
 }

@@ -179,12 +179,29 @@ pub struct Telling {
     pub parent: Option<String>,
 }
 
+impl Telling {
+    /// When all alerts had ended, as this tells it. Of what flaps nothing is told for the rest of the hour: it would go
+    /// on saying that it is over when it fires again.
+    pub fn resolved(&self) -> Option<UnixMs> {
+        self.head.resolved().filter(|_| self.event != Event::Flapping)
+    }
+}
+
+/// How a sink was told.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Told {
+    /// The destination's id of what was told, where it has one of at most
+    /// [`MOST_REMOTE`](crate::lifecycle::MOST_REMOTE) bytes.
+    pub remote: Option<String>,
+    /// What the destination did not take as it was meant, so that it was told in another form: for the delivery's record.
+    pub amiss: Option<String>,
+}
+
 /// A place where people look.
 #[async_trait]
 pub trait Sink: Send + Sync + fmt::Debug {
-    /// Tells it, and gives the destination's id of what was told, where it has one of at most
-    /// [`MOST_REMOTE`](crate::lifecycle::MOST_REMOTE) bytes.
-    async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError>;
+    /// Tells it.
+    async fn tell(&self, telling: &Telling) -> Result<Told, SinkError>;
 }
 
 /// What can go wrong with a sink.

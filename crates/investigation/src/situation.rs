@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sentinel_core::UnixMs;
-use sentinel_core::alert::{Alert, AlertStatus, Labels};
+use sentinel_core::alert::{Alert, Labels};
 use sentinel_core::card::Card;
-use sentinel_core::incident::{Head, MemberId};
-use sentinel_core::notification::{Envelope, Notification};
+use sentinel_core::incident::Head;
+use sentinel_core::notification::{Envelope, Notification, merged};
 use serde_json::{Map, Value, json};
 
 use crate::fence::shorten;
@@ -31,32 +31,14 @@ pub(crate) struct Situation {
 impl Situation {
     /// Merges; `None` without a snapshot.
     pub(crate) fn of(snapshots: &[(String, Notification)], head: &Head) -> Option<Self> {
-        let latest = snapshots
-            .iter()
-            .find(|(digest, _)| *digest == head.digest)
-            .or_else(|| snapshots.iter().max_by_key(|(_, n)| n.alerts.iter().map(moment).max()))?;
-        // Two members may show the same labels once secrets are taken out; records that do not say who is who have
-        // nothing but the labels.
-        let mut merged: BTreeMap<(&Labels, Option<MemberId>), &Alert> = BTreeMap::new();
-        let earlier = snapshots.iter().filter(|s| s.0 != latest.0);
-        for alert in earlier.chain([latest]).flat_map(|(_, n)| &n.alerts) {
-            let who = (&alert.labels, alert.member);
-            match merged.get(&who) {
-                Some(known) if moment(known) > moment(alert) => {}
-                _ => {
-                    merged.insert(who, alert);
-                }
-            }
-        }
-        let mut alerts: Vec<Alert> = merged.into_values().cloned().collect();
-        alerts.sort_by_key(|a| !a.is_firing());
+        let Notification { key_labels, envelope, alerts, .. } = merged(snapshots, head)?;
         Some(Self {
             alerts,
-            envelope: latest.1.envelope.clone(),
-            key_labels: latest.1.key_labels.clone(),
-            truncated_alerts: snapshots.iter().map(|(_, n)| n.envelope.truncated_alerts).max().unwrap_or(0),
+            key_labels,
+            truncated_alerts: envelope.truncated_alerts,
+            envelope,
             verified: verified(snapshots.iter().map(|(_, n)| n.envelope.verified_by.as_deref())),
-            resolved_at: head.resolved_at,
+            resolved_at: head.resolved(),
         })
     }
 
@@ -213,14 +195,6 @@ fn verified<'s>(posted: impl Iterator<Item = Option<&'s str>>) -> String {
         (false, 1, Some(one)) => (*one).to_owned(),
         (false, 2.., _) => "several".to_owned(),
         _ => "none".to_owned(),
-    }
-}
-
-/// When an alert last changed, by its sender's clock; a resolve counts for more than a firing of the same instant.
-fn moment(alert: &Alert) -> (Option<UnixMs>, bool) {
-    match alert.status {
-        AlertStatus::Firing => (alert.starts_at, false),
-        AlertStatus::Resolved => (alert.ends_at.max(alert.starts_at), true),
     }
 }
 

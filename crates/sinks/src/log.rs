@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sentinel_core::alert::Labels;
 use sentinel_core::incident::Event;
-use sentinel_core::ports::{Sink, SinkError, Telling};
+use sentinel_core::ports::{Sink, SinkError, Telling, Told};
 use sentinel_core::report::{ReportSource, Statement};
 use sentinel_core::storm::Listed;
 use tracing::Level;
@@ -41,7 +41,7 @@ macro_rules! at {
 
 #[async_trait]
 impl Sink for LogSink {
-    async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError> {
+    async fn tell(&self, telling: &Telling) -> Result<Told, SinkError> {
         let Telling { event, head, report, listed, .. } = telling;
         let report = report.as_ref();
         // The report lists the likeliest first.
@@ -63,11 +63,13 @@ impl Sink for LogSink {
             reason = head.reason.as_deref().map(inert),
             listed = (!listed.is_empty()).then_some(listed.len()),
             incidents = (!listed.is_empty()).then(|| notice(listed)),
-            resolved_at = head.resolved_at.map(|at| at.to_string()),
+            resolved_at = telling.resolved().map(|at| at.to_string()),
+            again_since = head.again.map(|again| again.since.to_string()),
+            not_before = head.again.map(|again| again.not_before.to_string()),
             "{}",
             message(*event)
         );
-        Ok(None)
+        Ok(Told::default())
     }
 }
 
@@ -167,7 +169,7 @@ mod tests {
             .with_writer(move || out.clone())
             .finish();
         let _guard = tracing::subscriber::set_default(subscriber);
-        assert_eq!(sink.tell(telling).await.unwrap(), None);
+        assert_eq!(sink.tell(telling).await.unwrap().remote, None);
         let text = kept.0.lock().unwrap().clone();
         String::from_utf8(text).unwrap().trim().to_owned()
     }

@@ -21,7 +21,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sentinel_core::UnixMs;
 use sentinel_core::alert::{Alert, AlertStatus, Labels};
 use sentinel_core::incident::{Event, Gen, IncidentId, State};
-use sentinel_core::ports::{Clock, Sink, SinkError, Telling};
+use sentinel_core::ports::{self, Clock, Sink, SinkError, Telling};
 use sentinel_core::report::{Report, Verdict};
 use sentinel_core::storm::Listed;
 use sentinel_http::{HttpClient, Url};
@@ -127,8 +127,18 @@ struct Incident<'a> {
     reason: Option<&'a str>,
     /// RFC 3339.
     began: Option<String>,
-    /// RFC 3339.
+    /// RFC 3339; null while any of its alerts fires.
     resolved_at: Option<String>,
+    /// What fires and is not what was investigated.
+    again: Option<FiresAgain>,
+}
+
+#[derive(Serialize, Debug)]
+struct FiresAgain {
+    /// RFC 3339.
+    since: String,
+    /// It is not investigated again before; RFC 3339.
+    not_before: String,
 }
 
 fn rfc3339(at: Option<UnixMs>) -> Option<String> {
@@ -155,7 +165,11 @@ impl<'a> Body<'a> {
                 verdict: telling.report.as_ref().map(|r| r.verdict).or(head.verdict),
                 reason: head.reason.as_deref(),
                 began: rfc3339(head.began),
-                resolved_at: rfc3339(head.resolved_at),
+                resolved_at: rfc3339(telling.resolved()),
+                again: head.again.map(|again| FiresAgain {
+                    since: again.since.to_string(),
+                    not_before: again.not_before.to_string(),
+                }),
             },
             alerts: alerts.iter().map(Told::from).collect(),
             alerts_left_out: by_sender.saturating_add(cut),
@@ -223,12 +237,12 @@ fn id(idempotency_key: &str) -> String {
 
 #[async_trait]
 impl Sink for Webhook {
-    async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError> {
+    async fn tell(&self, telling: &Telling) -> Result<ports::Told, SinkError> {
         let id = id(&telling.idempotency_key);
         let body = serde_json::to_vec(&Body::of(telling, &id))
             .map_err(|e| SinkError::Refused(format!("the body cannot be written: {e}")))?;
         let headers = self.headers(&id, telling.event, &body)?;
         post(&self.http, &self.url, headers, body).await?;
-        Ok(None)
+        Ok(ports::Told::default())
     }
 }

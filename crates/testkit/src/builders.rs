@@ -150,6 +150,7 @@ pub fn head(id: &str) -> Head {
         began: Some(NOON),
         seen: Some(NOON),
         resolved_at: None,
+        again: None,
         digest: "d".to_owned(),
         known: Members::default(),
         firing: Members::default(),

@@ -19,6 +19,7 @@ use sentinel_core::card::ToolId;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job};
 use sentinel_core::ports::{
     Appended, Created, IncidentStore, JobQueue, QueueError, Sink, SinkError, StoreError, Swapped, Telling,
+    Told,
 };
 use sentinel_investigation::ports::{
     Model, ModelError, ToolBox, ToolDefinition, ToolError, ToolOutput, TurnRequest, TurnResponse,
@@ -351,7 +352,7 @@ impl JobQueue for Through<dyn JobQueue> {
 
 #[async_trait]
 impl Sink for Through<dyn Sink> {
-    async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError> {
+    async fn tell(&self, telling: &Telling) -> Result<Told, SinkError> {
         let (port, telling) = (Arc::clone(&self.port), telling.clone());
         let effect = async move { port.tell(&telling).await };
         let fails = |kind: Kind| SinkError::Retry { reason: kind.to_string(), after: None };

@@ -5,6 +5,7 @@
 //! sends is refused too: markup outside of elements that are shown as they are, and links that are unfurled.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{Path, State};
@@ -24,6 +25,8 @@ pub enum Fails {
     Not,
     /// `200` with `ok: false` and this error.
     With(String),
+    /// The same, and these words on what is wrong (`response_metadata.messages`).
+    Because(String, Vec<String>),
     /// `429` with `Retry-After` in seconds.
     Limited(u64),
     /// This status and no JSON.
@@ -66,6 +69,9 @@ impl SlackMessage {
                 _ => {}
             }
         }
+        if self.blocks.as_array().is_none_or(Vec::is_empty) {
+            return self.text.clone();
+        }
         let mut shown = String::new();
         texts(&self.blocks, &mut shown);
         shown
@@ -77,6 +83,10 @@ struct Shared {
     /// Names and ids.
     channels: Vec<(String, String)>,
     messages: Mutex<Vec<SlackMessage>>,
+    /// What is said of every message with blocks, once they are refused.
+    no_blocks: Mutex<Option<String>>,
+    /// No thread takes a reply any more.
+    no_threads: AtomicBool,
     script: Mutex<Vec<Fails>>,
     calls: Log<(String, Value)>,
     stop: CancellationToken,
@@ -113,6 +123,8 @@ impl SlackServer {
                 .map(|(n, c)| ((*c).to_owned(), format!("C{n:010}")))
                 .collect(),
             messages: Mutex::default(),
+            no_blocks: Mutex::default(),
+            no_threads: AtomicBool::new(false),
             script: Mutex::new(script),
             calls: Log::default(),
             stop: CancellationToken::new(),
@@ -142,6 +154,16 @@ impl SlackServer {
         self.shared.calls.wait_for(n, "calls of Slack's API").await;
     }
 
+    /// From now on no blocks are taken (`invalid_blocks`), with these words on what is wrong.
+    pub fn refuse_blocks(&self, why: &str) {
+        *self.shared.no_blocks.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    }
+
+    /// From now on no thread takes a reply (`cannot_reply_to_message`).
+    pub fn lock_threads(&self) {
+        self.shared.no_threads.store(true, Ordering::SeqCst);
+    }
+
     /// Somebody deletes a message.
     pub fn delete(&self, ts: &str) {
         self.shared.messages().retain(|message| message.ts != ts);
@@ -158,7 +180,8 @@ async fn call(
     shared.calls.push((method.clone(), body.clone()));
     let next = shared.script.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or(Fails::Not);
     match &next {
-        Fails::With(error) => return no(error),
+        Fails::With(error) => return no(error, &[]),
+        Fails::Because(error, why) => return no(error, why),
         Fails::Limited(seconds) => {
             let body = Json(json!({"ok": false, "error": "ratelimited"}));
             return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", seconds.to_string())], body)
@@ -178,12 +201,18 @@ async fn call(
             broken()
         }
         Ok(answer) => Json(answer).into_response(),
-        Err(error) => no(&error),
+        Err(error) => {
+            let why = shared.no_blocks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            no(&error, &why.into_iter().filter(|_| error == "invalid_blocks").collect::<Vec<_>>())
+        }
     }
 }
 
-fn no(error: &str) -> Response {
-    Json(json!({"ok": false, "error": error})).into_response()
+fn no(error: &str, why: &[String]) -> Response {
+    if why.is_empty() {
+        return Json(json!({"ok": false, "error": error})).into_response();
+    }
+    Json(json!({"ok": false, "error": error, "response_metadata": {"messages": why}})).into_response()
 }
 
 fn authorized(shared: &Shared, headers: &HeaderMap) -> Result<(), String> {
@@ -230,6 +259,9 @@ fn shape(body: &Value) -> Result<(), String> {
         }
     }
     let blocks = body["blocks"].as_array().ok_or("invalid_blocks")?;
+    if blocks.is_empty() && body["mrkdwn"] != json!(false) {
+        return Err("test_text_is_not_inert".to_owned());
+    }
     let mut chars = 0;
     blocks.iter().try_for_each(|block| elements(block, &mut chars))?;
     if blocks.len() > 50 || chars > 12_000 {
@@ -244,6 +276,10 @@ fn change(shared: &Shared, method: &str, body: &Value) -> Result<Value, String> 
         shared.channels.iter().find(|(name, id)| wanted == id || wanted.trim_start_matches('#') == name);
     let (_, channel) = found.ok_or("channel_not_found")?;
     let mut messages = shared.messages();
+    let no_blocks = shared.no_blocks.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    if no_blocks && body["blocks"].as_array().is_some_and(|blocks| !blocks.is_empty()) {
+        return Err("invalid_blocks".to_owned());
+    }
     let (text, blocks) = (body["text"].as_str().unwrap_or_default().to_owned(), body["blocks"].clone());
     match method {
         "chat.postMessage" => {
@@ -253,6 +289,9 @@ fn change(shared: &Shared, method: &str, body: &Value) -> Result<Value, String> 
                 .is_some_and(|ts| !messages.iter().any(|m| m.ts == *ts && m.channel == *channel))
             {
                 return Err("thread_not_found".to_owned());
+            }
+            if thread.is_some() && shared.no_threads.load(Ordering::SeqCst) {
+                return Err("cannot_reply_to_message".to_owned());
             }
             let ts = format!("1795348800.{:06}", messages.len() + 1);
             let message =

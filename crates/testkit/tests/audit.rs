@@ -393,7 +393,13 @@ fn a_head_from_before_the_record_begins_one_with_its_next_change() {
         // Nothing is owed: nothing changes, and nothing is recorded.
         let claim = ClaimDelivery { generation: old.generation, key: delivery.clone(), claimer: "c".into() };
         let _ = house.happens(&claim, &[]).await;
-        let told = Delivered { generation: old.generation, key: delivery, claimer: "c".into(), remote: None };
+        let told = Delivered {
+            generation: old.generation,
+            key: delivery,
+            claimer: "c".into(),
+            remote: None,
+            amiss: None,
+        };
         let _ = house.happens(&told, &[]).await;
         assert_eq!(house.head(), old);
         house.clock.advance(Duration::from_hours(2));

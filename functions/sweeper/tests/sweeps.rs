@@ -167,7 +167,7 @@ fn delivering(id: &str, state: DeliveryState, at: UnixMs) -> Head {
         claimer: Some("c".into()),
         remote: None,
         rearmed: false,
-        for_seen: None,
+        armed: None,
         error: None,
     };
     Head { deliveries: vec![delivery], ..head(id, State::Done) }

@@ -59,7 +59,7 @@ impl Altered {
         };
         let told = Notification { alerts: vec![alert], ..self.notification.clone() };
         let rules = Rules::of(&self.card);
-        Ok(drive(ports, &self.incident, &arrival, &rules, Start::Load, Some(&told)).await?.outcome)
+        Ok(drive(ports, &self.incident, &arrival, &rules, Start::Load, Some(&told)).await?.outcome.taken)
     }
 }
 

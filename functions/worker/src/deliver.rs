@@ -5,8 +5,8 @@ use std::time::Duration;
 use sentinel_core::drive::{Driven, Start, drive};
 use sentinel_core::incident::{Child, ChildName, DeliveryKey, Event, Head};
 use sentinel_core::lifecycle::{ClaimDelivery, Delivered, DeliveryClaimed, DeliveryRecorded, Missed, Rules};
-use sentinel_core::notification::Notification;
-use sentinel_core::ports::{SinkError, StoreError, Telling};
+use sentinel_core::notification::{Notification, merged};
+use sentinel_core::ports::{SinkError, StoreError, Telling, Told};
 use sentinel_core::storm::{self, Listed};
 
 use crate::{WorkError, Worker, metrics, stored_report};
@@ -24,13 +24,7 @@ pub(crate) async fn tell_all(
     if due.is_empty() {
         return Ok(());
     }
-    let children = match worker.ports.store.children(&head.id, head.generation).await {
-        Err(error @ StoreError::Unreadable { .. }) => {
-            told_without("what is stored of the incident", &error);
-            Vec::new()
-        }
-        children => children?,
-    };
+    let mut children = readable(worker.ports.store.children(&head.id, head.generation).await)?;
     let report = stored_report(&children).unwrap_or_else(|error| {
         told_without("its report", &error);
         None
@@ -48,10 +42,15 @@ pub(crate) async fn tell_all(
             continue;
         };
         let listed = listed(worker, &head, key).await?;
+        // What came up since they were read is told with what came.
+        let spoken_of = ChildName::Snapshot(head.digest.clone());
+        if !head.is_notice() && !children.iter().any(|child| child.name == spoken_of) {
+            children = readable(worker.ports.store.children(&head.id, head.generation).await)?;
+        }
         let mut telling = Telling {
             event: key.event,
             listed,
-            notification: latest_notification(&children, &head).filter(|_| !head.is_notice()),
+            notification: told(&children, &head).filter(|_| !head.is_notice()),
             report: report.clone(),
             idempotency_key: idempotency_key(&head, key),
             remote,
@@ -60,12 +59,16 @@ pub(crate) async fn tell_all(
         };
         let redactor = worker.redactor.for_incident(&head.id);
         telling.redact(&redactor);
-        let told = tell(worker, key, &telling).await;
-        metrics::told(worker, key, &told);
+        let went = tell(worker, key, &telling).await;
+        metrics::told(worker, key, &went);
         let start = Start::Known(Box::new(head));
-        let Driven { outcome, head } = match told {
-            Ok(remote) => {
-                let input = Delivered { generation, key: key.clone(), claimer, remote };
+        let Driven { outcome, head } = match went {
+            Ok(Told { remote, amiss }) => {
+                let amiss = amiss.map(|amiss| redactor.redact(&amiss).into_owned());
+                if let Some(amiss) = &amiss {
+                    tracing::warn!(sink = key.sink, event = %key.event, amiss, "sink was told in another form");
+                }
+                let input = Delivered { generation, key: key.clone(), claimer, remote, amiss };
                 drive(&worker.ports, &id, &input, rules, start, None).await?
             }
             Err(error) => {
@@ -85,7 +88,7 @@ pub(crate) async fn tell_all(
     Ok(())
 }
 
-async fn tell(worker: &Worker, key: &DeliveryKey, telling: &Telling) -> Result<Option<String>, SinkError> {
+async fn tell(worker: &Worker, key: &DeliveryKey, telling: &Telling) -> Result<Told, SinkError> {
     let Some(sink) = worker.sinks.get(&key.sink) else {
         return Err(SinkError::Refused(format!("no sink {:?} is configured", key.sink)));
     };
@@ -98,20 +101,20 @@ async fn tell(worker: &Worker, key: &DeliveryKey, telling: &Telling) -> Result<O
     }
 }
 
-/// What was damaged is not told; people hear of the rest all the same.
+/// What was damaged is not told.
 fn told_without(what: &str, error: &StoreError) {
     tracing::error!(%error, "{what} cannot be read; sinks are told without it");
 }
 
 /// The same for every try of one delivery: what is told, to whom, about which notification or episode.
 fn idempotency_key(head: &Head, key: &DeliveryKey) -> String {
-    // As of the arming: an alert that fires again meanwhile has a telling of its own.
-    let armed = head.deliveries.iter().find(|d| d.key == *key).and_then(|d| d.for_seen);
-    let seen = armed.map_or_else(String::new, |seen| seen.get().to_string());
+    // An alert that fires again meanwhile, or ends again, has a telling of its own.
+    let armed = head.deliveries.iter().find(|d| d.key == *key).and_then(|d| d.armed);
+    let armed = armed.map_or_else(String::new, |at| at.get().to_string());
     let about = match key.event {
         // A member may go and come again: the same members, but news.
-        Event::Updated => format!("{}-{seen}", head.digest),
-        Event::Resolved => seen,
+        Event::Updated => format!("{}-{armed}", head.digest),
+        Event::Resolved => armed,
         // A notice that is told once more lists more: it is known by the incident that came last.
         Event::Storm => head.digest.clone(),
         Event::Started
@@ -133,14 +136,28 @@ async fn listed(worker: &Worker, head: &Head, key: &DeliveryKey) -> Result<Vec<L
     Ok(storm::listed(&children))
 }
 
-/// The notification that the head speaks of, else the last one stored.
-fn latest_notification(children: &[Child], head: &Head) -> Option<Notification> {
-    let snapshots = || children.iter().filter(|c| matches!(c.name, ChildName::Snapshot(_)));
-    let wanted = ChildName::Snapshot(head.digest.clone());
-    let child = snapshots().find(|c| c.name == wanted).or_else(|| snapshots().next_back())?;
-    serde_json::from_str(&child.body)
-        .inspect_err(
-            |error| tracing::error!(%error, "the notification cannot be read; sinks are told without it"),
-        )
-        .ok()
+/// What a store gives; nothing where it is damaged: people hear of the rest all the same.
+pub(crate) fn readable(children: Result<Vec<Child>, StoreError>) -> Result<Vec<Child>, StoreError> {
+    match children {
+        Err(error @ StoreError::Unreadable { .. }) => {
+            told_without("what is stored of the incident", &error);
+            Ok(Vec::new())
+        }
+        children => children,
+    }
+}
+
+/// What was told of the incident's alerts: of each the latest. A notification that cannot be read is left out.
+pub(crate) fn told(children: &[Child], head: &Head) -> Option<Notification> {
+    let mut snapshots = Vec::new();
+    for child in children {
+        let ChildName::Snapshot(digest) = &child.name else { continue };
+        match serde_json::from_str(&child.body) {
+            Ok(notification) => snapshots.push((digest.clone(), notification)),
+            Err(error) => {
+                tracing::error!(%error, digest, "a notification cannot be read; the incident goes on without it");
+            }
+        }
+    }
+    merged(&snapshots, head)
 }

@@ -23,12 +23,15 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::Abortable;
 use sentinel_core::UnixMs;
+use sentinel_core::alert::Alert;
 use sentinel_core::budget::{Limits, Scope};
 use sentinel_core::card::ModelId;
 use sentinel_core::chain::{self, Sealed};
 use sentinel_core::drive::{DriveError, Driven, Start, drive, drive_sealing};
 use sentinel_core::incident::{Child, ChildName, DeliveryKey, Fence, Head, IncidentId, Job};
-use sentinel_core::lifecycle::{Abort, Aborted, Claim, Claimed, Commit, Ended, Fail, Rules, Yield, Yielded};
+use sentinel_core::lifecycle::{
+    Abort, Aborted, Claim, Claimed, Commit, Ended, Fail, Reopened, Rules, WindowOver, Yield, Yielded,
+};
 use sentinel_core::ports::{Appended, Ports, Sink, StoreError};
 use sentinel_core::price::Price;
 use sentinel_core::redact::{Redactor, TagKeys};
@@ -125,6 +128,8 @@ pub enum Handled {
     Failed,
     /// Only deliveries were owed.
     Told,
+    /// It fires again, and its window is over: the next generation was opened, and its job sent.
+    Reopened,
     /// Another worker took over: nothing was published.
     LeaseLost,
 }
@@ -188,10 +193,29 @@ impl Worker {
                 self.tell_all(head, &due, &rules).await?;
                 Ok(Handled::Told)
             }
+            Claimed::WindowOver => self.reopen(head, &rules).await,
             Claimed::Investigate(fence) => {
                 metrics::claimed(self, &head, now);
                 Box::pin(self.begin(head, fence, &rules, deadline, now)).await
             }
+        }
+    }
+
+    /// Opens the next generation of what fires again, about what is stored of it.
+    async fn reopen(&self, head: Head, rules: &Rules) -> Result<Handled, WorkError> {
+        let children = deliver::readable(self.ports.store.children(&head.id, head.generation).await)?;
+        let mut told = deliver::told(&children, &head);
+        if let Some(told) = &mut told {
+            told.alerts.retain(Alert::is_firing);
+            told.redact(&self.redactor.for_incident(&head.id));
+        }
+        let firing = told.iter().flat_map(|told| &told.alerts).filter_map(|alert| alert.member).collect();
+        let input = WindowOver { generation: head.generation, firing };
+        let id = head.id.clone();
+        let start = Start::Known(Box::new(head));
+        match drive(&self.ports, &id, &input, rules, start, told.as_ref()).await?.outcome {
+            Reopened::Reopened => Ok(Handled::Reopened),
+            Reopened::Left => Ok(Handled::Acknowledged),
         }
     }
 

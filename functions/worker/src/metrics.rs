@@ -7,7 +7,7 @@ use std::time::Duration;
 use sentinel_core::UnixMs;
 use sentinel_core::card::ModelId;
 use sentinel_core::incident::{DeliveryKey, Head};
-use sentinel_core::ports::SinkError;
+use sentinel_core::ports::{SinkError, Told};
 use sentinel_core::price::{Price, Tokens};
 use sentinel_core::report::Usage;
 use sentinel_investigation::{InvestigateError, Outcome, Progress, Run, events, investigate};
@@ -41,7 +41,7 @@ pub(crate) fn concluded(worker: &Worker, usage: &Usage) {
 }
 
 /// A try to tell a sink.
-pub(crate) fn told(worker: &Worker, key: &DeliveryKey, told: &Result<Option<String>, SinkError>) {
+pub(crate) fn told(worker: &Worker, key: &DeliveryKey, told: &Result<Told, SinkError>) {
     let result = match told {
         Ok(_) => SinkOutcome::Sent,
         Err(error) if error.is_retryable() => SinkOutcome::Retry,

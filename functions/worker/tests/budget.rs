@@ -14,7 +14,7 @@ use sentinel_core::card::{Card, Subscription, ToolId};
 use sentinel_core::incident::{ChildName, Event, Head, State};
 use sentinel_core::intake::intake;
 use sentinel_core::lifecycle::{BETWEEN_NOTICES, GATHER, notice_id};
-use sentinel_core::ports::{Clock as _, Ports, Sink, SinkError, Telling};
+use sentinel_core::ports::{Clock as _, Ports, Sink, SinkError, Telling, Told};
 use sentinel_core::price::Price;
 use sentinel_core::redact::Redactor;
 use sentinel_core::report::{Report, ReportSource};
@@ -98,9 +98,9 @@ struct Kept(Mutex<Vec<Telling>>);
 
 #[async_trait]
 impl Sink for Kept {
-    async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError> {
+    async fn tell(&self, telling: &Telling) -> Result<Told, SinkError> {
         self.0.lock().unwrap().push(telling.clone());
-        Ok(None)
+        Ok(Told::default())
     }
 }
 

@@ -13,7 +13,7 @@ use sentinel_core::card::{Card, Subscription, ToolId};
 use sentinel_core::incident::{DeliveryState, Event, Head, Job, State};
 use sentinel_core::intake::intake;
 use sentinel_core::lifecycle::due_at;
-use sentinel_core::ports::{Clock as _, Ports, Sink, SinkError, Telling};
+use sentinel_core::ports::{Clock as _, Ports, Sink, SinkError, Telling, Told};
 use sentinel_core::redact::Redactor;
 use sentinel_investigation::Playbook;
 use sentinel_investigation::ports::{ToolBox, ToolDefinition, ToolError, ToolOutput};
@@ -74,7 +74,7 @@ struct Destination {
 
 #[async_trait]
 impl Sink for Destination {
-    async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError> {
+    async fn tell(&self, telling: &Telling) -> Result<Told, SinkError> {
         self.told.lock().unwrap().push(telling.clone());
         match self.manner {
             Manner::Refuses => return Err(SinkError::Refused(format!("401: token {SECRET} is not known"))),
@@ -86,7 +86,7 @@ impl Sink for Destination {
             }
             Manner::Takes | Manner::TakesStartsLate => {}
         }
-        Ok(None)
+        Ok(Told::default())
     }
 }
 

@@ -12,7 +12,7 @@ use sentinel_core::card::{Card, ToolId};
 use sentinel_core::incident::Job;
 use sentinel_core::intake::intake;
 use sentinel_core::lifecycle::Claim;
-use sentinel_core::ports::{Clock, Ports, Sink, SinkError, Telling};
+use sentinel_core::ports::{Clock, Ports, Sink, SinkError, Telling, Told};
 use sentinel_core::price::Price;
 use sentinel_core::redact::Redactor;
 use sentinel_investigation::ports::{
@@ -113,11 +113,11 @@ struct FailsAtFirst(AtomicUsize);
 
 #[async_trait]
 impl Sink for FailsAtFirst {
-    async fn tell(&self, _: &Telling) -> Result<Option<String>, SinkError> {
+    async fn tell(&self, _: &Telling) -> Result<Told, SinkError> {
         if self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
             return Err(SinkError::Retry { reason: "busy".into(), after: None });
         }
-        Ok(None)
+        Ok(Told::default())
     }
 }
 

@@ -49,6 +49,8 @@ pub enum Happened {
     Suppressed,
     /// A notification said nothing new, but for times that the head keeps.
     Repeated,
+    /// It fires again, and the window was over: the next generation was opened.
+    Reopened,
     /// A notification was stored whose writer was lost before; the head is unchanged.
     Stored,
     /// A worker took the job.

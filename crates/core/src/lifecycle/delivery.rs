@@ -55,10 +55,14 @@ fn with(head: &Head, key: &DeliveryKey, delivery: Option<Delivery>) -> Head {
     next
 }
 
-/// Whether this tells of a start whose end the same sink is owed, or was told.
+/// Whether this tells of a start whose end the same sink is owed, or was told; or of an end, and it fires again.
 fn is_overtaken(head: &Head, key: &DeliveryKey) -> bool {
     let ending = |d: &Delivery| d.key.event.is_ending() && d.key.sink == key.sink;
-    key.event == Event::Started && head.deliveries.iter().any(ending)
+    match key.event {
+        Event::Started => head.deliveries.iter().any(ending),
+        Event::Resolved => head.resolved().is_none(),
+        _ => false,
+    }
 }
 
 impl Input for ClaimDelivery {
@@ -75,7 +79,7 @@ impl Input for ClaimDelivery {
             return Decision::keep(DeliveryClaimed::NotDue);
         }
         if is_overtaken(head, &d.key) {
-            // Whoever was telling it never came back. What waits behind it says more.
+            // Whoever was telling it never came back. What is true by now is told beside it.
             return Decision::write(with(head, &d.key, None), DeliveryClaimed::NotDue);
         }
         if d.tries >= rules.max_tries && !d.rearmed {
@@ -125,6 +129,8 @@ pub struct Delivered {
     pub claimer: String,
     /// The destination's id of what was told. One longer than [`MOST_REMOTE`] is not kept.
     pub remote: Option<String>,
+    /// Why it was told in another form than it was meant to be, for people.
+    pub amiss: Option<String>,
 }
 
 impl Input for Delivered {
@@ -132,7 +138,8 @@ impl Input for Delivered {
 
     fn rows(&self, head: Option<&Head>, _: &Rules, now: UnixMs) -> Decision<DeliveryRecorded> {
         record(head, self.generation, &self.key, &self.claimer, |_, d| {
-            let d = &Delivery { remote: kept(self.remote.as_ref(), d), error: None, ..d.clone() };
+            let error = self.amiss.as_ref().map(|amiss| clip(amiss, MOST_ERROR));
+            let d = &Delivery { remote: kept(self.remote.as_ref(), d), error, ..d.clone() };
             Some(if d.rearmed {
                 again(d, now)
             } else {
@@ -171,7 +178,7 @@ impl Input for Missed {
             let error = Some(clip(&self.error, MOST_ERROR));
             let d = &Delivery { remote: kept(self.remote.as_ref(), d), error, ..d.clone() };
             match self.retry {
-                // The end is told instead.
+                // What is true by now is told instead.
                 Some(_) if is_overtaken(head, &d.key) => None,
                 Some(after) if d.tries < rules.max_tries => Some(Delivery {
                     state: DeliveryState::Due,

@@ -9,6 +9,7 @@
 mod arrival;
 mod delivery;
 mod notice;
+mod opening;
 mod run;
 mod sweep;
 #[cfg(test)]
@@ -17,9 +18,10 @@ mod tests;
 use std::time::Duration;
 
 pub(crate) use arrival::strongest;
-pub use arrival::{Arrival, Member, Taken};
+pub use arrival::{Arrival, Member, Received, Taken};
 pub use delivery::{ClaimDelivery, Delivered, DeliveryClaimed, DeliveryRecorded, Missed};
 pub use notice::{BETWEEN_NOTICES, GATHER, Note, notice_id};
+pub use opening::{Reopened, WindowOver};
 pub use run::{Abort, Aborted, Claim, Claimed, Commit, Ended, Fail, Paid, PaidOutcome, Yield, Yielded};
 pub use sweep::{Restart, Sweep, Swept};
 
@@ -37,7 +39,7 @@ pub const DELIVERY_LEASE: Duration = Duration::from_mins(2);
 /// The most bytes of a reason on the head.
 const MOST_REASON: usize = 200;
 /// The most bytes of a sink's last error on the head.
-const MOST_ERROR: usize = 80;
+const MOST_ERROR: usize = 92;
 /// The longest id of a destination that the head keeps, in bytes; of a longer one nothing is kept.
 pub const MOST_REMOTE: usize = 32;
 
@@ -161,11 +163,18 @@ pub trait Input: Send + Sync {
 pub fn decide<I: Input>(head: Option<&Head>, input: &I, rules: &Rules, now: UnixMs) -> Decision<I::Outcome> {
     let mut decision = input.rows(head, rules, now);
     if let Some(next) = &mut decision.next {
-        // "any | terminal, all deliveries settled | ttl": garbage collection never touches what is still owed.
-        if !(next.state.is_terminal() && next.is_settled()) {
+        // Garbage collection never touches what is still owed.
+        if !(next.state.is_terminal() && next.is_settled() && next.again.is_none()) {
             next.ttl = None;
         } else if next.ttl.is_none() {
             next.ttl = Some(now.plus(rules.retention));
+        }
+        // The sweeper would come by when it is time to open it again; the job is there sooner.
+        if let Some(at) = next.reopens_at()
+            && decision.send.is_none()
+            && head.and_then(Head::reopens_at) != Some(at)
+        {
+            decision.send = Some(at.since(now));
         }
         if head == Some(&*next) {
             decision.next = None;
@@ -177,7 +186,8 @@ pub fn decide<I: Input>(head: Option<&Head>, input: &I, rules: &Rules, now: Unix
 /// When the sweeper has to look at a head again; `None`: never.
 ///
 /// A pending one 2, 4, 8 … 15 minutes after it was last sent or may start; a running one when its lease ends, or when
-/// somebody is to be told that it started; a terminal one when the next delivery of a sink is due or its claim over.
+/// somebody is to be told that it started; a terminal one when the next delivery of a sink is due or its claim over, and
+/// then, where it fires again, when it may be opened again.
 pub fn due_at(head: &Head) -> Option<UnixMs> {
     match head.state {
         State::Pending => {
@@ -189,7 +199,9 @@ pub fn due_at(head: &Head) -> Option<UnixMs> {
             let lease = head.lease_until.unwrap_or(head.not_before);
             Some(next_telling(head).map_or(lease, |at| at.min(lease)))
         }
-        State::Done | State::Failed | State::Suppressed | State::Aborted => next_telling(head),
+        State::Done | State::Failed | State::Suppressed | State::Aborted => {
+            next_telling(head).or_else(|| head.reopens_at())
+        }
     }
 }
 
@@ -217,30 +229,47 @@ fn arm(head: &mut Head, event: Event, rules: &Rules, now: UnixMs) {
             // What was not told of the start by now is not worth telling beside the end.
             head.deliveries.retain(|d| !(is_start_of(d, sink) && d.state == DeliveryState::Due));
         }
+        let of_sink = |d: &Delivery| d.key.sink == *sink;
+        // A head has room for four events a sink, and where a thread goes on has to be known.
+        let remote = match event {
+            Event::Flapping => head.latest_remote(sink).map(str::to_owned),
+            _ => None,
+        };
+        head.deliveries.retain(|d| !(of_sink(d) && d.is_settled() && gives_way(d.key.event, event)));
         let key = DeliveryKey { event, sink: sink.clone() };
-        let for_seen = matches!(event, Event::Updated | Event::Resolved).then_some(head.seen).flatten();
+        let armed = matches!(event, Event::Updated | Event::Resolved).then_some(now);
         let due = Delivery {
             key: key.clone(),
             state: DeliveryState::Due,
             at: now,
             tries: 0,
             claimer: None,
-            remote: None,
+            remote,
             rearmed: false,
-            for_seen,
+            armed,
             error: None,
         };
         match head.deliveries.iter_mut().find(|d| d.key == key) {
             None => head.deliveries.push(due),
             // What is still to be told will tell the latest.
-            Some(d) if d.state == DeliveryState::Due => d.for_seen = for_seen,
+            Some(d) if d.state == DeliveryState::Due => d.armed = armed,
             // Being told without the latest: once more, when that ends.
             Some(d) if d.state == DeliveryState::Claimed => {
                 d.rearmed = true;
-                d.for_seen = for_seen;
+                d.armed = armed;
             }
             Some(d) => *d = Delivery { remote: d.remote.take(), ..due },
         }
+    }
+}
+
+/// Whether what was told of `old` is of no account once `new` is told: that it flaps stands for what it did before, until
+/// its hour is over.
+fn gives_way(old: Event, new: Event) -> bool {
+    match new {
+        Event::Flapping => matches!(old, Event::Updated | Event::Resolved),
+        Event::Updated | Event::Resolved => old == Event::Flapping,
+        _ => false,
     }
 }
 
@@ -249,26 +278,18 @@ fn is_start_of(d: &Delivery, sink: &str) -> bool {
     d.key.event == Event::Started && d.key.sink == sink
 }
 
-/// Makes `resolved` due, once for each value of `seen`: two senders may name two ends of one episode.
-fn arm_resolved(head: &mut Head, rules: &Rules, now: UnixMs) {
-    let told = head.deliveries.iter().any(|d| d.key.event == Event::Resolved && d.for_seen == head.seen);
-    if !told {
-        arm(head, Event::Resolved, rules, now);
-    }
-}
-
 /// Ends a generation: the lease is over, `event` is due and, where the alerts have resolved meanwhile, that too.
 fn finish(head: &mut Head, state: State, event: Event, rules: &Rules, now: UnixMs) {
     head.state = state;
     arm(head, event, rules, now);
-    if head.resolved_at.is_some() {
-        arm_resolved(head, rules, now);
+    if head.resolved().is_some() {
+        arm(head, Event::Resolved, rules, now);
     }
 }
 
 /// Whether all has resolved before anything was spent: nobody investigates that.
 fn is_over_unpaid(head: &Head) -> bool {
-    head.turn == 0 && head.resolved_at.is_some() && head.firing.is_empty() && !head.truncated
+    head.turn == 0 && head.resolved().is_some() && !head.truncated
 }
 
 /// Ends a generation that nobody investigates.

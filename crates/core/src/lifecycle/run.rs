@@ -32,6 +32,8 @@ pub enum Claimed {
     Acknowledge,
     /// Too early; the job was sent again.
     Deferred,
+    /// It is over, and told, and fires again, and its window is over: [`WindowOver`](super::WindowOver) comes next.
+    WindowOver,
 }
 
 impl Input for Claim {
@@ -67,7 +69,11 @@ impl Input for Claim {
 
 fn deliver(head: &Head, now: UnixMs) -> Claimed {
     let due = head.due_deliveries(now);
-    if due.is_empty() { Claimed::Acknowledge } else { Claimed::Deliver(due) }
+    match head.reopens_at() {
+        _ if !due.is_empty() => Claimed::Deliver(due),
+        Some(at) if at <= now => Claimed::WindowOver,
+        _ => Claimed::Acknowledge,
+    }
 }
 
 fn take(head: &Head, owner: &str, rules: &Rules, now: UnixMs) -> Decision<Claimed> {

@@ -319,6 +319,14 @@ impl Model for Scenario {
             Self::nothing_that_fires_is_suppressed,
         ));
         all.push(Property::always(named(Promise::ResolveIsTold), Self::resolve_is_told));
+        all.push(Property::always(
+            named(Promise::NotShownAsResolved),
+            Self::nothing_that_fires_is_shown_as_resolved,
+        ));
+        all.push(Property::always(
+            named(Promise::InvestigatedAfterTheWindow),
+            Self::what_goes_on_is_investigated,
+        ));
         all.push(Property::always(named(Promise::NobodyIsRefusedSilently), |scenario: &Self, w: &World| {
             w.witness.all_listed() || !scenario.is_quiet(w)
         }));
@@ -416,10 +424,29 @@ impl Scenario {
         // Of what flaps, the notice that says so stands for the rest of its hour.
         let flaps = w.head.as_deref().is_some_and(|h| was_sent(h, Event::Flapping));
         let suppressed = !flaps && w.head.as_ref().is_some_and(|h| h.state == State::Suppressed);
-        let told_to_fire = w.truth.iter().enumerate().any(|(alert, truth)| {
-            truth.fires() && w.senders.iter().any(|s| s.acked[alert] == Acked::Fires(truth.episode))
-        });
-        !(suppressed && told_to_fire && self.is_quiet(w))
+        !(suppressed && Self::told_to_fire(w).next().is_some() && self.is_quiet(w))
+    }
+
+    /// Alerts that fire, and whose senders were told that this is stored.
+    fn told_to_fire(w: &World) -> impl Iterator<Item = (usize, u8)> + '_ {
+        let firing = w.truth.iter().enumerate().filter(|(_, truth)| truth.fires());
+        let told = |(alert, truth): &(usize, &Truth)| {
+            w.senders.iter().any(|s| s.acked[*alert] == Acked::Fires(truth.episode))
+        };
+        firing.filter(told).map(|(alert, truth)| (alert, truth.episode))
+    }
+
+    fn nothing_that_fires_is_shown_as_resolved(&self, w: &World) -> bool {
+        if !w.witness.kept(Promise::NotShownAsResolved) {
+            return false;
+        }
+        let shown = w.witness.told_as_resolved || w.head.as_deref().is_some_and(|h| h.resolved().is_some());
+        !(shown && Self::told_to_fire(w).next().is_some() && self.is_quiet(w))
+    }
+
+    fn what_goes_on_is_investigated(&self, w: &World) -> bool {
+        let left = |(alert, episode)| w.witness.is_left(alert, episode);
+        !(Self::told_to_fire(w).any(left) && self.is_quiet(w))
     }
 
     fn resolve_is_told(&self, w: &World) -> bool {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::scenario::{FLAPS, STORM, TWO_AND_TWO, TWO_FAULTS, YIELD};
+use crate::scenario::{ENDS_AGAIN, FIRES_AGAIN, FLAPS, STORM, TWO_AND_TWO, TWO_FAULTS, YIELD};
 use sentinel_core::UnixMs;
-use sentinel_core::incident::{DeliveryKey, Event, Fence, Head, State};
+use sentinel_core::incident::{DeliveryKey, Event, Fence, Head, Members, State};
 use sentinel_core::lifecycle::{
     Abort, Aborted, Arrival, Claim, ClaimDelivery, Claimed, Commit, Decision, Delivered, DeliveryClaimed,
-    DeliveryRecorded, Ended, Fail, Input, Missed, Note, Paid, PaidOutcome, Rules, Sweep, Swept, Taken, Yield,
-    Yielded, decide,
+    DeliveryRecorded, Ended, Fail, Input, Missed, Note, Paid, PaidOutcome, Received, Reopened, Rules, Sweep,
+    Swept, Taken, WindowOver, Yield, Yielded, decide,
 };
 
 /// Any input.
@@ -25,6 +25,7 @@ pub(crate) enum Asked {
     ClaimDelivery(ClaimDelivery),
     Delivered(Delivered),
     Missed(Missed),
+    WindowOver(WindowOver),
     Sweep,
 }
 
@@ -40,6 +41,7 @@ pub(crate) enum Answer {
     Aborted(Aborted),
     DeliveryClaimed(DeliveryClaimed),
     Recorded(DeliveryRecorded),
+    Reopened(Reopened),
     Swept(Swept),
 }
 
@@ -68,11 +70,19 @@ pub(crate) enum Mutant {
     ListedBeforeClaim,
     /// What flaps joins, and nobody is told.
     FlapsSilently,
+    /// What fires again after its end was told is left to the next generation, and nobody is told.
+    FiresAgainSilently,
+    /// An end that was to be told is told although it fires again.
+    TellsAnEndThatWas,
+    /// What fires again in the window waits for its sender to say so once more.
+    WaitsForARepeat,
+    /// The window's end opens a generation, whether or not it still fires.
+    ReopensWhatHasEnded,
 }
 
 impl Mutant {
     /// Each with its name and the world in which it shows.
-    pub(crate) const ALL: [(Self, &'static str, &'static str); 11] = [
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 15] = [
         (Self::OkOnAnyConflict, "200 on any conflict", TWO_AND_TWO),
         (Self::ResendForOwnTokenOnly, "re-send only for one's own token", TWO_AND_TWO),
         (Self::SendBeforeSwap, "send before the swap", TWO_FAULTS),
@@ -84,6 +94,10 @@ impl Mutant {
         (Self::NotedOnce, "a new notice's list written after it, and not looked at again", STORM),
         (Self::ListedBeforeClaim, "a notice's list read before its claim", STORM),
         (Self::FlapsSilently, "what flaps told to nobody", FLAPS),
+        (Self::FiresAgainSilently, "what fires again told to nobody", FIRES_AGAIN),
+        (Self::TellsAnEndThatWas, "an end told although it fires again", FIRES_AGAIN),
+        (Self::WaitsForARepeat, "what fires again left to its next repeat", FIRES_AGAIN),
+        (Self::ReopensWhatHasEnded, "a window's end that opens what has ended", ENDS_AGAIN),
     ];
 }
 
@@ -98,6 +112,7 @@ fn run<I: Input>(
     Decision { next, append, send, outcome: answer(outcome) }
 }
 
+#[expect(clippy::too_many_lines, reason = "one list, an entry an input, with its mutants")]
 /// What the production rules decide; with a mutant, what they would decide if they were wrong in that way. `mine` says
 /// whether the head's last writer is the one who asks.
 pub(crate) fn rule(
@@ -108,10 +123,11 @@ pub(crate) fn rule(
     mutant: Option<Mutant>,
     mine: bool,
 ) -> Decision<Answer> {
+    let taken = |received: Received| Answer::Taken(received.taken);
     match asked {
         Asked::Arrival(arrival) => match (mutant, head) {
             (Some(Mutant::ResendForOwnTokenOnly), Some(head)) if head.state == State::Pending && !mine => {
-                let decision = run(Some(head), arrival, rules, now, Answer::Taken);
+                let decision = run(Some(head), arrival, rules, now, taken);
                 if decision.next.is_none() {
                     Decision { append: false, send: None, ..decision }
                 } else {
@@ -120,23 +136,57 @@ pub(crate) fn rule(
             }
             (Some(Mutant::SuppressPaid), Some(head)) if head.state == State::Pending => {
                 let unpaid = Head { turn: 0, ..head.clone() };
-                let mut decision = run(Some(&unpaid), arrival, rules, now, Answer::Taken);
+                let mut decision = run(Some(&unpaid), arrival, rules, now, taken);
                 if let Some(next) = decision.next.as_mut().filter(|n| n.generation == head.generation) {
                     next.turn = head.turn;
                 }
                 decision
             }
             (Some(Mutant::FlapsSilently), _) => {
-                let mut decision = run(head, arrival, rules, now, Answer::Taken);
+                let mut decision = run(head, arrival, rules, now, taken);
                 if let Some(next) = &mut decision.next {
                     next.deliveries.retain(|d| d.key.event != Event::Flapping);
+                    if next.state.is_terminal() && next.is_settled() && next.again.is_none() {
+                        next.ttl = next.ttl.or(Some(now.plus(rules.retention)));
+                    }
+                }
+                decision
+            }
+            (Some(Mutant::FiresAgainSilently), Some(head)) if head.resolved().is_some() => {
+                let mut decision = run(Some(head), arrival, rules, now, taken);
+                if let Some(next) = &mut decision.next {
+                    next.deliveries.retain(|d| d.key.event != Event::Updated);
+                }
+                decision
+            }
+            (Some(Mutant::TellsAnEndThatWas), Some(head)) => {
+                let mut decision = run(Some(head), arrival, rules, now, taken);
+                if let Some(next) = decision.next.as_mut().filter(|n| n.generation == head.generation) {
+                    let end = head.deliveries.iter().find(|d| d.key.event == Event::Resolved);
+                    let gone = next.deliveries.iter().all(|d| d.key.event != Event::Resolved);
+                    next.deliveries.extend(end.filter(|_| gone).cloned());
+                }
+                decision
+            }
+            (Some(Mutant::WaitsForARepeat), _) => {
+                let mut decision = run(head, arrival, rules, now, taken);
+                if let Some(next) = &mut decision.next {
+                    next.again = None;
                     if next.state.is_terminal() && next.is_settled() {
                         next.ttl = next.ttl.or(Some(now.plus(rules.retention)));
                     }
                 }
                 decision
             }
-            _ => run(head, arrival, rules, now, Answer::Taken),
+            (Some(Mutant::ReopensWhatHasEnded), Some(head)) => {
+                let mut decision = run(Some(head), arrival, rules, now, taken);
+                if let Some(next) = decision.next.as_mut().filter(|n| n.generation == head.generation) {
+                    next.again = next.again.or(head.again);
+                    next.ttl = next.ttl.filter(|_| next.again.is_none());
+                }
+                decision
+            }
+            _ => run(head, arrival, rules, now, taken),
         },
         Asked::Note(note) => run(head, note, rules, now, |()| Answer::Noted),
         Asked::Claim(input) => run(head, input, rules, now, Answer::Claimed),
@@ -160,9 +210,21 @@ pub(crate) fn rule(
         },
         Asked::Fail(input) => run(head, input, rules, now, Answer::Ended),
         Asked::Abort(input) => run(head, input, rules, now, Answer::Aborted),
-        Asked::ClaimDelivery(input) => run(head, input, rules, now, Answer::DeliveryClaimed),
+        Asked::ClaimDelivery(input) => match (mutant, head) {
+            (Some(Mutant::TellsAnEndThatWas), Some(head)) if input.key.event == Event::Resolved => {
+                let firing = head.firing.clone();
+                let over = Head { firing: Members::default(), ..head.clone() };
+                let mut decision = run(Some(&over), input, rules, now, Answer::DeliveryClaimed);
+                if let Some(next) = &mut decision.next {
+                    next.firing = firing;
+                }
+                decision
+            }
+            _ => run(head, input, rules, now, Answer::DeliveryClaimed),
+        },
         Asked::Delivered(input) => run(head, input, rules, now, Answer::Recorded),
         Asked::Missed(input) => run(head, input, rules, now, Answer::Recorded),
+        Asked::WindowOver(input) => run(head, input, rules, now, Answer::Reopened),
         Asked::Sweep => run(head, &Sweep, rules, now, Answer::Swept),
     }
 }

@@ -130,12 +130,15 @@ const LATER: i64 = 700;
 pub(crate) const TWO_FAULTS: &str = "one sender, one worker: any two faults";
 pub(crate) const TWO_AND_TWO: &str = "two senders, two workers: any fault";
 pub(crate) const YIELD: &str = "a yield and a resolve: any fault";
+pub(crate) const FIRES_AGAIN: &str = "a resolve and a re-fire at any time: any fault";
+pub(crate) const ENDS_AGAIN: &str = "a re-fire that ends before its window: a crash, a lost reply, a refusal";
 pub(crate) const FLAPS: &str = "more generations than its hour has: any fault";
 pub(crate) const STORM: &str = "two that are refused a model at once, and one later: any fault";
 
 const GROWS: &[(i64, Change)] = &[(0, Fires(0)), (0, Fires(1))];
 const ENDS: &[(i64, Change)] = &[(0, Fires(0)), (0, Ends(0))];
 const AGAIN: &[(i64, Change)] = &[(0, Fires(0)), (0, Ends(0)), (0, Fires(0))];
+const AGAIN_AND_OVER: &[(i64, Change)] = &[(0, Fires(0)), (0, Ends(0)), (0, Fires(0)), (0, Ends(0))];
 const LATER_AGAIN: &[(i64, Change)] = &[(0, Fires(0)), (0, Ends(0)), (LATER, Fires(0))];
 /// It comes again within its hour, and goes on when that is over and another comes.
 const FLAPPING: &[(i64, Change)] = &[(0, Fires(0)), (0, Ends(0)), (LATER, Fires(0)), (4_000, Fires(1))];
@@ -173,11 +176,12 @@ pub(crate) fn all(large: bool) -> Vec<Scenario> {
             ..base("a resolve at any time: any fault")
         },
         Scenario { script: ENDS, ..two("a resolve at any time, two senders, two workers") },
+        Scenario { script: AGAIN, faults: Faults::ALL, budget: faults(1), ..base(FIRES_AGAIN) },
         Scenario {
-            script: AGAIN,
-            faults: Faults::ALL,
+            script: AGAIN_AND_OVER,
+            faults: Faults { stall: false, queue: false, ..Faults::ALL },
             budget: faults(1),
-            ..base("a resolve and a re-fire at any time: any fault")
+            ..base(ENDS_AGAIN)
         },
         Scenario {
             script: LATER_AGAIN,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sentinel_core::incident::{Head, State};
-use sentinel_core::lifecycle::{Decision, Swept, Taken};
+use sentinel_core::lifecycle::{Decision, Reopened, Swept, Taken};
 
 use crate::rule::{Answer, Asked, Mutant, rule};
 use crate::scenario::Scenario;
@@ -42,7 +42,7 @@ impl Scenario {
         let now = at(self.clock(w, who));
         let Decision { next, append, send, outcome } =
             rule(found.as_deref(), &asked, &self.rules, now, self.mutant, mine);
-        let append = append && matches!(asked, Asked::Arrival(_) | Asked::Note(_));
+        let append = append && matches!(asked, Asked::Arrival(_) | Asked::Note(_) | Asked::WindowOver(_));
         let phase = match next {
             None => {
                 let some = found.is_some();
@@ -165,6 +165,9 @@ impl Scenario {
             let goes_on = told.iter().any(|t| t.end.is_none() && w.truth[t.alert].fires());
             let again = self.rules.reinvestigate_after.is_some() && goes_on;
             w.witness.took(before, after, &told, *taken, again);
+        }
+        if matches!(answer, Answer::Reopened(Reopened::Reopened)) {
+            w.witness.reopened(after);
         }
         if before.is_some_and(|b| after.epoch > b.epoch) {
             // Whoever was in the middle of a call, or had its answer in hand, was overtaken.

@@ -1,7 +1,7 @@
 //! A witness who sees everything, and notes what may never happen. Nobody in the model asks it.
 
 use sentinel_core::UnixMs;
-use sentinel_core::incident::{Event, Gen, Head, Openings, State};
+use sentinel_core::incident::{Event, Gen, Head, MemberId, Openings, State};
 use sentinel_core::lifecycle::{BETWEEN_NOTICES, Taken};
 
 use crate::rule::{Answer, Asked};
@@ -29,10 +29,12 @@ pub(crate) enum Promise {
     GenerationsWithinHour,
     OneNoticeAnHour,
     NobodyIsRefusedSilently,
+    NotShownAsResolved,
+    InvestigatedAfterTheWindow,
 }
 
 impl Promise {
-    pub(crate) const ALL: [(Self, &'static str); 19] = [
+    pub(crate) const ALL: [(Self, &'static str); 21] = [
         (Self::StoredBeforeOk, "a 200 means stored, and sent where it waits"),
         (Self::EndsAndIsTold, "a 200 ends in DONE, SUPPRESSED, ABORTED or FAILED, and is told"),
         (Self::OneLiveLease, "at most one live lease"),
@@ -52,6 +54,8 @@ impl Promise {
         (Self::GenerationsWithinHour, "an hour has no more generations than the card allows"),
         (Self::OneNoticeAnHour, "storm notices come once an hour"),
         (Self::NobodyIsRefusedSilently, "who is refused a model is on a notice that is told"),
+        (Self::NotShownAsResolved, "what fires is shown and told as resolved to nobody"),
+        (Self::InvestigatedAfterTheWindow, "what fires again is investigated when its window is over"),
     ];
 }
 
@@ -71,6 +75,7 @@ struct Generation {
     again: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a note of its own")]
 #[derive(Clone, PartialEq, Hash, Debug, Default)]
 pub(crate) struct Witness {
     /// Clocks or views differ, so that senders and workers are not interchangeable.
@@ -83,6 +88,14 @@ pub(crate) struct Witness {
     generations: Vec<Generation>,
     /// Episodes that are investigated, or told as an update.
     covered: Vec<Episode>,
+    /// Episodes that came up when there were findings on others already.
+    later: Vec<Episode>,
+    /// The latest episode of each alert that a notification told of.
+    latest: [u8; 2],
+    /// Whether the sink was told last that all is resolved.
+    pub(crate) told_as_resolved: bool,
+    /// The latest generation that the sink was told of: what is told late of an older one is about that.
+    told_of: Option<Gen>,
     latest_start: Option<i64>,
     recorded_end: Option<i64>,
     /// How many workers there are; where they have second halves, those come after them.
@@ -102,7 +115,14 @@ impl Witness {
     }
 
     /// A sink was told something. `in_order`: nobody is frozen, so that a start which comes after its end is wrong.
-    pub(crate) fn told(&mut self, id: Gen, event: Event, listed: &[String], now: i64, in_order: bool) {
+    pub(crate) fn told(&mut self, head: &Head, event: Event, listed: &[String], now: i64, in_order: bool) {
+        let id = head.generation;
+        // What flaps is told as such, whatever it does for the rest of its hour.
+        if self.told_of <= Some(id) {
+            self.told_of = Some(id);
+            let so = event == Event::Resolved || head.resolved().is_some();
+            self.told_as_resolved = so && event != Event::Flapping;
+        }
         if event.is_ending() && !self.ended.contains(&id) {
             self.ended.push(id);
         }
@@ -205,7 +225,7 @@ impl Witness {
                 self.broke(Promise::ToldBeforeNext);
             }
         }
-        let settled = after.state.is_terminal() && after.is_settled();
+        let settled = after.state.is_terminal() && after.is_settled() && after.again.is_none();
         if after.ttl.is_some() != settled {
             self.broke(Promise::TtlOnlyWhenSettled);
         }
@@ -231,10 +251,23 @@ impl Witness {
         taken: Taken,
         may_pay_again: bool,
     ) {
-        if matches!(taken, Taken::Resolved | Taken::Suppressed) {
+        // An end of all, not of a part.
+        if matches!(taken, Taken::Resolved | Taken::Suppressed) && after.resolved().is_some() {
             self.recorded_end = self.recorded_end.max(told.iter().filter_map(|t| t.end).max());
         }
         let fires: Vec<&Told> = told.iter().filter(|t| t.end.is_none()).collect();
+        if !fires.is_empty() && after.resolved().is_some() {
+            self.broke(Promise::NotShownAsResolved);
+        }
+        for t in &fires {
+            self.latest[t.alert] = self.latest[t.alert].max(t.episode);
+            let known = before.is_none_or(|b| b.known.contains(member(t.alert)));
+            let again = before.and_then(|b| b.resolved_at).is_some_and(|end| at(t.start) > end);
+            if (again || !known) && !self.later.contains(&(t.alert, t.episode)) {
+                self.later.push((t.alert, t.episode));
+                self.later.sort_unstable();
+            }
+        }
         let opened = before.is_none_or(|b| after.generation > b.generation);
         if opened && !fires.is_empty() {
             let paid = |e: &Episode| self.generations.iter().any(|g| g.calls > 0 && g.episodes.contains(e));
@@ -248,8 +281,10 @@ impl Witness {
             .iter()
             .any(|d| d.key.event == Event::Updated && !d.is_settled() && (d.claimer.is_none() || d.rearmed));
         for t in fires {
-            let id = sentinel_core::incident::MemberId(t.alert as u64 + 1);
-            let within = after.known.contains(id) && after.began >= Some(at(t.start));
+            // Where the payload does not say when it began, what waits for its window is no part of the generation.
+            let since = |began| at(t.start) <= began;
+            let within =
+                after.known.contains(member(t.alert)) && after.began.map_or(after.again.is_none(), since);
             let episodes = &mut self.generation(after.generation).episodes;
             if !after.state.is_terminal() && within && !episodes.contains(&(t.alert, t.episode)) {
                 episodes.push((t.alert, t.episode));
@@ -262,6 +297,23 @@ impl Witness {
                 self.cover(t);
             }
         }
+    }
+
+    /// A generation was opened because the window of the one before it was over.
+    pub(crate) fn reopened(&mut self, after: &Head) {
+        let firing = (0..self.latest.len()).filter(|alert| after.firing.contains(member(*alert)));
+        let episodes: Vec<Episode> = firing.map(|alert| (alert, self.latest[alert])).collect();
+        let paid = |e: &Episode| self.generations.iter().any(|g| g.calls > 0 && g.episodes.contains(e));
+        let again = episodes.iter().all(paid);
+        let generation = self.generation(after.generation);
+        generation.again = again;
+        generation.episodes = episodes;
+    }
+
+    /// Whether this episode came up late, and no generation is about it.
+    pub(crate) fn is_left(&self, alert: usize, episode: u8) -> bool {
+        let it = (alert, episode);
+        self.later.contains(&it) && !self.generations.iter().any(|g| g.episodes.contains(&it))
     }
 
     fn cover(&mut self, t: &Told) {
@@ -289,6 +341,11 @@ impl Witness {
             self.cover(t);
         }
     }
+}
+
+/// The member that an alert of the model is.
+fn member(alert: usize) -> MemberId {
+    MemberId(alert as u64 + 1)
 }
 
 /// Whether the end of a generation was told to everybody.

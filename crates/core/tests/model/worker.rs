@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use sentinel_core::incident::{DeliveryKey, Event, Gen, Head};
 use sentinel_core::lifecycle::{
-    Claim, ClaimDelivery, Claimed, Commit, Delivered, DeliveryClaimed, Fail, Missed, Paid, PaidOutcome, Yield,
+    Claim, ClaimDelivery, Claimed, Commit, Delivered, DeliveryClaimed, Fail, Missed, Paid, PaidOutcome,
+    WindowOver, Yield,
 };
 use sentinel_core::report::Verdict;
 
@@ -26,6 +27,7 @@ pub(crate) enum Doing {
     ReadList,
     Tell,
     LookAgain,
+    ReadAgain,
 }
 
 /// How telling a sink went.
@@ -56,6 +58,7 @@ impl Scenario {
             Stand::Listing { .. } => Some(Doing::ReadList),
             Stand::Telling { .. } => Some(Doing::Tell),
             Stand::LookingAgain => Some(Doing::LookAgain),
+            Stand::ReadingAgain { .. } => Some(Doing::ReadAgain),
             _ => None,
         }
     }
@@ -70,6 +73,7 @@ impl Scenario {
             Stand::Claiming { .. } => self.claim_went(w, n, step),
             Stand::Paying { run, .. } => self.pay_went(w, n, run, step),
             Stand::Ending { .. } => self.end_went(w, n, step),
+            Stand::Reopening { .. } => self.reopen_went(w, n, step),
             Stand::ClaimingDelivery { key, claimer, rest, listed, .. } => {
                 self.delivery_claim_went(w, n, (key, claimer, rest, listed), step);
             }
@@ -89,8 +93,18 @@ impl Scenario {
                 }
                 return;
             }
+            Step::Finished((Answer::Claimed(Claimed::WindowOver), Some(head))) => {
+                Stand::ReadingAgain { head }
+            }
             Step::Finished(finished) => return self.tell_owed(w, n, &finished),
         };
+    }
+
+    fn reopen_went(&self, w: &mut World, n: usize, step: Step) {
+        match step {
+            Step::On(drive) => w.workers[n] = Stand::Reopening { drive },
+            Step::Finished(_) => self.done(w, n),
+        }
     }
 
     /// A worker, or one half of it, has nothing left to do.
@@ -166,6 +180,11 @@ impl Scenario {
             (Doing::ReadList, Stand::Listing { key, claimer, rest, head }) => {
                 let listed = listed(w, head.generation);
                 w.workers[n] = Stand::Telling { key, claimer, rest, listed, head };
+            }
+            (Doing::ReadAgain, Stand::ReadingAgain { head }) => {
+                let asked = Asked::WindowOver(WindowOver { generation: head.generation, firing: vec![] });
+                let step = self.begin(w, who, asked, Start::Known(head));
+                self.reopen_went(w, n, step);
             }
             (Doing::LookAgain, Stand::LookingAgain) => {
                 let Some(head) = w.head.clone() else { return };
@@ -287,10 +306,10 @@ impl Scenario {
         }
         if telling != Telling::Refused {
             // Who was frozen under its claim may tell of a start at any time.
-            w.witness.told(generation, key.event, &listed, w.now, !self.faults.stall);
+            w.witness.told(&head, key.event, &listed, w.now, !self.faults.stall);
         }
         let asked = if telling == Telling::Told {
-            Asked::Delivered(Delivered { generation, key, claimer, remote: None })
+            Asked::Delivered(Delivered { generation, key, claimer, remote: None, amiss: None })
         } else {
             Asked::Missed(Missed {
                 generation,

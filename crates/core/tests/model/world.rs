@@ -176,6 +176,13 @@ pub(crate) enum Stand {
         rest: Vec<DeliveryKey>,
         drive: Drive,
     },
+    /// What is stored of an incident that fires again is read before its next generation is opened about that.
+    ReadingAgain {
+        head: Arc<Head>,
+    },
+    Reopening {
+        drive: Drive,
+    },
     /// One half of a worker that investigates and tells of the start at the same time: it waits for the other.
     HalfDone,
     /// Both are done: what had to wait for the start is looked for.
@@ -200,6 +207,7 @@ impl Stand {
             Self::Claiming { drive }
             | Self::Paying { drive, .. }
             | Self::Ending { drive }
+            | Self::Reopening { drive }
             | Self::ClaimingDelivery { drive, .. }
             | Self::Recording { drive, .. } => Some(drive),
             _ => None,
@@ -328,7 +336,9 @@ impl World {
             Stand::Recording { rest, .. } => rest.hash(to),
             _ => {}
         }
-        if let Stand::Telling { head, .. } | Stand::Listing { head, .. } = stand {
+        if let Stand::Telling { head, .. } | Stand::Listing { head, .. } | Stand::ReadingAgain { head } =
+            stand
+        {
             self.hash_copy(head, to);
         }
     }
@@ -391,6 +401,7 @@ impl World {
             Asked::Commit(c) => (c.fence.generation, c.fence.epoch).hash(to),
             Asked::ClaimDelivery(c) => (c.generation, &c.key, self.has_claimed(&c.claimer)).hash(to),
             Asked::Delivered(d) => (d.generation, &d.key, self.has_claimed(&d.claimer)).hash(to),
+            Asked::WindowOver(o) => o.generation.hash(to),
             Asked::Missed(m) => (m.generation, &m.key, m.retry, self.has_claimed(&m.claimer)).hash(to),
         }
     }
@@ -415,12 +426,13 @@ fn hash_members<H: Hasher>(members: &Members, to: &mut H) {
 fn hash_head<H: Hasher>(head: Option<&Head>, to: &mut H) {
     let Some(h) = head else { return false.hash(to) };
     (h.state, h.generation, h.epoch, h.owner.is_some(), h.lease_until, h.attempts, h.slices, h.turn).hash(to);
-    (h.not_before, h.sent_at, h.sends, h.reopen_after, h.began, h.seen, h.resolved_at, &h.digest).hash(to);
+    (h.not_before, h.sent_at, h.sends, h.reopen_after, h.began, h.seen, h.resolved_at, h.again, &h.digest)
+        .hash(to);
     (h.truncated, h.ttl.is_some(), h.openings.map(|o| (o.since, o.count))).hash(to);
     hash_members(&h.known, to);
     hash_members(&h.firing, to);
     for d in &h.deliveries {
-        (&d.key, d.state, d.at, d.tries, d.claimer.is_some(), d.rearmed, d.for_seen).hash(to);
+        (&d.key, d.state, d.at, d.tries, d.claimer.is_some(), d.rearmed).hash(to);
     }
     u8::MAX.hash(to);
 }

@@ -269,7 +269,7 @@ fn a_join_to_an_incident_that_is_deleted_meanwhile_opens_it_anew() {
     let driven =
         block_on(drive(&world.ports(), &head.id, &a.arrival, &rules(), start, Some(&a.notification)))
             .unwrap();
-    assert_eq!(driven.outcome, sentinel_core::lifecycle::Taken::Accepted);
+    assert_eq!(driven.outcome.taken, sentinel_core::lifecycle::Taken::Accepted);
     assert_eq!(world.only().state, State::Pending);
     assert_eq!(world.calls(), ["append", "swap", "create", "append", "send"]);
 }
@@ -292,10 +292,10 @@ fn a_resolve_of_nothing_is_one_read() {
 }
 
 #[test]
-fn a_resolve_during_wait_is_one_read_one_swap_and_the_job_that_tells_it() {
+fn a_resolve_during_wait_is_one_read_its_snapshot_one_swap_and_the_job_that_tells_it() {
     let world = with_one();
     assert_eq!(post(&world, vec![resolved("Down", "a", 0, 5)]).unwrap().suppressed, 1);
-    assert_eq!(world.calls(), ["load", "swap", "send"]);
+    assert_eq!(world.calls(), ["load", "append", "swap", "send"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use sentinel_core::incident::{Event, State};
+use sentinel_core::incident::{Again, Event, Head, State};
 use sentinel_core::ports::Telling;
 use sentinel_core::report::{Citation, Report, ReportSource, Statement, Verdict};
 use sentinel_core::storm::Listed;
@@ -24,6 +24,8 @@ const MAX_QUOTES: usize = 2;
 const MAX_MESSAGE: usize = 5_500;
 /// The longest fallback text, for notifications and screen readers.
 const MAX_FALLBACK: usize = 300;
+/// The longest plain text, in characters after escaping: `chat.update` refuses longer ones (`msg_too_long`).
+const MAX_PLAIN: usize = 3_900;
 
 /// A message: its blocks, and what stands for them where blocks are not shown.
 #[derive(Debug)]
@@ -35,17 +37,25 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// The body of a request. Nothing in it is parsed, and no link is unfurled.
+    /// The body of a request.
     pub(super) fn body(&self, channel: &str) -> Value {
-        json!({
-            "channel": channel,
-            "text": escaped(&self.fallback),
-            "blocks": [{"type": "rich_text", "elements": self.elements}],
-            "parse": "none",
-            "link_names": false,
-            "unfurl_links": false,
-            "unfurl_media": false,
-        })
+        let blocks = json!([{"type": "rich_text", "elements": self.elements}]);
+        request(channel, &escaped(&self.fallback), &blocks)
+    }
+
+    /// The same as plain text, for a destination that takes no blocks. An empty list of them is what takes away those
+    /// that a message had ([chat.update, "blocks"](https://docs.slack.dev/reference/methods/chat.update)).
+    pub(super) fn plain_body(&self, channel: &str) -> Value {
+        let mut text = String::new();
+        for element in &self.elements {
+            lines(element, "", &mut text);
+        }
+        let mut body = request(channel, &within(&text, MAX_PLAIN), &json!([]));
+        if let Some(body) = body.as_object_mut() {
+            // Only chat.postMessage knows it. In a message that is changed a `*` may make something bold, and no more.
+            body.insert("mrkdwn".to_owned(), json!(false));
+        }
+        body
     }
 
     /// This and then that in one message.
@@ -109,6 +119,52 @@ impl Message {
     }
 }
 
+/// The body of a request: nothing in it is parsed, and no link is unfurled.
+fn request(channel: &str, text: &str, blocks: &Value) -> Value {
+    json!({
+        "channel": channel,
+        "text": text,
+        "blocks": blocks,
+        "parse": "none",
+        "link_names": false,
+        "unfurl_links": false,
+        "unfurl_media": false,
+    })
+}
+
+/// The texts of an element, one after the other; entries of a list and quotes on lines of their own.
+fn lines(element: &Value, mark: &str, to: &mut String) {
+    to.push_str(mark);
+    to.push_str(element.get("text").and_then(Value::as_str).unwrap_or_default());
+    let (mark, end) = match element.get("type").and_then(Value::as_str) {
+        Some("rich_text_list") => ("\n• ", ""),
+        Some("rich_text_quote") => ("\n    ", "\n"),
+        _ => ("", ""),
+    };
+    for inner in element.get("elements").and_then(Value::as_array).into_iter().flatten() {
+        lines(inner, mark, to);
+    }
+    to.push_str(end);
+}
+
+/// The text escaped, cut where it would be longer than `most` characters.
+fn within(text: &str, most: usize) -> String {
+    const CUT: &str = "\n… the rest is in the stored report (sentinel incidents show)";
+    let whole = escaped(text);
+    if whole.chars().count() <= most {
+        return whole;
+    }
+    let mut left = most.saturating_sub(CUT.chars().count());
+    let mut out = String::new();
+    for c in text.chars() {
+        let piece = escaped(c.encode_utf8(&mut [0; 4]));
+        let Some(rest) = left.checked_sub(piece.chars().count()) else { break };
+        left = rest;
+        out.push_str(&piece);
+    }
+    out + CUT
+}
+
 /// The characters of all texts in an element.
 fn characters(element: &Value) -> usize {
     let text = element.get("text").and_then(Value::as_str).map_or(0, |text| text.chars().count());
@@ -151,6 +207,7 @@ fn standing(telling: &Telling) -> &'static str {
         State::Pending | State::Running => "INVESTIGATING",
         State::Failed => "NOT INVESTIGATED TO THE END",
         State::Aborted => "INVESTIGATION ABORTED",
+        State::Suppressed if telling.resolved().is_none() => "NOT INVESTIGATED, FIRES AGAIN",
         State::Suppressed => "RESOLVED BY ITSELF, NOT INVESTIGATED",
         State::Done if report.is_some_and(|r| r.source == ReportSource::EvidenceOnly) => {
             "EVIDENCE ONLY, NO MODEL CONCLUDED"
@@ -217,6 +274,9 @@ pub(super) fn main(telling: &Telling) -> Message {
     let (standing, title) = (standing(telling), title(telling));
     let mut m = Message::new(&format!("{standing}: {title}"));
     m.section(&[bold(standing), plain(" "), bold(&title)]);
+    if let Some(again) = telling.head.again {
+        m.line("Fires again", &again_words(again));
+    }
     if let Some(report) = &telling.report {
         if let Some(top) = report.hypotheses.first() {
             let mut cause = vec![bold("\nLikeliest cause: "), plain(&top.statement)];
@@ -232,7 +292,7 @@ pub(super) fn main(telling: &Telling) -> Message {
     } else if let Some(reason) = &telling.head.reason {
         m.line("Why", reason);
     }
-    if let Some(at) = telling.head.resolved_at {
+    if let Some(at) = telling.resolved() {
         m.line("Resolved", &at.to_string());
     }
     let labels = telling.head.labels.iter().fold(String::new(), |mut text, (name, value)| {
@@ -263,10 +323,9 @@ pub(super) fn reply(telling: &Telling) -> Option<Message> {
             m
         }
         Event::Updated => {
-            let mut m = Message::new("More alerts joined this incident");
-            m.section(&[plain(
-                "More alerts joined this incident, which is not investigated again for them.",
-            )]);
+            let (short, why) = updated(head);
+            let mut m = Message::new(short);
+            m.section(&[plain(&why)]);
             let alerts = telling.notification.as_ref().map_or(&[][..], |n| &n.alerts);
             let firing: Vec<_> = alerts.iter().filter(|alert| alert.is_firing()).collect();
             let shown = firing.iter().map(|alert| {
@@ -280,17 +339,48 @@ pub(super) fn reply(telling: &Telling) -> Option<Message> {
             let mut m = Message::new("This alert is flapping");
             m.section(&[plain(
                 "It comes and goes more often than its card lets it be investigated in an hour. This stands for \
-                 whatever else the hour brings; what still fires after it is investigated when it is told again.",
+                 whatever else the hour brings; what still fires after it is investigated then.",
             )]);
             m
         }
         Event::Resolved => {
-            let at = head.resolved_at.map_or_else(String::new, |at| format!(" at {at}"));
+            let at = telling.resolved().map_or_else(String::new, |at| format!(" at {at}"));
             let mut m = Message::new("All alerts are resolved");
             m.section(&[plain(&format!("All alerts of this incident are resolved{at}."))]);
             m
         }
     })
+}
+
+fn again_words(again: Again) -> String {
+    format!("since {}; not investigated again before {}", again.since, again.not_before)
+}
+
+/// What an update says: in short, and whole.
+fn updated(head: &Head) -> (&'static str, String) {
+    match head.again {
+        Some(again) if head.resolved_at.is_some() => {
+            ("It fires again", format!("It fires again {}.", again_words(again)))
+        }
+        Some(again) => (
+            "More alerts joined this incident",
+            format!("More alerts joined this incident: they fire {}.", again_words(again)),
+        ),
+        None if head.resolved().is_some() => {
+            ("It fired again", "It fired again meanwhile, and has resolved.".to_owned())
+        }
+        // By the word of a sender, and since before its end: a late copy, or an end that was none.
+        None if head.resolved_at.is_some() => (
+            "It still fires",
+            "A sender says that it still fires, since before it was told as resolved. It is not investigated again for \
+             that."
+            .to_owned(),
+        ),
+        None => (
+            "More alerts joined this incident",
+            "More alerts joined this incident, which is not investigated again for them.".to_owned(),
+        ),
+    }
 }
 
 /// The findings, once there are any.

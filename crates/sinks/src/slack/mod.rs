@@ -1,6 +1,9 @@
 //! A Slack channel: one message per incident and generation, which always says how things stand, and a thread that says
 //! what happened. A channel that was told no start gets what happened in the message itself.
 //!
+//! What is to be told reaches the channel in some form: where the message or its thread is gone as a new message, where
+//! Slack refuses the blocks as plain text. What Slack said to that is kept with the delivery.
+//!
 //! Methods: [chat.postMessage](https://docs.slack.dev/reference/methods/chat.postMessage) and
 //! [chat.update](https://docs.slack.dev/reference/methods/chat.update), with a bot token that has `chat:write`
 //! (and `chat:write.public` for channels that the app has not joined). An id of the destination is
@@ -19,7 +22,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use sentinel_core::incident::Event;
-use sentinel_core::ports::{Sink, SinkError, Telling};
+use sentinel_core::ports::{Sink, SinkError, Telling, Told};
 use sentinel_http::{HttpClient, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,6 +35,8 @@ use message::Message;
 pub const API: &str = "https://slack.com/api/";
 /// Slack's advice for a limit without `Retry-After` is one message a second and channel.
 const LIMITED: Duration = Duration::from_secs(1);
+/// The most of Slack's own words on what is wrong with a request, in characters.
+const MAX_DETAILS: usize = 200;
 
 /// Which workspace and channel.
 #[derive(Debug)]
@@ -86,12 +91,23 @@ struct Answer {
     channel: String,
     #[serde(default)]
     ts: String,
+    #[serde(default)]
+    response_metadata: Metadata,
 }
 
-/// Why Slack did not do it.
+#[derive(Deserialize, Default)]
+struct Metadata {
+    /// What is wrong, and with which part: `[ERROR] no more than 50 items allowed [json-pointer:/blocks]`.
+    #[serde(default)]
+    messages: Vec<String>,
+}
+
+/// Why Slack did not do it, in its own words.
 enum Failed {
-    /// There is no such message (any more), or it cannot be changed.
-    NoMessage,
+    /// The message or its thread is gone, or takes nothing any more.
+    Gone(String),
+    /// It does not take these blocks.
+    Blocks(String),
     /// Anything else.
     Other(SinkError),
 }
@@ -99,10 +115,21 @@ enum Failed {
 impl From<Failed> for SinkError {
     fn from(failed: Failed) -> Self {
         match failed {
-            Failed::NoMessage => Self::Refused("Slack has no such message".to_owned()),
+            Failed::Gone(reason) | Failed::Blocks(reason) => Self::Refused(reason),
             Failed::Other(error) => error,
         }
     }
+}
+
+/// Where a message goes.
+#[derive(Clone, Copy)]
+enum To<'a> {
+    /// Into the configured channel, as a new one.
+    Channel,
+    /// Into the thread of this one.
+    Thread(&'a Place),
+    /// In the place of this one.
+    Over(&'a Place),
 }
 
 impl Slack {
@@ -127,34 +154,85 @@ impl Slack {
         if answer.ok {
             return Ok(Place { channel: answer.channel, ts: answer.ts });
         }
-        Err(meant(&answer.error))
+        Err(meant(&answer.error, &answer.response_metadata.messages))
     }
 
-    async fn new_message(&self, message: &Message, thread: Option<&Place>) -> Result<Place, Failed> {
-        let channel = thread.map_or(self.settings.channel.as_str(), |place| &place.channel);
-        let mut body = message.body(channel);
-        if let (Some(thread), Some(body)) = (thread, body.as_object_mut()) {
-            body.insert("thread_ts".to_owned(), json!(thread.ts));
+    /// Says it there; where Slack refuses the blocks, as plain text. What it said to them is pushed to `amiss`.
+    async fn say(&self, message: &Message, to: To<'_>, amiss: &mut Vec<String>) -> Result<Place, Failed> {
+        let (method, channel, at) = match to {
+            To::Channel => ("chat.postMessage", self.settings.channel.as_str(), None),
+            To::Thread(place) => ("chat.postMessage", place.channel.as_str(), Some(("thread_ts", &place.ts))),
+            To::Over(place) => ("chat.update", place.channel.as_str(), Some(("ts", &place.ts))),
+        };
+        let placed = |mut body: Value| {
+            if let (Some((name, ts)), Some(body)) = (at, body.as_object_mut()) {
+                body.insert(name.to_owned(), json!(ts));
+            }
+            body
+        };
+        match self.call(method, &placed(message.body(channel))).await {
+            Err(Failed::Blocks(reason)) => {
+                amiss.push(format!("told as text: {reason}"));
+                match self.call(method, &placed(message.plain_body(channel))).await {
+                    // A message that keeps its blocks cannot be changed to a text.
+                    Err(Failed::Blocks(reason)) => Err(Failed::Gone(reason)),
+                    said => said,
+                }
+            }
+            said => said,
         }
-        self.call("chat.postMessage", &body).await
     }
 
-    /// Makes the incident's message say how things stand.
-    async fn update(&self, message: &Message, place: &Place) -> Result<(), Failed> {
-        let mut body = message.body(&place.channel);
-        if let Some(body) = body.as_object_mut() {
-            body.insert("ts".to_owned(), json!(place.ts));
+    /// Makes the incident's message say how things stand, and its thread what happened.
+    async fn say_at(
+        &self,
+        place: &Place,
+        main: &Message,
+        reply: Option<&Message>,
+        amiss: &mut Vec<String>,
+    ) -> Result<(), Failed> {
+        self.say(main, To::Over(place), amiss).await?;
+        if let Some(reply) = reply {
+            self.say(reply, To::Thread(place), amiss).await?;
         }
-        self.call("chat.update", &body).await.map(|_| ())
+        Ok(())
     }
 }
 
 /// What an error of Slack's means ([chat.postMessage, "Errors"](https://docs.slack.dev/reference/methods/chat.postMessage)).
-fn meant(error: &str) -> Failed {
-    let hint = match error {
-        "message_not_found" | "cant_update_message" | "edit_window_closed" | "thread_not_found" => {
-            return Failed::NoMessage;
+/// `details` is what it says beside it.
+fn meant(error: &str, details: &[String]) -> Failed {
+    let about_blocks = details.iter().any(|detail| detail.contains("/blocks"));
+    let details = match details {
+        [] => String::new(),
+        details => {
+            let details: Vec<String> = details.iter().map(|detail| place_first(detail)).collect();
+            format!(": {}", inert(&details.join("; "), MAX_DETAILS))
         }
+    };
+    let said = |hint: &str| format!("Slack says {:?}{hint}{details}", inert(error, 60));
+    let hint = match error {
+        // Somebody has deleted it, locked its thread, or closed the channel that it is in; the workspace forbids changes
+        // after a time. The configured channel may be another one by now.
+        "message_not_found"
+        | "cant_update_message"
+        | "edit_window_closed"
+        | "thread_not_found"
+        | "cannot_reply_to_message"
+        | "restricted_action_thread_locked"
+        | "restricted_action_non_threadable_channel"
+        | "is_archived" => return Failed::Gone(said("")),
+        "channel_not_found" => {
+            return Failed::Gone(said("; write the channel's id, and invite the app if it is private"));
+        }
+        "not_in_channel" => {
+            return Failed::Gone(said("; invite the app to the channel, or give it chat:write.public"));
+        }
+        "invalid_blocks"
+        | "invalid_blocks_format"
+        | "msg_blocks_too_long"
+        | "msg_too_long"
+        | "block_mismatch" => return Failed::Blocks(said("")),
         "ratelimited" | "rate_limited" => {
             let reason = "Slack limits the rate".to_owned();
             return Failed::Other(SinkError::Retry { reason, after: Some(LIMITED) });
@@ -165,26 +243,34 @@ fn meant(error: &str) -> Failed {
         | "request_timeout"
         | "team_added_to_org"
         | "accesslimited"
-        | "" => {
-            let reason = format!("Slack says {:?}", inert(error, 60));
-            return Failed::Other(SinkError::Retry { reason, after: None });
-        }
-        "not_in_channel" => "; invite the app to the channel, or give it chat:write.public",
-        "channel_not_found" => "; write the channel's id, and invite the app if it is private",
+        | "" => return Failed::Other(SinkError::Retry { reason: said(""), after: None }),
         "missing_scope" => "; the app needs the scope chat:write",
         "invalid_auth" | "not_authed" | "account_inactive" | "token_revoked" | "token_expired" => {
             "; the token is no longer good"
         }
+        // `invalid_arguments` and whatever else there may be.
+        _ if about_blocks => return Failed::Blocks(said("")),
         _ => "",
     };
-    Failed::Other(SinkError::Refused(format!("Slack says {:?}{hint}", inert(error, 60))))
+    Failed::Other(SinkError::Refused(said(hint)))
+}
+
+/// `[ERROR] too long [json-pointer:/blocks/0]` as `/blocks/0: too long`: where, then what, so that what is cut is the less
+/// important half.
+fn place_first(detail: &str) -> String {
+    let what = detail.strip_prefix("[ERROR] ").unwrap_or(detail);
+    match what.rsplit_once(" [json-pointer:") {
+        Some((what, place)) => format!("{}: {what}", place.trim_end_matches(']')),
+        None => what.to_owned(),
+    }
 }
 
 #[async_trait]
 impl Sink for Slack {
-    async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError> {
+    async fn tell(&self, telling: &Telling) -> Result<Told, SinkError> {
         let there = telling.parent.as_deref().or(telling.remote.as_deref()).and_then(Place::read);
         let (main, reply) = (message::main(telling), message::reply(telling));
+        let mut amiss = Vec::new();
         if let Some(place) = there {
             // A message that was not posted at the start has the findings in itself, and keeps them.
             let (main, reply) = match (telling.event.is_ending(), message::findings_of(telling)) {
@@ -192,22 +278,21 @@ impl Sink for Slack {
                 (true, _) => (main.with(reply), None),
                 (false, findings) => (main.with(findings), reply),
             };
-            match self.update(&main, &place).await {
-                Ok(()) => {
-                    if let Some(reply) = reply {
-                        self.new_message(&reply, Some(&place)).await?;
-                    }
-                    return Ok(Some(place.to_string()));
-                }
-                // Somebody has deleted it, or the workspace forbids changes after a time.
-                Err(Failed::NoMessage) => {}
+            match self.say_at(&place, &main, reply.as_ref(), &mut amiss).await {
+                Ok(()) => return Ok(told(&place, &amiss)),
+                Err(Failed::Gone(reason)) => amiss = vec![format!("posted as a new message: {reason}")],
                 Err(failed) => return Err(failed.into()),
             }
         }
         // All in one message, so that a crash before its id is recorded doubles no more than this one.
         let message = message::main(telling).with(message::reply(telling));
-        Ok(Some(self.new_message(&message, None).await?.to_string()))
+        let place = self.say(&message, To::Channel, &mut amiss).await?;
+        Ok(told(&place, &amiss))
     }
+}
+
+fn told(place: &Place, amiss: &[String]) -> Told {
+    Told { remote: Some(place.to_string()), amiss: (!amiss.is_empty()).then(|| amiss.join("; ")) }
 }
 
 /// Whether this message was posted at the start, so that its thread has the findings.
@@ -222,7 +307,7 @@ mod tests {
 
     #[test]
     fn errors_say_whether_trying_again_helps_and_what_to_do() {
-        let error = |code| SinkError::from(meant(code));
+        let error = |code| SinkError::from(meant(code, &[]));
         for later in ["ratelimited", "internal_error", "service_unavailable"] {
             assert!(error(later).is_retryable(), "{later}");
         }
@@ -231,6 +316,8 @@ mod tests {
         }
         assert!(error("not_in_channel").to_string().contains("invite the app"));
         assert!(error("x\u{202e}y").to_string().chars().all(|c| c != '\u{202e}'));
+        let long = SinkError::from(meant("invalid_arguments", &vec!["x\u{1b}".repeat(400); 9])).to_string();
+        assert!(long.chars().count() < 300 && !long.contains('\u{1b}'), "{long}");
     }
 
     #[test]

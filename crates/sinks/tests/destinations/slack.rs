@@ -34,7 +34,7 @@ fn after_start(parent: &str, telling: Telling) -> Telling {
         claimer: None,
         remote: Some(parent.to_owned()),
         rearmed: false,
-        for_seen: None,
+        armed: None,
         error: None,
     });
     telling
@@ -44,13 +44,13 @@ fn after_start(parent: &str, telling: Telling) -> Telling {
 async fn an_incident_is_one_message_that_is_kept_up_to_date_and_a_thread() {
     let server = SlackServer::start(TOKEN, &["oncall"], []).await;
     let sink = slack(&server, "oncall");
-    let parent = sink.tell(&telling(Event::Started, State::Running)).await.unwrap().unwrap();
+    let parent = sink.tell(&telling(Event::Started, State::Running)).await.unwrap().remote.unwrap();
     let started = server.messages();
     let [message] = &started[..] else { panic!("{started:?}") };
     assert!(message.shown().starts_with("INVESTIGATING PodDown"), "{}", message.shown());
 
     let again = sink.tell(&after_start(&parent, telling(Event::Findings, State::Done))).await.unwrap();
-    assert_eq!(again.as_ref(), Some(&parent));
+    assert_eq!((again.remote.as_ref(), again.amiss), (Some(&parent), None));
     let mut resolved = telling(Event::Resolved, State::Done);
     resolved.head.resolved_at = Some(NOON);
     let _ = sink.tell(&after_start(&parent, telling(Event::Updated, State::Done))).await.unwrap();
@@ -70,8 +70,8 @@ async fn an_incident_is_one_message_that_is_kept_up_to_date_and_a_thread() {
 #[tokio::test]
 async fn a_sink_that_is_told_no_start_posts_the_findings_in_one_message() {
     let server = SlackServer::start(TOKEN, &["oncall"], []).await;
-    let remote =
-        slack(&server, "#oncall").tell(&telling(Event::Findings, State::Done)).await.unwrap().unwrap();
+    let told = slack(&server, "#oncall").tell(&telling(Event::Findings, State::Done)).await.unwrap();
+    let remote = told.remote.unwrap();
     let messages = server.messages();
     let [message] = &messages[..] else { panic!("{messages:?}") };
     assert_eq!(remote, format!("{}:{}", message.channel, message.ts));
@@ -83,7 +83,7 @@ async fn a_sink_that_is_told_no_start_posts_the_findings_in_one_message() {
 async fn a_limit_in_the_thread_is_waited_for() {
     let server = SlackServer::start(TOKEN, &["oncall"], [Fails::Not, Fails::Not, Fails::Limited(9)]).await;
     let sink = slack(&server, "oncall");
-    let parent = sink.tell(&telling(Event::Started, State::Running)).await.unwrap().unwrap();
+    let parent = sink.tell(&telling(Event::Started, State::Running)).await.unwrap().remote.unwrap();
     let findings = after_start(&parent, telling(Event::Findings, State::Done));
     let error = sink.tell(&findings).await.unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(9)), "{error}");
@@ -106,10 +106,10 @@ async fn a_lost_answer_doubles_one_message_at_most() {
                 None => telling(event, state),
             };
             parent = match sink.tell(&telling).await {
-                Ok(remote) => remote,
+                Ok(told) => told.remote,
                 Err(error) => {
                     assert!(error.is_retryable(), "{error}");
-                    sink.tell(&telling).await.unwrap()
+                    sink.tell(&telling).await.unwrap().remote
                 }
             };
         }
@@ -121,13 +121,104 @@ async fn a_lost_answer_doubles_one_message_at_most() {
 async fn a_message_that_somebody_deleted_is_posted_anew() {
     let server = SlackServer::start(TOKEN, &["oncall"], []).await;
     let sink = slack(&server, "oncall");
-    let parent = sink.tell(&telling(Event::Started, State::Running)).await.unwrap().unwrap();
+    let parent = sink.tell(&telling(Event::Started, State::Running)).await.unwrap().remote.unwrap();
     server.delete(parent.split_once(':').unwrap().1);
-    let new = sink.tell(&after(&parent, telling(Event::Findings, State::Done))).await.unwrap().unwrap();
+    let told = sink.tell(&after(&parent, telling(Event::Findings, State::Done))).await.unwrap();
+    assert_eq!(told.amiss.unwrap(), r#"posted as a new message: Slack says "message_not_found""#);
+    let new = told.remote.unwrap();
     let _ = sink.tell(&after(&new, telling(Event::Resolved, State::Done))).await.unwrap();
     let messages = server.messages();
     assert_eq!(new, format!("{}:{}", messages[0].channel, messages[0].ts));
     assert_eq!((messages.len(), messages[1].thread.as_ref()), (2, Some(&messages[0].ts)));
+}
+
+#[tokio::test]
+async fn where_the_thread_takes_no_reply_the_findings_are_a_new_message_which_is_then_the_incidents() {
+    let server = SlackServer::start(TOKEN, &["oncall"], []).await;
+    let sink = slack(&server, "oncall");
+    let parent = sink.tell(&telling(Event::Started, State::Running)).await.unwrap().remote.unwrap();
+    server.lock_threads();
+    let told = sink.tell(&after_start(&parent, telling(Event::Findings, State::Done))).await.unwrap();
+    let messages = server.messages();
+    let [old, new] = &messages[..] else { panic!("{messages:?}") };
+    assert_eq!((&new.thread, told.remote), (&None, Some(format!("{}:{}", new.channel, new.ts))));
+    assert_eq!(told.amiss.unwrap(), r#"posted as a new message: Slack says "cannot_reply_to_message""#);
+    assert!(new.shown().contains("The tag does not exist."), "{}", new.shown());
+    assert!(old.shown().starts_with("ACTION REQUIRED"), "the old one is true as well: {}", old.shown());
+}
+
+/// Every error that says of a message or a thread that nothing can be done with it, at either of the two calls.
+#[tokio::test]
+async fn whatever_slack_calls_a_place_that_is_gone_the_findings_reach_the_channel() {
+    let gone = [
+        "message_not_found",
+        "thread_not_found",
+        "cannot_reply_to_message",
+        "cant_update_message",
+        "edit_window_closed",
+        "restricted_action_thread_locked",
+        "restricted_action_non_threadable_channel",
+        "is_archived",
+        "channel_not_found",
+        "not_in_channel",
+    ];
+    for (error, nth) in gone.iter().flat_map(|error| [(error, 1), (error, 2)]) {
+        let mut script = vec![Fails::Not; nth];
+        script.push(Fails::With((*error).to_owned()));
+        let server = SlackServer::start(TOKEN, &["oncall"], script).await;
+        let sink = slack(&server, "oncall");
+        let parent = sink.tell(&telling(Event::Started, State::Running)).await.unwrap().remote.unwrap();
+        let told = sink.tell(&after_start(&parent, telling(Event::Findings, State::Done))).await.unwrap();
+        let new = server.messages().pop().unwrap();
+        assert_eq!((new.thread.as_ref(), told.remote.as_ref() == Some(&parent)), (None, false), "{error}");
+        assert!(new.shown().contains("The tag does not exist."), "{error}: {}", new.shown());
+        assert!(told.amiss.unwrap().contains(error), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn where_blocks_are_refused_the_same_is_told_as_text_and_slacks_reason_is_kept() {
+    const WHY: &str = "[ERROR] must be shorter [json-pointer:/blocks/0/elements/1]";
+    const NASTY: &str = "<!channel> <https://evil.example|ok> & @here";
+    let server = SlackServer::start(TOKEN, &["oncall"], []).await;
+    let sink = slack(&server, "oncall");
+    let parent = sink.tell(&telling(Event::Started, State::Running)).await.unwrap().remote.unwrap();
+    server.refuse_blocks(WHY);
+    let mut findings = after_start(&parent, telling(Event::Findings, State::Done));
+    findings.report.as_mut().unwrap().summary = NASTY.into();
+    let told = sink.tell(&findings).await.unwrap();
+    assert_eq!(told.remote.as_ref(), Some(&parent), "the message stays the incident's");
+    let amiss = told.amiss.unwrap();
+    assert!(amiss.starts_with(r#"told as text: Slack says "invalid_blocks""#), "{amiss}");
+    assert!(amiss.ends_with("/blocks/0/elements/1: must be shorter"), "{amiss}");
+    let messages = server.messages();
+    let [main, reply] = &messages[..] else { panic!("{messages:?}") };
+    let said = main.shown();
+    for part in
+        ["ACTION REQUIRED api cannot pull its image", "Likeliest cause: ", "\nAlert: alertname=PodDown"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(reply.shown().starts_with("&lt;!channel&gt; &lt;https://evil.example|ok&gt; &amp; @here"));
+    assert_eq!(reply.thread.as_ref(), Some(&main.ts));
+}
+
+/// Not even an empty list of blocks is taken for that message: it stays, and a new one says what there is to say.
+#[tokio::test]
+async fn a_message_that_cannot_become_text_is_followed_by_one_that_is() {
+    let no =
+        || Fails::Because("invalid_arguments".into(), vec!["[ERROR] no [json-pointer:/blocks/0]".into()]);
+    let server = SlackServer::start(TOKEN, &["oncall"], [Fails::Not, no(), no(), no()]).await;
+    let sink = slack(&server, "oncall");
+    let parent = sink.tell(&telling(Event::Started, State::Running)).await.unwrap().remote.unwrap();
+    let told = sink.tell(&after_start(&parent, telling(Event::Findings, State::Done))).await.unwrap();
+    let messages = server.messages();
+    let [_, new] = &messages[..] else { panic!("{messages:?}") };
+    assert!(new.text.contains("The tag does not exist."), "{}", new.text);
+    let amiss = told.amiss.unwrap();
+    for part in ["posted as a new message", "told as text", "/blocks/0: no"] {
+        assert!(amiss.contains(part), "{part}: {amiss}");
+    }
 }
 
 #[tokio::test]
@@ -142,7 +233,7 @@ async fn texts_from_outside_are_shown_as_they_are() {
     report.hypotheses[0].evidence[0].quote = NASTY.into();
     findings.head.labels.insert("pod".into(), NASTY.into());
     let sink = slack(&server, "oncall");
-    let parent = sink.tell(&findings).await.unwrap().unwrap();
+    let parent = sink.tell(&findings).await.unwrap().remote.unwrap();
     let _ = sink.tell(&after_start(&parent, findings)).await.unwrap();
     for (_, body) in server.calls() {
         let text = body.to_string();
@@ -175,12 +266,19 @@ async fn the_largest_report_stays_within_the_limits_and_says_that_it_is_cut() {
     findings.notification =
         Some(notification("pods", (0..200).map(|n| alert(&long).label("n", &n.to_string()))));
     let sink = slack(&server, "oncall");
-    let parent = sink.tell(&findings).await.unwrap().unwrap();
+    let parent = sink.tell(&findings).await.unwrap().remote.unwrap();
     let updated = Telling { event: Event::Updated, ..after(&parent, findings) };
     let _ = sink.tell(&updated).await.unwrap();
     let messages = server.messages();
     assert!(messages[0].shown().contains("the rest is in the stored report (sentinel incidents show)"));
     assert!(messages[1].shown().ends_with("… and 195 more"), "{}", messages[1].shown());
+    server.refuse_blocks("no");
+    let mut findings = updated;
+    findings.report.as_mut().unwrap().summary = "<&>".repeat(2_000);
+    let _ = sink.tell(&findings).await.unwrap();
+    let text = server.messages()[0].text.clone();
+    assert!(text.ends_with("the rest is in the stored report (sentinel incidents show)"), "{text}");
+    assert!(!text.contains(['<', '>']) && text.chars().count() <= 3_900, "{}", text.len());
 }
 
 #[tokio::test]

@@ -24,7 +24,11 @@ async fn no_message_is_parsed_linked_or_unfurled() {
         (Event::Resolved, State::Done),
     ];
     for (event, state) in told {
-        parent = sink.tell(&sentinel_core::ports::Telling { parent, ..telling(event, state) }).await.unwrap();
+        parent = sink
+            .tell(&sentinel_core::ports::Telling { parent, ..telling(event, state) })
+            .await
+            .unwrap()
+            .remote;
     }
     let written: Vec<_> =
         server.calls().into_iter().filter(|(_, body)| body.get("blocks").is_some()).collect();

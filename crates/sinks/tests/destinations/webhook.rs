@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sentinel_core::incident::{Event, State};
-use sentinel_core::ports::{Sink as _, SinkError};
+use sentinel_core::ports::{Sink as _, SinkError, Told};
 use sentinel_sinks::webhook::MAX_ALERTS;
 use sentinel_sinks::{BadSecret, Webhook, WebhookSettings};
 use sentinel_testkit::builders::{NOON, alert, notification};
@@ -26,7 +26,7 @@ fn webhook(url: &str, secret: Option<&str>) -> Webhook {
 async fn findings_are_posted_whole_with_what_they_are_about() {
     let server = HookServer::start([]).await;
     let sink = webhook(&server.url(), Some("s3cret"));
-    assert_eq!(sink.tell(&telling(Event::Findings, State::Done)).await.unwrap(), None);
+    assert_eq!(sink.tell(&telling(Event::Findings, State::Done)).await.unwrap(), Told::default());
     let [posted] = &server.posted()[..] else { panic!("one request") };
     insta::assert_json_snapshot!(posted.body);
     let told = include_str!("../../README.md");

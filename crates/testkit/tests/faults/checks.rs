@@ -18,7 +18,7 @@ const WINDOW: Duration = Duration::from_mins(10);
 /// At every write of a head.
 pub(crate) fn write(before: Option<&Head>, after: &Head, now: UnixMs, most_skew: Duration, broken: &Broken) {
     let wrong = |what: &str| broken.say(format!("{now}: {what}: {before:?} -> {after:?}"));
-    let settled = after.state.is_terminal() && after.is_settled();
+    let settled = after.state.is_terminal() && after.is_settled() && after.again.is_none();
     if after.ttl.is_some() != settled {
         wrong("a time to live stands on what is over and told, and only there");
     }
@@ -68,7 +68,7 @@ pub(crate) fn answered(world: &World, taken: &Taken) {
         if head.state != State::Pending || !taken.firing {
             continue;
         }
-        // A full resolve may have changed the digest since; it has no snapshot.
+        // A resolve may have changed the digest since.
         let written = world.written.lock().unwrap();
         let mut digests = written
             .iter()
@@ -126,6 +126,20 @@ pub(crate) fn at_the_end(world: &World, may_fail: bool) {
             let stored = world.store.body(id, *generation, &ChildName::Report).is_some();
             broken.unless(stored, || format!("a commit without a report: {head:?}"));
         }
+    }
+    for head in world.incidents() {
+        let fires = !head.firing.is_empty();
+        let told = world.told();
+        for sink in world.sinks() {
+            let mut last = told.iter().filter(|t| (&t.incident, t.sink) == (&head.id, *sink));
+            let over = last.next_back().is_some_and(|t| t.generation == head.generation && t.over);
+            broken.unless(!(fires && over), || {
+                format!("it fires, and {sink} was told last that it is over: {head:?}")
+            });
+        }
+        broken
+            .unless(!(fires && head.resolved().is_some()), || format!("it fires, and is resolved: {head:?}"));
+        broken.unless(head.again.is_none(), || format!("what fires again waits for ever: {head:?}"));
     }
     for notice in world.store.heads().iter().filter(|head| head.is_notice()) {
         let sent = notice.deliveries.iter().all(|d| d.state == DeliveryState::Sent);

@@ -120,7 +120,11 @@ fn a_late_copy_of_an_old_firing_after_its_resolve() {
         (700, post("am-2", "PodDown", vec![fires("a", 0)])),
     ]);
     assert_eq!((came.ends, came.paid), (vec![State::Done], 2), "nobody pays for it");
-    assert_eq!(came.told, [Event::Findings, Event::Resolved], "and nobody is told");
+    assert_eq!(
+        came.told,
+        [Event::Findings, Event::Resolved, Event::Updated],
+        "by its sender's word it fires"
+    );
     let came = play(vec![
         (0, pods(vec![fires("a", 0)])),
         (60, pods(vec![ended("a", 0, 55)])),
@@ -173,10 +177,14 @@ fn a_resolve_a_yield_then_a_re_fire_before_the_commit() {
         ],
     );
     assert!(came.written.iter().any(|head| head.state == State::Pending && head.turn > 0), "it was put off");
-    assert_eq!(came.ends, [State::Done]);
+    assert_eq!(
+        (came.ends, came.paid),
+        (vec![State::Done, State::Done], 4),
+        "what fired again is investigated, too"
+    );
     assert_eq!(
         came.told,
-        [Event::Findings, Event::Updated, Event::Resolved],
+        [Event::Findings, Event::Updated, Event::Findings, Event::Resolved],
         "no end is told while it fires"
     );
 }
@@ -260,7 +268,7 @@ fn two_resolves_whose_ends_differ_by_sender() {
         (700, pods(vec![fires("a", 22)])),
     ]);
     assert_eq!((came.ends, came.paid), (vec![State::Done], 2));
-    assert_eq!(came.told, [Event::Findings, Event::Resolved], "once");
+    assert_eq!(came.told, [Event::Findings, Event::Resolved, Event::Updated], "its end is told once");
 }
 
 #[test]
@@ -336,4 +344,54 @@ fn two_senders_that_see_different_parts_of_a_group_for_ever() {
     assert_eq!(came.ends, [State::Done, State::Done], "the part that joined is investigated once");
     assert_eq!(came.told, [Event::Findings, Event::Updated, Event::Findings]);
     assert_eq!(came.paid, 4);
+}
+
+#[test]
+fn a_re_fire_in_the_window_that_nobody_repeats() {
+    let came = play(vec![
+        (0, pods(vec![fires("a", 0)])),
+        (30, pods(vec![ended("a", 0, 20)])),
+        (60, pods(vec![fires("a", 50)])),
+    ]);
+    assert_eq!((came.ends, came.paid), (vec![State::Done, State::Done], 4));
+    assert_eq!(came.told, [Event::Findings, Event::Resolved, Event::Updated, Event::Findings]);
+    let opened: Vec<_> =
+        came.written.iter().filter(|head| head.version == 1 || head.state == State::Pending).collect();
+    let opened = opened.last().map(|head| head.generation.0.div_euclid(1000));
+    assert_eq!(opened, Some(at(600).get() / 1000), "when the window ends, to the second");
+}
+
+#[test]
+fn a_re_fire_in_the_window_whose_worker_is_lost_when_it_ends() {
+    // Each call of the worker that opens it, lost before or after.
+    for (call, kind) in
+        [("children", Kind::CrashAfter), ("append", Kind::CrashAfter), ("swap", Kind::CrashAfter)]
+    {
+        let (at_the_end_of_it, crashed) = (AtomicBool::new(false), AtomicBool::new(false));
+        let seen = faults(move |point| {
+            if point.process == "sweeper" {
+                at_the_end_of_it.store(true, Ordering::SeqCst);
+            }
+            let here =
+                point.process == "worker" && point.call == call && at_the_end_of_it.load(Ordering::SeqCst);
+            (here && !crashed.swap(true, Ordering::SeqCst)).then_some(kind)
+        });
+        let came = in_virtual_time(async || {
+            let mut world = World::new(Setting::of(seen));
+            script(
+                &mut world,
+                [
+                    (0, pods(vec![fires("a", 0)])),
+                    (30, pods(vec![ended("a", 0, 20)])),
+                    (60, pods(vec![fires("a", 50)])),
+                ],
+            );
+            world.play_until(at(590)).await;
+            // The message that would open it is lost: the sweeper comes.
+            let _ = world.queue.take(at(10_000));
+            world.play().await;
+            outcome(&world)
+        });
+        assert_eq!((came.ends, came.paid), (vec![State::Done, State::Done], 4), "{call}");
+    }
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use sentinel_core::UnixMs;
 use sentinel_core::card::ToolId;
 use sentinel_core::incident::{ChildName, Delivery, Event, Gen, IncidentId, Job, State};
-use sentinel_core::ports::{Clock, JobQueue, QueueError, Sink, SinkError, Telling};
+use sentinel_core::ports::{self, Clock, JobQueue, QueueError, Sink, SinkError, Telling};
 use sentinel_investigation::ports::{
     Api, FunctionCall, Item, Model, ModelError, Output, Said, ToolBox, ToolDefinition, ToolError, ToolOutput,
     TurnRequest, TurnResponse,
@@ -281,6 +281,8 @@ pub(crate) struct Told {
     pub(crate) key: String,
     /// The latest beginning of an alert that the head knew.
     pub(crate) seen: Option<UnixMs>,
+    /// Whether that is that all is over.
+    pub(crate) over: bool,
     /// When it was told.
     pub(crate) at: UnixMs,
     /// What a storm notice listed: incidents and their generations.
@@ -303,7 +305,7 @@ pub(crate) struct Destination {
 
 #[async_trait]
 impl Sink for Destination {
-    async fn tell(&self, telling: &Telling) -> Result<Option<String>, SinkError> {
+    async fn tell(&self, telling: &Telling) -> Result<ports::Told, SinkError> {
         let now = self.clock.now();
         if now < self.down_until {
             return Err(SinkError::Retry { reason: "503".to_owned(), after: None });
@@ -314,11 +316,15 @@ impl Sink for Destination {
             let so = head.generation > generation || head.state.is_terminal() || begun;
             self.broken.unless(so, || format!("{now}: {} is told before it is so", telling.event));
         }
+        if telling.event == Event::Resolved {
+            self.broken
+                .unless(telling.resolved().is_some(), || format!("{now}: it fires, and is told as over"));
+        }
         if telling.event == Event::Findings {
             self.broken.unless(telling.report.is_some(), || format!("{now}: findings without a report"));
         }
         let mine = |d: &&Delivery| d.key.event == telling.event && d.key.sink == self.name;
-        let armed = telling.head.deliveries.iter().find(mine).and_then(|d| d.for_seen);
+        let armed = telling.head.deliveries.iter().find(mine).and_then(|d| d.armed);
         let about = match telling.event {
             Event::Updated => format!("{} {armed:?}", telling.head.digest),
             Event::Resolved => format!("{armed:?}"),
@@ -335,9 +341,10 @@ impl Sink for Destination {
             about,
             key: telling.idempotency_key.clone(),
             seen: telling.head.seen,
+            over: telling.event == Event::Resolved || telling.resolved().is_some(),
             at: now,
             listed: telling.listed.iter().map(|listed| listed.incident.clone()).collect(),
         });
-        Ok(self.numbers.then(|| format!("ts-{}", told.len())))
+        Ok(ports::Told { remote: self.numbers.then(|| format!("ts-{}", told.len())), amiss: None })
     }
 }

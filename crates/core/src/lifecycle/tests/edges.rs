@@ -11,6 +11,11 @@ fn a_start_at_the_very_instant_of_the_end_is_the_episode_that_ended() {
     let generation = s.head().generation;
     assert_ne!(s.at(700).tell(&[fires(1, 20)]), Taken::Accepted);
     assert_eq!((s.state(), s.head().generation), (State::Done, generation), "nobody pays for it again");
+    assert_eq!(
+        (s.head().again, s.deliver_all()),
+        (None, vec![Event::Updated]),
+        "by its sender's word it fires"
+    );
     assert_eq!(s.tell(&[fires(1, 21)]), Taken::Accepted, "one second later is another");
 }
 
@@ -62,6 +67,7 @@ fn a_sinks_later_events_belong_to_what_it_was_told_last() {
         key: key(Event::Resolved),
         claimer: "d".into(),
         remote: Some("a-later-one".into()),
+        amiss: None,
     };
     assert_eq!(s.take(&told), DeliveryRecorded::Recorded);
     assert_eq!(remote(&s).as_deref(), Some("a-later-one"));

@@ -2,6 +2,7 @@
 //! are the sequences that broke earlier drafts of it, `properties` what no sequence may break.
 
 mod aborting;
+mod again;
 mod delivering;
 mod due;
 mod edges;
@@ -144,7 +145,18 @@ impl Story {
     }
 
     fn tell(&mut self, members: &[Member]) -> Taken {
-        self.take(&arrival(members))
+        self.take(&arrival(members)).taken
+    }
+
+    /// What came of each of them.
+    fn tell_each(&mut self, members: &[Member]) -> Vec<Taken> {
+        self.take(&arrival(members)).each
+    }
+
+    /// A worker finds that the window is over.
+    fn window_over(&mut self) -> Reopened {
+        let generation = self.head().generation;
+        self.take(&WindowOver { generation, firing: vec![] })
     }
 
     fn claim(&mut self, owner: &str) -> Claimed {
@@ -192,6 +204,7 @@ impl Story {
             key: key(event),
             claimer: claimer.into(),
             remote: Some("r-1".into()),
+            amiss: None,
         })
     }
 

@@ -51,6 +51,7 @@ enum Step {
         retry: bool,
     },
     Sweep,
+    WindowOver,
     Restart,
     Pass {
         seconds: i64,
@@ -73,6 +74,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2_usize).prop_map(|worker| Step::Fail { worker }),
         1 => Just(Step::Abort),
         3 => (0..2_usize).prop_map(|teller| Step::Tell { teller }),
+        2 => Just(Step::WindowOver),
         5 => (0..2_usize, event()).prop_map(|(teller, event)| Step::ClaimDelivery { teller, event }),
         5 => (0..2_usize, event()).prop_map(|(teller, event)| Step::Delivered { teller, event }),
         1 => (0..2_usize, event(), any::<bool>())
@@ -115,7 +117,7 @@ impl Run {
                 let folded = strongest(members.into_iter().map(|m| member(now, m)));
                 let a = Arrival { truncated, ..arrival(&folded) };
                 let taken = self.story.take(&a);
-                self.check_arrival(before.as_ref(), &a, taken);
+                self.check_arrival(before.as_ref(), &a, taken.taken);
             }
             Step::Pass { seconds } => self.story.now = now.plus(secs(seconds.unsigned_abs())),
             _ if before.is_none() => {}
@@ -171,6 +173,12 @@ impl Run {
             }
             Step::Sweep => {
                 let _ = self.story.take(&Sweep);
+            }
+            Step::WindowOver => {
+                let due = self.story.head().reopens_at().is_some_and(|at| at <= now);
+                let opened = self.story.window_over() == Reopened::Reopened;
+                assert!(due || !opened, "not before its time");
+                assert!(!opened || self.story.appended && self.story.sent.is_some(), "a worker will find it");
             }
             Step::Restart => {
                 // The process that held them is gone, and its calls with it.
@@ -237,6 +245,10 @@ impl Run {
             if before.reopen_after <= now && lease_over && !tells(Event::Flapping) {
                 assert_eq!(taken, Taken::Accepted);
             }
+            assert!(
+                head.state == State::Pending || head.again.is_some(),
+                "it is investigated when its time comes"
+            );
         }
     }
 
@@ -257,7 +269,8 @@ impl Run {
             assert!(after.began >= before.began);
         }
         assert!(after.seen >= before.seen, "what was seen stays seen");
-        let settled = after.state.is_terminal() && after.is_settled();
+        let settled = after.state.is_terminal() && after.is_settled() && after.again.is_none();
+        assert!(after.again.is_none() || !after.firing.is_empty(), "what has ended waits for no window");
         assert_eq!(
             after.ttl.is_some(),
             settled,
@@ -347,7 +360,7 @@ proptest! {
         let taken = run.story.take(&a);
         let due = once.as_ref().is_some_and(|h| h.state.is_terminal() && h.is_settled());
         if !due {
-            prop_assert_eq!(taken, Taken::Duplicate);
+            prop_assert_eq!(taken.taken, Taken::Duplicate);
             prop_assert_eq!(&run.story.head, &once);
         }
     }

@@ -39,19 +39,19 @@ fn the_recorded_end_never_falls() {
 fn a_resolve_that_is_not_later_still_takes_its_members_out_of_the_firing() {
     let mut s = Story::done();
     let _ = s.at(30).tell(&[ended(1, 0, 20)]);
-    assert_eq!(s.tell(&[fires(1, 0)]), Taken::Joined, "a late copy of the old firing");
+    assert_eq!(s.tell(&[fires(1, 0)]), Taken::Duplicate, "a late copy of the old firing");
     assert_eq!(s.head().firing, members([1]));
-    assert_eq!(s.tell(&[ended(1, 0, 20)]), Taken::Duplicate);
+    assert_eq!(s.tell(&[ended(1, 0, 20)]), Taken::Resolved);
     assert!(s.head().firing.is_empty());
 }
 
 #[test]
-fn while_others_fire_a_resolve_only_joins() {
+fn while_others_fire_a_part_of_them_ends() {
     for turn in 0..2 {
         let (mut s, fence) = Story::running();
         let _ = s.pay(fence, turn, 10);
         let _ = s.tell(&[fires(1, 0), fires(2, 0)]);
-        assert_eq!(s.at(30).tell(&[ended(2, 0, 20)]), Taken::Joined);
+        assert_eq!(s.at(30).tell(&[ended(2, 0, 20)]), Taken::Resolved);
         assert_eq!((s.head().resolved_at, &s.head().firing), (None, &members([1])));
         assert_eq!((s.appended, s.sent), (true, None));
         assert_eq!(s.tell(&[ended(2, 0, 20)]), Taken::Duplicate);
@@ -80,7 +80,7 @@ fn what_the_sender_truncated_is_not_suppressed() {
     let mut s = Story::pending();
     let mut a = arrival(&[ended(1, 0, 20)]);
     a.truncated = true;
-    assert_eq!(s.at(30).take(&a), Taken::Resolved);
+    assert_eq!(s.at(30).take(&a).taken, Taken::Resolved);
     assert_eq!((s.state(), s.head().resolved_at), (State::Pending, Some(at(20))));
     let mut s = Story::new();
     let _ = s.take(&Arrival { truncated: true, ..arrival(&[fires(1, 0)]) });
@@ -92,7 +92,7 @@ fn what_the_sender_truncated_is_not_suppressed() {
 fn of_many_firing_members_none_can_resolve_all() {
     let mut s = Story::new();
     let _ = s.tell(&(1..=65).map(|n| fires(n, 0)).collect::<Vec<_>>());
-    assert_eq!(s.at(30).tell(&(1..=65).map(|n| ended(n, 0, 20)).collect::<Vec<_>>()), Taken::Joined);
+    assert_eq!(s.at(30).tell(&(1..=65).map(|n| ended(n, 0, 20)).collect::<Vec<_>>()), Taken::Resolved);
     assert_eq!((s.state(), s.head().resolved_at), (State::Pending, None));
 }
 
@@ -136,7 +136,7 @@ fn a_resolve_after_any_end_of_a_run_is_told() {
         let state = s.state();
         assert_eq!(s.at(30).tell(&[ended(1, 0, 20)]), Taken::Resolved);
         assert_eq!((s.state(), s.head().resolved_at, s.owed()), (state, Some(at(20)), vec![Event::Resolved]));
-        assert_eq!((s.appended, s.sent, s.head().ttl), (false, Some(Duration::ZERO), None));
+        assert_eq!((s.appended, s.sent, s.head().ttl), (true, Some(Duration::ZERO), None));
     }
 }
 
@@ -167,7 +167,7 @@ fn a_sender_that_missed_the_latest_start_suppresses_nothing() {
     let mut s = Story::new();
     let _ = s.tell(&[fires(1, 100), fires(2, 0)]);
     // The other sender still believes in the first episode of 1, and tells both ends.
-    assert_eq!(s.tell(&[ended(1, 0, 50), ended(2, 0, 120)]), Taken::Joined);
+    assert_eq!(s.tell(&[ended(1, 0, 50), ended(2, 0, 120)]), Taken::Resolved);
     assert_eq!((s.state(), s.head().resolved_at), (State::Pending, None));
     assert_eq!(s.tell(&[ended(1, 100, 130), ended(2, 0, 120)]), Taken::Suppressed);
 }
@@ -202,7 +202,7 @@ fn what_fires_again_before_its_run_spent_anything_is_not_suppressed() {
     let mut s = Story::new();
     let _ = s.tell(&[fires(1, 100), fires(2, 0)]);
     let fence = s.begin("w1");
-    assert_eq!(s.tell(&[ended(1, 0, 50), ended(2, 0, 120)]), Taken::Joined);
+    assert_eq!(s.tell(&[ended(1, 0, 50), ended(2, 0, 120)]), Taken::Resolved);
     let _ = s.put_off(fence, 60);
     let _ = s.at(60).begin("w2");
 }
@@ -230,7 +230,7 @@ fn a_part_that_ended_before_another_began_stays_where_its_end_comes_late() {
     assert_eq!(s.at(110).tell(&[fires(2, 100)]), Taken::Joined);
     s.deliver_all();
     assert_eq!(s.at(120).tell(&[ended(1, 0, 50)]), Taken::Duplicate);
-    assert_eq!(s.at(210).tell(&[ended(2, 100, 200)]), Taken::Joined);
+    assert_eq!(s.at(210).tell(&[ended(2, 100, 200)]), Taken::Resolved);
     assert_eq!((&s.head().firing, s.head().resolved_at), (&members([1]), None));
     assert_eq!(
         s.at(800).tell(&[fires(2, 790)]),

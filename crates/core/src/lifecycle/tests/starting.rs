@@ -222,6 +222,7 @@ fn an_id_that_is_too_long_for_the_head_is_not_kept() {
         key: key(Event::Started),
         claimer: "d1".into(),
         remote: Some("r".repeat(MOST_REMOTE + 1)),
+        amiss: None,
     };
     let _ = s.take(&long);
     assert_eq!((s.owed(), s.head().latest_remote("log")), (vec![], None));
