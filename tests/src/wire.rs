@@ -1,5 +1,8 @@
 //! Webhooks as Alertmanager writes them, and configurations as they are needed here.
 
+use std::fmt::Write;
+
+use sentinel_testkit::openai::ScriptedOpenAi;
 use serde_json::{Map, Value, json};
 
 /// When alerts of this module began to fire.
@@ -66,4 +69,16 @@ pub fn output_of(request: &Value, call_id: &str) -> Option<String> {
     let items = request["input"].as_array()?;
     let item = items.iter().find(|i| i["type"] == "function_call_output" && i["call_id"] == call_id)?;
     Some(item["output"].as_str()?.to_owned())
+}
+
+/// A configuration with these MCP servers (name, address, more keys) and one card.
+pub fn config(model: &ScriptedOpenAi, servers: &[(&str, &str, &str)], tools: &str, evidence: &str) -> String {
+    let mut text = format!("{LOOPBACK}{}mcp-servers:\n", openai(&model.base_url()));
+    for (name, url, more) in servers {
+        let _ = writeln!(text, "- {{name: {name}, server-url: \"{url}\"{more}}}");
+    }
+    text + &format!(
+        "incident-cards:\n- name: trouble\n  resource: Trouble\n  prompt: Find out why.\n  tools: [{tools}]\n  evidence: \
+         [{evidence}]\n"
+    )
 }

@@ -196,7 +196,8 @@ async fn alerts_that_join_an_incident_reach_its_sinks_as_updates_and_are_not_pai
         n => Err(format!("{n} webhooks, {} messages", slack.messages().len())),
     })
     .await;
-    assert_eq!(joined(2), ["one", "two", "three"]);
+    // In the order of their labels.
+    assert_eq!(joined(2), ["one", "three", "two"]);
 
     assert_eq!((model.requests().len(), up.incidents().await.len()), (1, 1));
     let shown: Vec<String> =

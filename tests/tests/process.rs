@@ -219,23 +219,32 @@ fn a_dash_is_standard_input() {
 
 #[test]
 fn what_is_said_is_as_loud_as_it_is_asked_for() {
-    let home = Home::with(&takes("Trouble"));
-    home.write("event.json", &trouble("one").to_string());
+    // What a server's program writes is for whoever looks closely.
+    let config = format!(
+        "{LOOPBACK}mcp-servers: [{{name: local, command: [/bin/sh, -c, 'echo hello >&2']}}]\n\
+         incident-cards: [{{name: Trouble, resource: Trouble, prompt: Find out why., tools: [local.look], \
+         evidence: [{{tool: local.look}}]}}]\n"
+    );
+    let home_with = |variables: &[(&str, &str)]| {
+        let home = variables.iter().fold(Home::with(&config), |home, (name, value)| home.env(name, value));
+        home.write("event.json", &trouble("one").to_string());
+        home
+    };
+    let home = home_with(&[]);
     let said = |args: &[&str]| home.run(&[&["replay", "event.json"], args].concat(), 0).stderr;
     let usual = said(&[]);
-    assert!(usual.contains("event.json: 1 accepted") && !usual.contains("DEBUG"), "{usual}");
+    assert!(usual.contains("event.json: 1 accepted") && usual.contains(" INFO sentinel"), "{usual}");
+    assert!(!usual.contains("DEBUG"), "{usual}");
     let quiet = said(&["-q"]);
     assert!(quiet.lines().all(|line| line.contains(": warning: ") || line.contains(" WARN ")), "{quiet}");
     assert_eq!(said(&["-qq"]), "");
-    assert!(said(&["-v"]).contains("DEBUG sentinel"), "{}", said(&["-v"]));
+    let loud = said(&["-v"]);
+    assert!(loud.contains("DEBUG sentinel_mcp"), "{loud}");
     home.run(&["replay", "event.json", "-q", "-v"], 2);
-    let directed = Home::with(&takes("Trouble")).env("RUST_LOG", "debug");
-    directed.write("event.json", &trouble("one").to_string());
-    assert!(directed.run(&["replay", "event.json"], 0).stderr.contains("DEBUG sentinel"));
+    let directed = home_with(&[("RUST_LOG", "debug")]);
+    assert!(directed.run(&["replay", "event.json"], 0).stderr.contains("DEBUG sentinel_mcp"));
     assert!(!directed.run(&["replay", "event.json", "-q"], 0).stderr.contains("DEBUG sentinel"));
-    let wrong = Home::with(&takes("Trouble")).env("RUST_LOG", "a=b=c");
-    wrong.write("event.json", &trouble("one").to_string());
-    let told = wrong.run(&["replay", "event.json"], 1).stderr;
+    let told = home_with(&[("RUST_LOG", "a=b=c")]).run(&["replay", "event.json"], 1).stderr;
     assert!(told.contains("the log directives \"a=b=c\" cannot be read"), "{told}");
 }
 

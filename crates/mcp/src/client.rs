@@ -165,14 +165,23 @@ impl Client {
             return refusal(answer, asked, has_session).await;
         }
         // Nothing that answers a notification is wanted.
-        let Some((id, _)) =
+        let Some((id, request)) =
             asked.filter(|_| !matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT))
         else {
             return Ok(StreamableHttpPostResponse::Accepted);
         };
         let session = answer.headers().get(SESSION).and_then(|id| id.to_str().ok()).map(str::to_owned);
         if is_type(&answer, EVENT_STREAM) {
-            return Ok(StreamableHttpPostResponse::Sse(events::that_answer(events::of(answer), id), session));
+            let events = events::that_answer(events::of(answer), id);
+            // What has to be a header of its calls, rmcp finds in a list only where it has read the list before it knows of
+            // the stream's end, which may be seen first.
+            return Ok(match request {
+                ClientRequest::ListToolsRequest(_) => match events::as_one(events).await {
+                    Ok(list) => StreamableHttpPostResponse::Json(list, session),
+                    Err(events) => StreamableHttpPostResponse::Sse(events, session),
+                },
+                _ => StreamableHttpPostResponse::Sse(events, session),
+            });
         }
         let kind = answer
             .headers()

@@ -184,6 +184,23 @@ impl Reading {
     }
 }
 
+/// The answer at the end of such events as one message; without one, the events.
+pub(crate) async fn as_one(mut events: Events) -> Result<ServerJsonRpcMessage, Events> {
+    let mut all = Vec::new();
+    while let Some(event) = events.next().await {
+        let data = event.as_ref().ok().and_then(|event| event.data.as_deref());
+        let message = match data {
+            Some(data) => aside(|| serde_json::from_str(data).ok().filter(is_answer)).await,
+            None => None,
+        };
+        match message {
+            Some(answer) => return Ok(answer),
+            None => all.push(event),
+        }
+    }
+    Err(iter(all).boxed())
+}
+
 /// The events of a stream that answers no request of its own: what cannot be read of them is passed over.
 pub(crate) fn of_nobody(events: Events) -> Events {
     let mended = |event: Result<Sse, SseError>| {
