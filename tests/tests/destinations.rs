@@ -130,7 +130,8 @@ async fn a_kill_between_telling_and_recording_tells_nobody_twice_who_looks_at_th
     assert_eq!(taken, [json!("started"), json!("findings")]);
     let ids: Vec<String> = hook.posted().iter().map(|p| p.id().to_owned()).collect();
     assert_eq!((ids.len(), &ids[1]), (3, &ids[2]));
-    assert_eq!(slack.messages().iter().filter(|m| m.thread.is_none()).count(), 1);
+    let messages = slack.messages();
+    assert_eq!(messages.iter().filter(|m| m.thread.is_none()).count(), 1, "{messages:#?}");
 }
 
 #[tokio::test]

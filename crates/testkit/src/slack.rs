@@ -258,7 +258,11 @@ fn shape(body: &Value) -> Result<(), String> {
             return Err("test_would_unfurl".to_owned());
         }
     }
-    let blocks = body["blocks"].as_array().ok_or("invalid_blocks")?;
+    let none = Vec::new();
+    let blocks = match &body["blocks"] {
+        Value::Null => &none,
+        blocks => blocks.as_array().ok_or("invalid_blocks")?,
+    };
     if blocks.is_empty() && body["mrkdwn"] != json!(false) {
         return Err("test_text_is_not_inert".to_owned());
     }

@@ -43,15 +43,18 @@ impl Message {
         request(channel, &escaped(&self.fallback), &blocks)
     }
 
-    /// The same as plain text, for a destination that takes no blocks. An empty list of them is what takes away those
-    /// that a message had ([chat.update, "blocks"](https://docs.slack.dev/reference/methods/chat.update)).
-    pub(super) fn plain_body(&self, channel: &str) -> Value {
+    /// The same as plain text, for a destination that takes no blocks. `over` another message: an empty list of them is
+    /// what takes away those that it had ([chat.update, "blocks"](https://docs.slack.dev/reference/methods/chat.update)).
+    pub(super) fn plain_body(&self, channel: &str, over: bool) -> Value {
         let mut text = String::new();
         for element in &self.elements {
             lines(element, "", &mut text);
         }
         let mut body = request(channel, &within(&text, MAX_PLAIN), &json!([]));
         if let Some(body) = body.as_object_mut() {
+            if !over {
+                body.remove("blocks");
+            }
             // Only chat.postMessage knows it. In a message that is changed a `*` may make something bold, and no more.
             body.insert("mrkdwn".to_owned(), json!(false));
         }

@@ -173,7 +173,8 @@ impl Slack {
         match self.call(method, &placed(message.body(channel))).await {
             Err(Failed::Blocks(reason)) => {
                 amiss.push(format!("told as text: {reason}"));
-                match self.call(method, &placed(message.plain_body(channel))).await {
+                match self.call(method, &placed(message.plain_body(channel, matches!(to, To::Over(_))))).await
+                {
                     // A message that keeps its blocks cannot be changed to a text.
                     Err(Failed::Blocks(reason)) => Err(Failed::Gone(reason)),
                     said => said,
