@@ -112,13 +112,19 @@ async fn people_get_a_checked_report_where_they_look_and_no_secret_with_it() {
 
 #[tokio::test]
 async fn a_kill_between_telling_and_recording_tells_nobody_twice_who_looks_at_the_id() {
-    let mcp = tools().await;
+    let gate = Gate::new();
+    let mcp = held_tools(&gate).await;
     // The start is taken and answered, the findings are taken and never answered.
     let hook = HookServer::start([Receives::Takes, Receives::TakesAndHangs]).await;
     let slack = SlackServer::start(TOKEN, &["oncall"], []).await;
     let home = home(&mcp, &hook, &slack, "");
     let up = home.up().await;
     let id = up.open(&trouble("mail")).await;
+    // Slack looks at no id: what it was told has to be on record by then.
+    let is_start = |told: &&String| told.starts_with("started") && told.ends_with("sent");
+    up.wait_for(&id, "both starts on record", |i| Sentinel::told(i).iter().filter(is_start).count() == 2)
+        .await;
+    gate.open();
     hook.wait_for(2).await;
     drop(up);
     let up = home.up().await;
