@@ -14,6 +14,7 @@
     reason = "a test part that cannot do its work fails the test"
 )]
 
+pub mod answers;
 pub mod anthropic;
 pub mod aws;
 pub mod builders;

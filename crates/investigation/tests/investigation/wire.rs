@@ -10,7 +10,7 @@ use sentinel_http::{AddressPolicy, HttpClient};
 use sentinel_investigation::ports::Api;
 use sentinel_investigation::{evidence_of, turns_of};
 use sentinel_model::{Auth, HostedPlace, HostedSpec, ServiceSettings, Services};
-use sentinel_testkit::anthropic;
+use sentinel_testkit::answers;
 use sentinel_testkit::builders::tool_id;
 use sentinel_testkit::openai::{self, Request, ScriptedOpenAi};
 use serde_json::{Value, json};
@@ -58,50 +58,17 @@ fn script(api: Api) -> Vec<Says> {
 
 /// Turn `n` as a service says it.
 fn said(api: Api, says: &Says, n: usize) -> Value {
-    let named = |calls: &[(&'static str, Value)]| -> Vec<(&'static str, Value, String)> {
-        let of = |(i, (name, arguments)): (usize, &(&'static str, Value))| {
-            (*name, arguments.clone(), format!("call_{n}_{i}"))
-        };
-        calls.iter().enumerate().map(of).collect()
-    };
-    match (api, says) {
-        (_, Says::Items(items)) => openai::response(items.clone()),
-        (Api::Responses, Says::Calls(calls)) => {
-            let thought = json!({"type": "reasoning", "id": format!("rs_{n}"), "summary": [], "encrypted_content": "sealed"});
-            let calls = named(calls);
-            let calls =
-                calls.iter().map(|(name, a, id)| openai::function_call_item(name, &a.to_string(), id));
-            openai::response([thought].into_iter().chain(calls).collect())
+    match says {
+        Says::Items(items) => openai::response(items.clone()),
+        Says::Calls(calls) => {
+            let ids: Vec<_> = (0..calls.len()).map(|i| format!("call_{n}_{i}")).collect();
+            let named =
+                calls.iter().zip(&ids).map(|((name, arguments), id)| (*name, arguments.clone(), id.as_str()));
+            answers::calls(api, Some("The secret, then."), &named.collect::<Vec<_>>())
         }
-        (Api::Chat, Says::Calls(calls)) => {
-            let calls = named(calls);
-            let calls: Vec<_> = calls.iter().map(|(name, a, id)| (*name, a.clone(), id.as_str())).collect();
-            openai::chat_function_calls(&calls)
-        }
-        (Api::Messages, Says::Calls(calls)) => {
-            let calls = named(calls);
-            let calls = calls.iter().map(|(name, a, id)| anthropic::tool_use(name, a, id));
-            let thought = anthropic::thinking("The secret, then.");
-            anthropic::message([thought].into_iter().chain(calls).collect(), "tool_use")
-        }
-        (Api::Responses, Says::Text(text)) => openai::message(text),
-        (Api::Chat, Says::Text(text)) => openai::chat_message(text),
-        (Api::Messages, Says::Text(text)) => anthropic::text(text),
-        (Api::Responses, Says::CutOff(text)) => openai::cut_off(openai::message(text)),
-        (Api::Chat, Says::CutOff(text)) => {
-            openai::chat_answer(&json!({"role": "assistant", "content": text, "refusal": null}), "length")
-        }
-        (Api::Messages, Says::CutOff(text)) => {
-            anthropic::message(vec![json!({"type": "text", "text": text})], "max_tokens")
-        }
-        (Api::Responses, Says::Refuses(text)) => openai::response(vec![json!({
-            "type": "message", "id": "msg_scripted", "role": "assistant", "status": "completed",
-            "content": [{"type": "refusal", "refusal": text}],
-        })]),
-        (Api::Chat, Says::Refuses(text)) => {
-            openai::chat_answer(&json!({"role": "assistant", "content": null, "refusal": text}), "stop")
-        }
-        (Api::Messages, Says::Refuses(text)) => anthropic::refusal(text),
+        Says::Text(text) => answers::text(api, text),
+        Says::CutOff(text) => answers::cut_off(api, text),
+        Says::Refuses(text) => answers::refusal(api, text),
     }
 }
 

@@ -13,7 +13,7 @@ use sentinel_investigation::ports::{
 use sentinel_model::{Auth, HostedPlace, Services, Signer};
 use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::openai::{Request, Scripted, ScriptedOpenAi};
-use sentinel_testkit::{anthropic, openai};
+use sentinel_testkit::{answers, anthropic, openai};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -104,44 +104,15 @@ impl Form {
 
 fn said(api: Api, says: &Says) -> Value {
     let arguments = |id: &str| json!({"name": format!("pod-of-{id}")});
+    let named = |ids: &[&'static str]| -> Vec<_> {
+        ids.iter().map(|id| ("k8s__pods_get", arguments(id), *id)).collect()
+    };
     match (api, says) {
-        (Api::Responses, Says::Text(text)) => openai::message(text),
-        (Api::Chat, Says::Text(text)) => openai::chat_message(text),
-        (Api::Messages, Says::Text(text)) => anthropic::text(text),
-        (Api::Responses, Says::Calls(ids) | Says::Thinks(ids)) => {
-            let calls = ids
-                .iter()
-                .map(|id| openai::function_call_item("k8s__pods_get", &arguments(id).to_string(), id));
-            let thought = json!({"type": "reasoning", "id": format!("rs_{}", ids.concat()), "summary": [], "encrypted_content": "sealed"});
-            let thought = matches!(says, Says::Thinks(_)).then_some(thought);
-            openai::response(thought.into_iter().chain(calls).collect())
-        }
-        (Api::Chat, Says::Calls(ids)) => {
-            let calls: Vec<_> = ids.iter().map(|id| ("k8s__pods_get", arguments(id), *id)).collect();
-            openai::chat_function_calls(&calls)
-        }
-        // Nothing on the contract holds a thought.
-        (Api::Chat, Says::Thinks(ids)) => said(api, &Says::Calls(ids)),
-        (Api::Messages, Says::Calls(ids) | Says::Thinks(ids)) => {
-            let calls = ids.iter().map(|id| anthropic::tool_use("k8s__pods_get", &arguments(id), id));
-            let thought = matches!(says, Says::Thinks(_)).then(|| anthropic::thinking("The pod, then."));
-            anthropic::message(thought.into_iter().chain(calls).collect(), "tool_use")
-        }
-        (Api::Responses, Says::CutOff(text)) => openai::cut_off(openai::message(text)),
-        (Api::Chat, Says::CutOff(text)) => {
-            openai::chat_answer(&json!({"role": "assistant", "content": text, "refusal": null}), "length")
-        }
-        (Api::Messages, Says::CutOff(text)) => {
-            anthropic::message(vec![json!({"type": "text", "text": text})], "max_tokens")
-        }
-        (Api::Responses, Says::Refuses(text)) => openai::response(vec![json!({
-            "type": "message", "id": "msg_scripted", "role": "assistant", "status": "completed",
-            "content": [{"type": "refusal", "refusal": text}],
-        })]),
-        (Api::Chat, Says::Refuses(text)) => {
-            openai::chat_answer(&json!({"role": "assistant", "content": null, "refusal": text}), "stop")
-        }
-        (Api::Messages, Says::Refuses(text)) => anthropic::refusal(text),
+        (_, Says::Text(text)) => answers::text(api, text),
+        (_, Says::Calls(ids)) => answers::calls(api, None, &named(ids)),
+        (_, Says::Thinks(ids)) => answers::calls(api, Some("The pod, then."), &named(ids)),
+        (_, Says::CutOff(text)) => answers::cut_off(api, text),
+        (_, Says::Refuses(text)) => answers::refusal(api, text),
         (Api::Responses, Says::AsksHosted(id)) => openai::response(vec![
             openai::mcp_list_item("k8s-label", &[("log", json!({"readOnlyHint": true}))]),
             openai::mcp_approval_request_item("k8s-label", "log", &arguments(id), id),
