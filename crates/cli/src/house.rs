@@ -69,7 +69,7 @@ impl Plan {
 }
 
 impl House {
-    /// Makes it.
+    /// The service as a plan and its settings have it, on this ground.
     pub(crate) fn of(plan: Plan, settings: &Settings, ground: &Ground) -> anyhow::Result<Self> {
         let Plan { playbooks, door } = plan;
         let credentials = credentials_of_environment();
@@ -107,7 +107,7 @@ impl Current {
         Self(Arc::new(RwLock::new(Arc::new(house))))
     }
 
-    /// It. Whoever holds it goes on with it, also when another takes its place.
+    /// The house that holds now. Whoever has it goes on with it, also when another takes its place.
     pub(crate) fn house(&self) -> Arc<House> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -74,7 +74,7 @@ pub(crate) enum Place {
     Service(Service),
     /// A folder that nobody else holds, or a table on AWS.
     Store {
-        /// It.
+        /// The store.
         store: Arc<dyn IncidentStore>,
         /// What is shown of it lacks the secrets that this knows.
         redactor: Redactor,

@@ -90,7 +90,7 @@ pub struct Run<'a> {
 pub enum Outcome {
     /// The checked report: store it, then commit.
     Report {
-        /// It.
+        /// The report.
         report: Box<Report>,
         /// The head.
         head: Head,
