@@ -60,17 +60,12 @@ fn exit(mut states: impl Iterator<Item = State>) -> Exit {
 
 /// Takes every destination but the log out of the cards: whoever tries an event out does not want to wake anybody.
 fn tell_the_log_only(loaded: &mut Loaded, env: &Environment) {
-    let mut not_told = BTreeSet::new();
-    let sinks = loaded.settings.sinks.clone();
+    let settings = &loaded.settings;
+    let is_log = |entry: &str| settings.sink(entry).is_some_and(|s| matches!(s.kind, SinkKind::Log { .. }));
+    let entries = settings.cards.iter().flat_map(|card| &card.sinks).map(|subscription| &subscription.sink);
+    let not_told: BTreeSet<String> = entries.filter(|entry| !is_log(entry)).cloned().collect();
     for card in &mut loaded.settings.cards {
-        card.sinks.retain(|subscription| {
-            let name = subscription.sink.split_once(':').map_or(subscription.sink.as_str(), |(name, _)| name);
-            let is_log = sinks.iter().any(|s| s.name == name && matches!(s.kind, SinkKind::Log { .. }));
-            if !is_log {
-                not_told.insert(subscription.sink.clone());
-            }
-            is_log
-        });
+        card.sinks.retain(|subscription| !not_told.contains(&subscription.sink));
     }
     if !not_told.is_empty() {
         let names = not_told.into_iter().collect::<Vec<_>>().join(", ");
