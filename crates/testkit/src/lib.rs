@@ -36,6 +36,7 @@ pub mod proxy;
 mod server;
 pub mod slack;
 pub mod spellings;
+pub mod tls;
 pub mod tool_schema;
 
 /// How long the waits of this crate go on before they fail the test: long enough for a busy two-core machine, and
