@@ -168,7 +168,9 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use sentinel_config::{Source, load};
+    use sentinel_http::Url;
 
     use super::*;
 
@@ -225,6 +227,72 @@ mod tests {
         assert_eq!(names.refuse(&request(&[])), None, "a health check of HTTP/1.0");
         let absolute = http::Request::builder().uri("http://evil.example/api/incidents").body(()).unwrap();
         assert!(names.refuse(&absolute.into_parts().0).is_some());
+    }
+
+    /// Parts of hosts.
+    const PIECES: &[&str] = &[
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+        "::1",
+        "[",
+        "]",
+        "sentinel.example",
+        "evil.example",
+        ".",
+        "@",
+        ":",
+        "8765",
+        "%6c",
+        "[::ffff:127.0.0.1]",
+        "127.1",
+        "0x7f.1",
+        "2130706433",
+        "/",
+        "\\",
+        "#",
+        "?",
+        "user",
+        " ",
+        "ſ",
+        "é",
+        "-",
+        "",
+    ];
+
+    /// Hosts as browsers send them and as nobody does: pieces of good and of bad ones in any order, and any text.
+    fn any_host() -> impl Strategy<Value = String> {
+        prop_oneof![
+            prop::collection::vec(prop::sample::select(&PIECES[..]), 0..5).prop_map(|p| p.concat()),
+            ".*"
+        ]
+    }
+
+    proptest! {
+        /// What a browser would make of the name is the judge: where that is a name of somebody else, nothing is answered.
+        #[test]
+        fn no_host_that_leads_a_browser_elsewhere_is_answered(host in any_host()) {
+            let Ok(value) = http::HeaderValue::from_bytes(host.as_bytes()) else { return Ok(()) };
+            let mut asked = request(&[]);
+            asked.headers.insert(header::HOST, value);
+            if names(true, &["sentinel.example"], &[]).refuse(&asked).is_none() {
+                // What is no URL at all, no browser asks for.
+                let Ok(url) = Url::parse(&format!("http://{host}/")) else { return Ok(()) };
+                let name = url.host_str().unwrap_or_default();
+                let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+                let is_ours = ["localhost", "sentinel.example"].contains(&name) || address.is_ok_and(|ip| ip.is_loopback());
+                prop_assert!(is_ours, "{host:?} is answered, and leads to {name:?}");
+            }
+        }
+
+        #[test]
+        fn no_origin_but_a_configured_one_is_answered(origin in ".*") {
+            let Ok(value) = http::HeaderValue::from_bytes(origin.as_bytes()) else { return Ok(()) };
+            let mut asked = request(&[("host", "localhost")]);
+            asked.headers.insert(header::ORIGIN, value);
+            let answered = names(true, &[], &["https://desk.example"]).refuse(&asked).is_none();
+            prop_assert_eq!(answered, origin == "https://desk.example");
+        }
     }
 
     #[test]
