@@ -79,8 +79,9 @@ mutants() {
   rm -rf "$out/mutants.out"
   mkdir -p "$out"
   # It ends with 2 where something was missed and with 3 where a test took too long: the next command judges that.
-  PATH=$PWD/target/testbench/cargo/bin:$PATH cargo mutants --output "$out" --no-shuffle \
-    ${SENTINEL_MUTANTS_SHARD:+--shard "$SENTINEL_MUTANTS_SHARD"} || ended=$?
+  # Round robin, so that a part is a sample of all. Built beside what tests/mutants/run.py built of the same crates.
+  PATH=$PWD/target/testbench/cargo/bin:$PATH CARGO_TARGET_DIR=$PWD/$out/copy/target cargo mutants --workspace --output "$out" \
+    --sharding round-robin ${SENTINEL_MUTANTS_SHARD:+--shard "$SENTINEL_MUTANTS_SHARD"} || ended=$?
   case $ended in 0 | 2 | 3) ;; *) return "$ended" ;; esac
   python3 tests/mutants/survivors.py "$out/mutants.out"
 }
