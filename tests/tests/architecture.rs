@@ -353,3 +353,18 @@ fn each_test_that_the_threat_model_names_is_there() {
             .collect::<Vec<_>>(),
     );
 }
+
+/// A change that does not apply shows nothing: where its rule has moved, the change moves with it.
+#[test]
+fn each_change_that_the_tests_must_notice_still_applies() {
+    let folder = workspace().join("tests/mutants");
+    let patches = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let patches: Vec<_> = patches.filter(|path| path.extension().is_some_and(|e| e == "patch")).collect();
+    assert!(patches.len() > 30, "{patches:?}");
+    let applies = |patch: &&PathBuf| {
+        let git = Command::new("git").current_dir(workspace()).args(["apply", "--check"]).arg(patch).output();
+        git.unwrap().status.success()
+    };
+    let stale = patches.iter().filter(|patch| !applies(patch));
+    none(&stale.map(|patch| format!("{} does not apply any more", patch.display())).collect::<Vec<_>>());
+}

@@ -13,6 +13,7 @@ use sentinel_core::card::{Card, Subscription, ToolId};
 use sentinel_core::incident::{DeliveryState, Event, Head, Job, State};
 use sentinel_core::intake::intake;
 use sentinel_core::lifecycle::due_at;
+use sentinel_core::notification::Message;
 use sentinel_core::ports::{Clock as _, Ports, Sink, SinkError, Telling, Told};
 use sentinel_core::redact::Redactor;
 use sentinel_investigation::Playbook;
@@ -136,8 +137,12 @@ impl Bench {
     }
 
     async fn post(&self, alerts: impl IntoIterator<Item = AlertBuilder>) {
-        let (cards, told) = (std::slice::from_ref(&self.card), message(alerts));
-        let _ = intake(&self.worker.ports, cards, &Redactor::default(), &told).await.unwrap();
+        self.take(&message(alerts)).await;
+    }
+
+    async fn take(&self, message: &Message) {
+        let cards = std::slice::from_ref(&self.card);
+        let _ = intake(&self.worker.ports, cards, &Redactor::default(), message).await.unwrap();
     }
 
     fn job(&self) -> Job {
@@ -196,11 +201,15 @@ async fn the_notification_that_is_told_is_the_latest_whatever_its_digest() {
     for name in (0..8).map(|n| format!("Alert{n}")) {
         let bench = Bench::new(card("pods").build(), Manner::Takes, &events);
         for pods in 1..=4 {
-            bench.post((0..pods).map(|pod| alert(&name).label("pod", &format!("p-{pod}")))).await;
+            let mut sent = message((0..pods).map(|pod| alert(&name).label("pod", &format!("p-{pod}"))));
+            sent.envelope.external_url = Some(format!("http://alertmanager/{pods}"));
+            bench.take(&sent).await;
         }
         bench.handle().await;
         let [telling] = &bench.told()[..] else { panic!("{:?}", bench.told()) };
-        assert_eq!(telling.notification.as_ref().unwrap().alerts.len(), 4, "{name}");
+        let told = telling.notification.as_ref().unwrap();
+        let url = told.envelope.external_url.as_deref();
+        assert_eq!((told.alerts.len(), url), (4, Some("http://alertmanager/4")), "{name}");
     }
 }
 
