@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::arguments;
 use crate::evidence::{CallStatus, EvidenceRecord, normal_id};
 use crate::fence::clip;
-use crate::quotes::{self, Mark, Searchable};
+use crate::quotes::{self, Looked, Mark, Searchable};
 use crate::schema::Schema;
 use crate::situation::Situation;
 
@@ -158,12 +158,12 @@ pub(crate) fn check<'e>(
     let cited: Vec<_> =
         statements.flat_map(|s| &s.evidence).map(|citation| (&*citation.id, &*citation.quote)).collect();
     let quotes = cited.len();
-    let mut marks = quotes::check(&cited, find, alert).into_iter();
+    let mut all = quotes::check(&cited, find, alert).into_iter();
     let mut found = 0;
     for statement in submission.hypotheses.iter_mut().chain(&mut submission.ruled_out) {
         let mut weak = Vec::new();
         let (mut stands, mut invented) = (false, false);
-        for (citation, mark) in statement.evidence.iter_mut().zip(&mut marks) {
+        for (citation, Looked { mark, original }) in statement.evidence.iter_mut().zip(&mut all) {
             found += usize::from(mark.is_found());
             citation.found = Some(mark.is_found());
             citation.id = normal_id(&citation.id);
@@ -173,10 +173,13 @@ pub(crate) fn check<'e>(
                 let line = problem_line(citation, problem);
                 if mark.is_found() { weak.push(line) } else { draft_problems.push(line) }
             }
+            // What is shown is the original's words, without what the model put around them.
+            if let Some(original) = original.filter(|original| !is_same(original, &citation.quote)) {
+                citation.quote = original;
+            }
         }
-        let supported = stands && !invented;
-        statement.supported = Some(supported);
-        if !supported && !invented {
+        statement.supported = Some(stands);
+        if !stands && !invented {
             draft_problems.append(&mut weak);
         }
     }
@@ -200,6 +203,11 @@ pub(crate) fn check<'e>(
         draft_problems.push(format!("and {more} more"));
     }
     Draft { submission, problems: draft_problems, found, quotes }
+}
+
+/// Whether two texts differ in their blanks at most.
+fn is_same(one: &str, other: &str) -> bool {
+    one.split_whitespace().eq(other.split_whitespace())
 }
 
 fn problem_line(citation: &Citation, problem: &str) -> String {
