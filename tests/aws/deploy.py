@@ -19,7 +19,7 @@ from pathlib import Path
 import boto3
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = "infra/sentinel.yaml"
+CONFIG = "infra/aws.yaml"
 FUNCTIONS = ("ingest", "worker", "sweeper", "watcher")
 
 
@@ -29,23 +29,25 @@ def main():
     parser.add_argument("--stack", default="sentinel", help="the stack's name")
     parser.add_argument("--zips", type=Path, default=ROOT / "target/lambda",
                         help="a folder of sentinel-<function>/bootstrap.zip, as cargo lambda build leaves it")
-    parser.add_argument("--config", type=Path, help="a file to stand in the zips in place of infra/sentinel.yaml")
+    parser.add_argument("--config", type=Path, help="a file to stand in the zips in place of infra/aws.yaml")
+    parser.add_argument("--only-adjust", action="store_true", help="deploy nothing: make a stack work that is deployed already")
     parser.add_argument("parameters", nargs="*", metavar="Parameter=Value", help="parameters of the template")
     args = parser.parse_intermixed_args()
 
     endpoint = args.endpoint.rstrip("/")
     if not endpoint.startswith(("http://127.0.0.1:", "http://localhost:")):
         sys.exit(f"{endpoint} is not this machine: this script is for a local AWS only")
-    for function in FUNCTIONS:
+    for function in () if args.only_adjust else FUNCTIONS:
         zip_file = args.zips / f"sentinel-{function}" / "bootstrap.zip"
         if not zip_file.is_file():
-            sys.exit(f"{zip_file} is not there: run tests/aws/build.sh")
+            sys.exit(f"{zip_file} is not there: run infra/build.sh")
 
     with tempfile.TemporaryDirectory() as work:
         zips = args.zips.resolve()
         if args.config:
             zips = with_config(zips, args.config, Path(work) / "zips")
-        create(Path(work), endpoint, args.stack, zips, args.parameters)
+        if not args.only_adjust:
+            create(Path(work), endpoint, args.stack, zips, args.parameters)
     session = boto3.Session("test", "test", region_name="us-east-1")
     outputs = adjusted(lambda service: session.client(service, endpoint_url=endpoint), args.stack)
     # The name under execute-api.localhost does not resolve everywhere; ministack has a path for the same.
@@ -54,7 +56,7 @@ def main():
 
 
 def with_config(zips, config, into):
-    """Copies the zips, with `config` as their infra/sentinel.yaml; gives the copies' folder."""
+    """Copies the zips, with `config` as their infra/aws.yaml; gives the copies' folder."""
     for function in FUNCTIONS:
         name = f"sentinel-{function}/bootstrap.zip"
         (into / name).parent.mkdir(parents=True)
@@ -94,7 +96,8 @@ def create(work, endpoint, stack, zips, parameters):
     certificates = ssl.get_default_verify_paths().openssl_cafile
     created = aws("cloudformation", "deploy", "--template-file", packaged, "--stack-name", stack,
                   "--no-fail-on-empty-changeset", "--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND",
-                  "--parameter-overrides", "Architecture=x86_64", f"CertificateBundle={certificates}", *parameters,
+                  "--s3-bucket", f"{stack}-zips", "--parameter-overrides", "Architecture=x86_64",
+                  f"CertificateBundle={certificates}", "AwsCertificateBundle=infra/aws-roots.pem", *parameters,
                   check=False)
     if not created:
         aws("cloudformation", "describe-stack-events", "--stack-name", stack, "--output", "text", "--query",

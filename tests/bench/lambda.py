@@ -181,13 +181,13 @@ class Bench:
             with zipfile.ZipFile(deployed(function)) as files:
                 files.extractall(folder / function)
             (folder / function / "bootstrap").chmod(0o755)
-            with (folder / function / "infra/sentinel.yaml").open("a") as config:
+            with (folder / function / "infra/aws.yaml").open("a") as config:
                 config.write("\ningest: {bearer: [bench]}\n")
         self.folder = folder
         self.aws = {"AWS_ENDPOINT_URL": f"http://{stub.aws}"}
         self.deployment = self.aws | {
             "SENTINEL_TABLE": "bench", "SENTINEL_QUEUE_URL": f"http://{stub.aws}/000000000000/bench",
-            "SENTINEL_CONFIG": "infra/sentinel.yaml"}
+            "SENTINEL_CONFIG": "infra/aws.yaml"}
 
     def ours(self, slot, name):
         folder = self.folder / name

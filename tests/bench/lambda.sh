@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 venv=target/testbench/python-bench
 if [ -z "${SENTINEL_BENCH_NO_BUILD:-}" ]; then
-  bash tests/aws/build.sh
+  bash infra/build.sh x86_64
   # What they are measured against, in the same profile: a bare function as cargo-lambda builds it unless told otherwise,
   # and the bare and the least that are built as ours are.
   build() {

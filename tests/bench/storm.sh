@@ -3,7 +3,7 @@
 #
 #   tests/bench/storm.sh            10,000 alerts in 200 groups; 1,000 distinct webhooks and 10,000 repeats
 #   tests/bench/storm.sh aws        1,000 alerts in 20 groups through the functions as they are deployed, on a local AWS
-#                                   (tests/setup.sh aws, tests/aws/build.sh)
+#                                   (tests/setup.sh aws, infra/build.sh)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 profile=${PROFILE:-dev}

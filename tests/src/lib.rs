@@ -9,6 +9,7 @@
     reason = "a test part that cannot do its work fails the test"
 )]
 
+pub mod aws;
 mod service;
 pub mod wire;
 
@@ -104,6 +105,11 @@ impl Home {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// What its commands have in their environment.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The folder.

@@ -102,12 +102,22 @@ impl Aws {
     /// profiles, single sign-on, the machine's role.
     #[cfg(feature = "default-chain")]
     pub async fn of_environment(limits: CallLimits) -> Self {
-        let config = aws_config::defaults(BehaviorVersion::latest())
+        Self::of_profile(limits, None, None).await
+    }
+
+    /// The same, in this region and with this profile where one is named.
+    #[cfg(feature = "default-chain")]
+    pub async fn of_profile(limits: CallLimits, region: Option<String>, profile: Option<String>) -> Self {
+        let mut found = aws_config::defaults(BehaviorVersion::latest())
             .retry_config(limits.retries())
-            .timeout_config(limits.timeouts())
-            .load()
-            .await;
-        Self::with(config)
+            .timeout_config(limits.timeouts());
+        if let Some(region) = region {
+            found = found.region(Region::new(region));
+        }
+        if let Some(profile) = profile {
+            found = found.profile_name(profile);
+        }
+        Self::with(found.load().await)
     }
 
     /// For one URL that speaks AWS's protocols, such as `DynamoDB` Local.

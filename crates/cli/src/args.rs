@@ -7,6 +7,8 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use sentinel_core::chain::PublicKey;
 
+use crate::aws::args::AwsArgs;
+
 /// Investigates Prometheus alerts and reports what it found, with its sources.
 #[derive(Parser, Debug)]
 #[command(name = "sentinel", version, about)]
@@ -56,6 +58,7 @@ impl Cli {
                 AuditCommand::Export(a) => a.store.json,
                 AuditCommand::Key(_) => false,
             },
+            Command::Aws(a) => a.json(),
         }
     }
 
@@ -90,6 +93,8 @@ pub enum Command {
     Models(Models),
     /// Hold the record of incidents against its hash chain.
     Audit(Audit),
+    /// Make, look at, try and remove a deployment on AWS, by the AWS command line.
+    Aws(AwsArgs),
 }
 
 /// Which configuration.

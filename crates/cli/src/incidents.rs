@@ -84,8 +84,7 @@ pub(crate) enum Place {
 impl Place {
     pub(crate) async fn of(flags: &StoreFlags) -> anyhow::Result<Self> {
         if let Some(table) = &flags.table {
-            let client = Aws::of_environment(CallLimits::default()).await.dynamo();
-            return Ok(Self::store(Arc::new(DynamoStore::new(client, table.clone()))));
+            return Ok(Self::of_table(table, None, None).await);
         }
         if !flags.data_dir.is_dir() {
             bail!("there is no data folder {}: `sentinel up` makes one", flags.data_dir.display());
@@ -97,6 +96,12 @@ impl Place {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// A table on AWS, in this region and with this profile's credentials, or those of the environment.
+    pub(crate) async fn of_table(table: &str, region: Option<String>, profile: Option<String>) -> Self {
+        let client = Aws::of_profile(CallLimits::default(), region, profile).await.dynamo();
+        Self::store(Arc::new(DynamoStore::new(client, table)))
     }
 
     fn store(store: Arc<dyn IncidentStore>) -> Self {
@@ -120,7 +125,7 @@ impl Place {
         }
     }
 
-    async fn detail(&self, id: &IncidentId) -> anyhow::Result<Option<Detail>> {
+    pub(crate) async fn detail(&self, id: &IncidentId) -> anyhow::Result<Option<Detail>> {
         match self {
             Self::Service(service) => service.get(&format!("api/incidents/{id}")).await,
             Self::Store { store, redactor } => Ok(api::detail(store.as_ref(), redactor, id).await?),

@@ -7,6 +7,7 @@ mod access;
 pub mod api;
 pub mod args;
 mod audit;
+pub mod aws;
 mod bodies;
 mod connections;
 mod dotenv;
@@ -87,5 +88,6 @@ async fn dispatch(cli: Cli, env: &Environment) -> anyhow::Result<Exit> {
         Command::Tools(args) => tools::run(args, env).await,
         Command::Models(args) => models::run(args, env).await,
         Command::Audit(args) => audit::run(args, env).await,
+        Command::Aws(args) => Box::pin(aws::run(args, env)).await,
     }
 }

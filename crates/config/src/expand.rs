@@ -30,7 +30,8 @@ pub(crate) enum Expanded {
 }
 
 /// Replaces `${NAME}` by the environment's value and `${secret:ID}` by the secret's text, or by the value of one key of
-/// a secret that is a JSON object: `${secret:ID#key}`. `$${` stands for `${`.
+/// a secret that is a JSON object: `${secret:ID#key}`. An ID of `$NAME` is the one that the environment names. `$${`
+/// stands for `${`.
 pub(crate) fn expand(raw: &str, values: &Values<'_>) -> Expanded {
     let (mut text, mut unset, mut given) = (String::new(), vec![], false);
     let mut rest = raw;
@@ -43,8 +44,13 @@ pub(crate) fn expand(raw: &str, values: &Values<'_>) -> Expanded {
         }
         text.push_str(before);
         let Some((name, tail)) = after.split_once('}') else { return Expanded::Malformed };
-        if let Some((id, key)) = secret(name) {
-            let Some(whole) = values.secrets.get(id) else { return Expanded::Unread };
+        if let Some((reference, key)) = secret(name) {
+            let Some(id) = named(reference, values) else {
+                unset.push(reference.trim_start_matches('$').to_owned());
+                rest = tail;
+                continue;
+            };
+            let Some(whole) = values.secrets.get(&id) else { return Expanded::Unread };
             let Some(value) = value(whole, key) else {
                 return Expanded::NoKey(key.unwrap_or_default().to_owned());
             };
@@ -74,7 +80,7 @@ pub(crate) fn given<'t>(raw: &'t str, values: &Values<'_>) -> Vec<(Option<&'t st
         rest = tail;
         given.extend(match secret(name) {
             Some((id, key)) => {
-                let whole = values.secrets.get(id);
+                let whole = named(id, values).and_then(|id| values.secrets.get(&id));
                 whole.and_then(|whole| value(whole, key)).map(|value| (None, value))
             }
             None => of_env(name, values).map(|value| (Some(name), value)),
@@ -109,17 +115,23 @@ pub(crate) fn is_scheme(word: &str) -> bool {
     ["bearer", "basic", "token", "apikey"].iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
-/// The secrets that a scalar refers to, by ARN or name.
-pub(crate) fn secret_ids(raw: &str) -> impl Iterator<Item = &str> {
+/// The secrets that a scalar refers to, by ARN or name, as far as the environment names them.
+pub(crate) fn secret_ids(raw: &str, values: &Values<'_>) -> Vec<String> {
     let references = raw.split("${").skip(1).filter_map(|after| after.split_once('}'));
-    references.filter_map(|(name, _)| Some(secret(name)?.0))
+    references.filter_map(|(name, _)| named(secret(name)?.0, values)).collect()
 }
 
 /// `secret:ID` or `secret:ID#key`.
 fn secret(name: &str) -> Option<(&str, Option<&str>)> {
     let reference = name.strip_prefix("secret:")?;
     let (id, key) = reference.split_once('#').map_or((reference, None), |(id, key)| (id, Some(key)));
-    (!id.is_empty() && key != Some("")).then_some((id, key))
+    let is_id = id.strip_prefix('$').map_or(!id.is_empty(), is_name);
+    (is_id && key != Some("")).then_some((id, key))
+}
+
+/// The ARN or name itself: where it is `$NAME`, which no secret is called, what the environment says.
+fn named(id: &str, values: &Values<'_>) -> Option<String> {
+    id.strip_prefix('$').map_or_else(|| Some(id.to_owned()), |variable| of_env(variable, values))
 }
 
 /// A secret's text, or the value of one of its keys.
@@ -149,6 +161,7 @@ mod tests {
             "EMPTY" => Some(String::new()),
             "FILE" => Some("\r\nof a\nfile\r\n".into()),
             "BLANK" => Some("\n".into()),
+            "ARN" => Some("arn:aws:x\n".into()),
             _ => None,
         };
         let secrets = [("arn:aws:x", "whole\n"), ("json", r#"{"user": "u\n", "port": 5, "list": []}"#)];
@@ -186,9 +199,19 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_may_be_named_by_the_environment() {
+        assert_eq!(expanded("${secret:$ARN}"), text("whole"));
+        assert_eq!(expanded("${secret:$ARN#user}"), Expanded::NoKey("user".into()));
+        assert_eq!(expanded("${secret:$EMPTY}${secret:$C#k}"), Expanded::Unset(vec!["EMPTY".into(), "C".into()]));
+        assert_eq!(expanded("${secret:$A}"), Expanded::Unread);
+    }
+
+    #[test]
     fn the_secrets_that_a_text_needs_are_listed() {
-        let ids: Vec<&str> = secret_ids("${secret:a#k} ${B} ${secret:c}${secret:}").collect();
-        assert_eq!(ids, ["a", "c"]);
+        let env = |name: &str| (name == "ARN").then(|| "arn:x".to_owned());
+        let values = Values { env: &env, secrets: &BTreeMap::new() };
+        let ids = secret_ids("${secret:a#k} ${B} ${secret:c}${secret:}${secret:$ARN#k}${secret:$C}", &values);
+        assert_eq!(ids, ["a", "c", "arn:x"]);
     }
 
     #[test]
@@ -209,7 +232,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_told() {
-        for raw in ["${", "${}", "${a b}", "${secret:}", "${secret:#k}", "${secret:a#}", "${1A}"] {
+        for raw in ["${", "${}", "${a b}", "${secret:}", "${secret:#k}", "${secret:a#}", "${1A}", "${secret:$}", "${secret:$1}"] {
             assert_eq!(expanded(raw), Expanded::Malformed, "{raw}");
         }
     }

@@ -218,9 +218,9 @@ impl<'a> Reader<'a> {
             return None;
         };
         let wanted = self.reading.wants(&field.path);
-        let ids: Vec<&str> = secret_ids(raw).collect();
+        let ids = secret_ids(raw, &self.values);
         if wanted {
-            self.secret_ids.extend(ids.iter().map(|id| (*id).to_owned()));
+            self.secret_ids.extend(ids.iter().cloned());
         }
         match expand(raw, &self.values) {
             Expanded::Text(text, given) => {

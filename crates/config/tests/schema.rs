@@ -27,6 +27,7 @@ fn every_configuration_that_loads_keeps_the_schema() {
         "tests/fixtures/kubernetes.yaml",
         "tests/fixtures/spec-002.yaml",
         "../../infra/config.example.yaml",
+        "../../infra/aws.yaml",
         "../../infra/sentinel.yaml",
     ] {
         let text = std::fs::read_to_string(here.join(name)).unwrap();

@@ -7,6 +7,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod readme;
 mod storm;
 
 use std::path::PathBuf;
@@ -64,7 +65,7 @@ impl Deployed {
         let zips = workspace().join("target/lambda");
         assert!(
             zips.join("sentinel-worker/bootstrap.zip").is_file(),
-            "there are no zips: bash tests/aws/build.sh"
+            "there are no zips: bash infra/build.sh"
         );
         let parameters = [
             &*format!("IngestSecretArns={token}"),

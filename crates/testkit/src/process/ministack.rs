@@ -57,7 +57,7 @@ impl Ministack {
     }
 
     /// Deploys infra/template.yaml with `tests/aws/deploy.py`. `zips` holds `sentinel-<function>/bootstrap.zip` of all
-    /// four functions (`tests/aws/build.sh`), `config` is what they find as their infra/sentinel.yaml, `parameters` are the
+    /// four functions (`infra/build.sh`), `config` is what they find as their infra/aws.yaml, `parameters` are the
     /// template's (`WorkerTimeout=60`); the processor and the certificates are this machine's. The same again updates
     /// the stack.
     pub async fn deploy(&self, zips: &Path, config: &str, parameters: &[&str]) -> Stack {

@@ -1,22 +1,26 @@
 #!/usr/bin/env bash
 # Builds the functions' zips as they are deployed: target/lambda/sentinel-<function>/bootstrap.zip, and beside each the bill
-# of its materials, bom.json (CycloneDX). For x86_64, or with `build.sh arm64` for what the template deploys by default;
-# `build.sh MACHINE FUNCTION…` builds these only. `tests/setup.sh aws` installs cargo-lambda.
+# of its materials, bom.json (CycloneDX); target/lambda/parameters says to the template what they were built for.
 #
-# The same commit gives the same zips, byte by byte, in whatever folder it is built: no path gets into a program, and no
-# time, order or mode of a file into a zip (`bash tests/extra.sh builds`).
+#     bash infra/build.sh arm64|x86_64 [FUNCTION…]
+#
+# It needs cargo-lambda (on PATH, or where `tests/setup.sh aws` puts it) and Python. The same commit gives the same zips, byte
+# by byte, in whatever folder it is built: no path gets into a program, and no time, order or mode of a file into a zip
+# (`bash tests/extra.sh builds`). What travels beside the programs stands in functions/*/Cargo.toml; infra/tools.lock is
+# taken along where it is there.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-bench=target/testbench/aws/bin
-if [ ! -x "$bench/cargo-lambda" ]; then
-  printf '%s is not there: run tests/setup.sh aws\n' "$bench/cargo-lambda" >&2
+# Zig, which links, is in the same folder.
+PATH="$PWD/target/testbench/aws/bin:$PATH"
+if ! command -v cargo-lambda > /dev/null; then
+  printf 'build: cargo-lambda is not on PATH: https://www.cargo-lambda.info says how to install it\n' >&2
   exit 1
 fi
-case "${1-x86_64}" in
+case "${1-}" in
   x86_64) machine=x86_64 flag=--x86-64 ;;
   arm64) machine=aarch64 flag=--arm64 ;;
-  *) printf 'usage: tests/aws/build.sh [x86_64|arm64 [FUNCTION…]]\n' >&2; exit 2 ;;
+  *) printf 'usage: infra/build.sh arm64|x86_64 [FUNCTION…]\n' >&2; exit 2 ;;
 esac
 functions=("${@:2}")
 [ "${#functions[@]}" -gt 0 ] || functions=(ingest worker sweeper watcher)
@@ -44,15 +48,17 @@ triple=${target//-/_}
 export "CARGO_TARGET_${triple^^}_RUSTFLAGS=${remap# }"
 export "CFLAGS_$triple=${remap_c# }"
 
-# Zig, which links, is in the same folder. cargo-lambda itself does not look for the target: it would go to the network.
-PATH="$PWD/$bench:$PATH" cargo lambda build --profile deploy "${for_target[@]}" --skip-target-check --locked --output-format zip \
-  --include infra/sentinel.yaml --include infra/aws-roots.pem --include prompts \
+pins=()
+[ ! -e infra/tools.lock ] || pins=(--include infra/tools.lock --admerge)
+# cargo-lambda itself does not look for the target: it would go to the network.
+cargo lambda build --profile deploy "${for_target[@]}" --skip-target-check --locked --output-format zip "${pins[@]}" \
   "${functions[@]/#/--package=sentinel-}"
 
 for function in "${functions[@]}"; do
   folder=target/lambda/sentinel-$function
-  python3 tests/aws/same_zip.py "$folder/bootstrap.zip"
-  python3 tests/aws/sbom.py "sentinel-$function" "$target" "$folder/bootstrap.zip" "$folder/bom.json"
+  python3 infra/same_zip.py "$folder/bootstrap.zip"
+  python3 infra/sbom.py "sentinel-$function" "$target" "$folder/bootstrap.zip" "$folder/bom.json"
   printf '%s: %s bytes, sha256 %s\n' "$folder/bootstrap.zip" "$(stat --format=%s "$folder/bootstrap.zip")" \
     "$(sha256sum "$folder/bootstrap.zip" | cut -d' ' -f1)"
 done
+printf 'Architecture=%s\n' "$1" > target/lambda/parameters
