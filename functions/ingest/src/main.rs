@@ -31,7 +31,6 @@ async fn main() -> anyhow::Result<()> {
     let logs = LogSettings { level, json: true, ..LogSettings::default() };
     let of_logs = redactor.clone();
     sentinel_telemetry::init(&logs, Arc::new(move |line| of_logs.redact(line)))?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "sentinel-ingest starts");
 
     let clock = Arc::new(MachineClock::default());
     let secrets = || Secrets::new(aws.secrets(), clock.clone(), loaded.secret_ids.clone());

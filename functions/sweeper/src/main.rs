@@ -27,7 +27,6 @@ async fn main() -> anyhow::Result<()> {
     let logs = LogSettings { level, json: true, ..LogSettings::default() };
     // It reads no secret, so there is none to take out of a line.
     sentinel_telemetry::init(&logs, Arc::new(|line| line.into()))?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "sentinel-sweeper starts");
 
     let aws = Aws::of_function(&variable, &folder, CallLimits::AWS)?;
     let ports = deployment.ports(&aws, Arc::new(MachineClock::default()));

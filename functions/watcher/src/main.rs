@@ -33,7 +33,6 @@ async fn main() -> anyhow::Result<()> {
     let logs = LogSettings { level, json: true, ..LogSettings::default() };
     let of_logs = redactor.clone();
     sentinel_telemetry::init(&logs, Arc::new(move |line| of_logs.redact(line)))?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "sentinel-watcher starts");
 
     let watchers =
         lambda::watchers(&settings, &deployment.ports(&aws, clock), &redactor, &Metrics::to(io::stdout));

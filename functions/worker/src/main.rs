@@ -37,7 +37,6 @@ async fn main() -> anyhow::Result<()> {
     let level = settings.log_level.as_str().parse()?;
     let logs = LogSettings { level, json: true, ..LogSettings::default() };
     sentinel_telemetry::init(&logs, live.redact())?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "sentinel-worker starts");
     let concurrency = settings.dispatcher.worker_concurrency;
 
     let handle = service_fn(|event: LambdaEvent<SqsEvent>| async {

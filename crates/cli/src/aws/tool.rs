@@ -203,6 +203,11 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn of_a_program_that_prints_without_end_so_much_is_read_and_no_more() {
+        assert_eq!(read(Some(tokio::io::repeat(b'a'))).await.len() as u64, MOST);
+    }
+
     #[test]
     fn what_is_not_there_is_told_from_what_is_refused() {
         let of = |said: &str| Refusal::of(String::new(), said);
