@@ -175,19 +175,19 @@ class Bench:
     def __init__(self, stub, folder):
         self.stub, self.made = stub, 0
         self.rows = []
-        # The very files that are deployed, and the one thing that the built-in configuration leaves to its user: who
-        # may post.
+        # The very files that are deployed, with the built-in configuration, which is a large one, and the one thing that it
+        # leaves to its user: who may post.
         for function in FUNCTIONS:
             with zipfile.ZipFile(deployed(function)) as files:
                 files.extractall(folder / function)
             (folder / function / "bootstrap").chmod(0o755)
-            with (folder / function / "infra/aws.yaml").open("a") as config:
-                config.write("\ningest: {bearer: [bench]}\n")
+            built_in = (ROOT / "infra/sentinel.yaml").read_text()
+            (folder / function / "infra/sentinel.yaml").write_text(built_in + "\ningest: {bearer: [bench]}\n")
         self.folder = folder
         self.aws = {"AWS_ENDPOINT_URL": f"http://{stub.aws}"}
         self.deployment = self.aws | {
             "SENTINEL_TABLE": "bench", "SENTINEL_QUEUE_URL": f"http://{stub.aws}/000000000000/bench",
-            "SENTINEL_CONFIG": "infra/aws.yaml"}
+            "SENTINEL_CONFIG": "infra/sentinel.yaml"}
 
     def ours(self, slot, name):
         folder = self.folder / name

@@ -49,7 +49,9 @@ impl FakeAws {
         let dir = TempDir::new().expect("a temporary folder");
         let rules: Vec<Value> = rules
             .iter()
-            .map(|(words, answers)| json!({"words": words.split(' ').collect::<Vec<_>>(), "answers": answers}))
+            .map(
+                |(words, answers)| json!({"words": words.split(' ').collect::<Vec<_>>(), "answers": answers}),
+            )
             .collect();
         fs::write(dir.path().join("rules.json"), Value::from(rules).to_string()).expect("a file");
         let program = dir.path().join("aws");
@@ -60,18 +62,34 @@ impl FakeAws {
 
     /// A folder whose commands find it, and no credentials.
     pub fn home(&self) -> Home {
-        Home::empty().env("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", self.dir.path().display())).env("AWS_REGION", "eu-central-1")
+        Home::empty()
+            .env("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", self.dir.path().display()))
+            .env("AWS_REGION", "eu-central-1")
     }
 
     /// Every command so far, its words joined.
     pub fn asked(&self) -> Vec<String> {
-        let words = |line: Value| line["args"].as_array().expect("a list").iter().map(|w| w.as_str().expect("text").to_owned()).collect::<Vec<_>>();
+        let words = |line: Value| {
+            line["args"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(|w| w.as_str().expect("text").to_owned())
+                .collect::<Vec<_>>()
+        };
         self.lines().into_iter().map(|line| words(line).join(" ")).collect()
     }
 
     /// What stood in the files that commands named as `file://…`.
     pub fn files(&self) -> Vec<String> {
-        let texts = |line: Value| line["files"].as_object().expect("a map").values().map(|t| t.as_str().expect("text").to_owned()).collect::<Vec<_>>();
+        let texts = |line: Value| {
+            line["files"]
+                .as_object()
+                .expect("a map")
+                .values()
+                .map(|t| t.as_str().expect("text").to_owned())
+                .collect::<Vec<_>>()
+        };
         self.lines().into_iter().flat_map(texts).collect()
     }
 

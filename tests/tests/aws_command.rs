@@ -63,11 +63,24 @@ fn init_makes_the_whole_stack_and_says_what_to_paste() {
     let home = aws.home().env("OPENAI_API_KEY", KEY);
     let said = home.run(&["aws", "init", "--parameter", "LogRetentionDays=7"], 0).stdout;
     let asked = aws.asked();
-    let at = |beginning: &str| asked.iter().position(|words| words.starts_with(beginning)).unwrap_or_else(|| panic!("{beginning}: {asked:#?}"));
-    assert!(at(&format!("s3 mb s3://{BUCKET}")) < at(&format!("s3api put-public-access-block --bucket {BUCKET}")));
+    let at = |beginning: &str| {
+        asked
+            .iter()
+            .position(|words| words.starts_with(beginning))
+            .unwrap_or_else(|| panic!("{beginning}: {asked:#?}"))
+    };
+    assert!(
+        at(&format!("s3 mb s3://{BUCKET}")) < at(&format!("s3api put-public-access-block --bucket {BUCKET}"))
+    );
     assert!(at("cloudformation package") < at("cloudformation deploy"));
     let deployed = &asked[at("cloudformation deploy")];
-    for part in ["--stack-name sentinel", "CAPABILITY_IAM", "Architecture=arm64", "ModelSecretArn=arn:model-key", "LogRetentionDays=7"] {
+    for part in [
+        "--stack-name sentinel",
+        "CAPABILITY_IAM",
+        "Architecture=arm64",
+        "ModelSecretArn=arn:model-key",
+        "LogRetentionDays=7",
+    ] {
         assert!(deployed.contains(part), "{part}: {deployed}");
     }
     // The key went by a file that is gone, and is nowhere else.
@@ -92,7 +105,9 @@ fn without_a_models_key_the_stack_is_made_and_that_is_said() {
     let aws = account(&[("secretsmanager describe-secret", &none)]);
     let said = aws.home().run(&["aws", "init"], 0).stderr;
     assert!(said.contains("OPENAI_API_KEY is not set: reports will be made of evidence only"), "{said}");
-    assert!(!aws.asked().iter().any(|words| words.contains("ModelSecretArn") || words.contains("create-secret")));
+    assert!(
+        !aws.asked().iter().any(|words| words.contains("ModelSecretArn") || words.contains("create-secret"))
+    );
 }
 
 /// Whatever stands in the way is said before anything is made, with what to do.
@@ -103,9 +118,15 @@ fn what_stands_in_the_way_of_a_new_stack_is_said_before_anything_is_made() {
     for (answer, says) in [
         (foreign, &["none of Sentinel's", "another --name"][..]),
         (stack("CREATE_COMPLETE", &[]), &["already", "nothing was changed", "--zips"]),
-        (stack("ROLLBACK_COMPLETE", &[]), &["half made (ROLLBACK_COMPLETE)", "sentinel aws remove --name sentinel"]),
+        (
+            stack("ROLLBACK_COMPLETE", &[]),
+            &["half made (ROLLBACK_COMPLETE)", "sentinel aws remove --name sentinel"],
+        ),
         (stack("UPDATE_IN_PROGRESS", &[]), &["is being changed", "come again"]),
-        (refuses("AccessDenied", denied), &["lacks the permission cloudformation:DescribeStacks", "--profile"]),
+        (
+            refuses("AccessDenied", denied),
+            &["lacks the permission cloudformation:DescribeStacks", "--profile"],
+        ),
         (refuses("ExpiredToken", "The token is expired"), &["sign in again"]),
     ] {
         let aws = account(&[("cloudformation describe-stacks", std::slice::from_ref(&answer))]);
@@ -113,13 +134,20 @@ fn what_stands_in_the_way_of_a_new_stack_is_said_before_anything_is_made() {
         for part in says {
             assert!(said.contains(part), "{part}: {said}");
         }
-        let made: Vec<_> = aws.asked().into_iter().filter(|words| !words.starts_with("sts") && !words.contains("describe")).collect();
+        let made: Vec<_> = aws
+            .asked()
+            .into_iter()
+            .filter(|words| !words.starts_with("sts") && !words.contains("describe"))
+            .collect();
         assert_eq!(made, Vec::<String>::new());
     }
     let nobody = Home::empty().env("PATH", "/nowhere").env("AWS_REGION", "eu-central-1");
     assert!(nobody.run(&["aws", "init"], 1).stderr.contains("the AWS command line is needed"));
     for name in ["Sentinel", "a_b", "-a", "a-", "x234567890123456789012345678901"] {
-        assert!(nobody.run(&["aws", "doctor", "--name", name], 2).stderr.contains("lower-case letters"), "{name}");
+        assert!(
+            nobody.run(&["aws", "doctor", "--name", name], 2).stderr.contains("lower-case letters"),
+            "{name}"
+        );
     }
 }
 
@@ -127,11 +155,19 @@ fn what_stands_in_the_way_of_a_new_stack_is_said_before_anything_is_made() {
 fn a_stack_that_cannot_be_made_says_the_first_reason_and_what_is_left() {
     let event = |resource: &str, reason: &str| json!({"LogicalResourceId": resource, "ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": reason});
     for (reason, says) in [
-        ("User: arn:u is not authorized to perform: iam:CreateRole on resource: arn:r", "IngestRole: arn:u lacks the permission iam:CreateRole on arn:r"),
+        (
+            "User: arn:u is not authorized to perform: iam:CreateRole on resource: arn:r",
+            "IngestRole: arn:u lacks the permission iam:CreateRole on arn:r",
+        ),
         ("/aws/lambda/sentinel-ingest already exists", "remove it, or choose another --name"),
-        ("decreases account's UnreservedConcurrentExecution below its minimum", "ReserveWorkerConcurrency=false"),
+        (
+            "decreases account's UnreservedConcurrentExecution below its minimum",
+            "ReserveWorkerConcurrency=false",
+        ),
     ] {
-        let events = [gives(json!({"StackEvents": [event("Table", "Resource creation cancelled"), event("IngestRole", reason)]}))];
+        let events = [gives(
+            json!({"StackEvents": [event("Table", "Resource creation cancelled"), event("IngestRole", reason)]}),
+        )];
         let failed = [refuses("", "Failed to create/update the stack")];
         let stacks = [absent(), stack("ROLLBACK_COMPLETE", &[])];
         let aws = account(&[
@@ -157,7 +193,13 @@ fn a_configuration_that_works_on_one_machine_only_is_refused_with_what_to_write_
     home.write("config.yaml", LOCAL);
     for args in [&["aws", "init", "--config", "config.yaml"][..], &["aws", "config", "push", "config.yaml"]] {
         let said = home.run(args, 2).stderr;
-        for part in ["prom is on this machine", "write the https address", "files is a program", "nobody may post webhooks", "$SENTINEL_INGEST_SECRET"] {
+        for part in [
+            "prom is on this machine",
+            "write the https address",
+            "files is a program",
+            "nobody may post webhooks",
+            "$SENTINEL_INGEST_SECRET",
+        ] {
             assert!(said.contains(part), "{part}: {said}");
         }
     }
@@ -197,7 +239,11 @@ fn a_configuration_is_pushed_after_its_prompts_and_only_where_the_stack_reads_it
             assert!(puts[1].contains("--key sentinel/infra/sentinel.yaml"), "{puts:?}");
             // A broken one goes nowhere.
             home.write("infra/sentinel.yaml", "incident-cads: []");
-            assert!(home.run(&["aws", "config", "push", "infra/sentinel.yaml"], 2).stderr.contains("incident-cads"));
+            assert!(
+                home.run(&["aws", "config", "push", "infra/sentinel.yaml"], 2)
+                    .stderr
+                    .contains("incident-cads")
+            );
             assert_eq!(aws.asked().iter().filter(|words| words.contains("put-object")).count(), 2);
         } else {
             assert_eq!(puts, Vec::<String>::new());
@@ -211,7 +257,9 @@ fn redrive_and_remove_do_what_they_say_and_keep_the_table() {
     let stacks = [stack("CREATE_COMPLETE", &[])];
     let done = [gives(json!(""))];
     let dead = [gives(json!({"Attributes": {"QueueArn": "arn:dead", "ApproximateNumberOfMessages": "3"}}))];
-    let buckets = [gives(json!({"Buckets": [{"Name": BUCKET}, {"Name": "sentinel-code-123456789012-us-east-1"}, {"Name": "other"}]}))];
+    let buckets = [gives(
+        json!({"Buckets": [{"Name": BUCKET}, {"Name": "sentinel-code-123456789012-us-east-1"}, {"Name": "other"}]}),
+    )];
     let who = [who()];
     let rules: &[(&str, &[Value])] = &[
         ("cloudformation describe-stacks", &stacks),
@@ -228,23 +276,41 @@ fn redrive_and_remove_do_what_they_say_and_keep_the_table() {
     let aws = FakeAws::new(rules);
     assert!(aws.home().run(&["aws", "redrive"], 0).stdout.contains("About 3 messages"));
     let said = aws.home().run(&["aws", "remove"], 0).stdout;
-    for part in ["the stack sentinel", "the secret sentinel/model-key", BUCKET, "Kept: the table sentinel-Table-1", "ExistingTableName=sentinel-Table-1"] {
+    for part in [
+        "the stack sentinel",
+        "the secret sentinel/model-key",
+        BUCKET,
+        "Kept: the table sentinel-Table-1",
+        "ExistingTableName=sentinel-Table-1",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let asked = aws.asked();
     assert!(!asked.iter().any(|words| words.contains("delete-table")), "{asked:#?}");
-    assert_eq!(asked.iter().filter(|words| words.starts_with("s3 rb")).count(), 1, "another region's stack is another one");
-    assert!(aws.home().run(&["aws", "remove", "--with-table"], 0).stdout.contains("the table sentinel-Table-1"));
-    assert!(aws.asked().iter().any(|words| words.starts_with("dynamodb delete-table --table-name sentinel-Table-1")));
+    assert_eq!(
+        asked.iter().filter(|words| words.starts_with("s3 rb")).count(),
+        1,
+        "another region's stack is another one"
+    );
+    assert!(
+        aws.home().run(&["aws", "remove", "--with-table"], 0).stdout.contains("the table sentinel-Table-1")
+    );
+    assert!(
+        aws.asked()
+            .iter()
+            .any(|words| words.starts_with("dynamodb delete-table --table-name sentinel-Table-1"))
+    );
 }
 
 #[test]
 fn doctor_names_each_trouble_with_its_remedy() {
     let stacks = [stack("UPDATE_COMPLETE", &[("Architecture", "arm64"), ("WorkerSecretArns", "arn:slack")])];
-    let function = |size: u64| gives(json!({
-        "State": "Active", "LastUpdateStatus": "Successful", "CodeSize": size, "Role": "arn:role",
-        "Environment": {"Variables": {"SENTINEL_REDACTION_KEY": "arn:redaction"}},
-    }));
+    let function = |size: u64| {
+        gives(json!({
+            "State": "Active", "LastUpdateStatus": "Successful", "CodeSize": size, "Role": "arn:role",
+            "Environment": {"Variables": {"SENTINEL_REDACTION_KEY": "arn:redaction"}},
+        }))
+    };
     let ingest = [function(5_000_000)];
     let worker = [function(300)];
     let old = json!({"fields": {"message": "sentinel-ingest starts", "version": "0.0.9"}}).to_string();
@@ -253,17 +319,27 @@ fn doctor_names_each_trouble_with_its_remedy() {
     let simulated = [gives(json!({"EvaluationResults": [
         {"EvalDecision": "allowed", "EvalResourceName": "arn:redaction"}, {"EvalDecision": "implicitDeny", "EvalResourceName": "arn:slack"},
     ]}))];
-    let waiting = [gives(json!({"Attributes": {"ApproximateNumberOfMessages": "2", "ApproximateNumberOfMessagesNotVisible": "0", "ApproximateNumberOfMessagesDelayed": "0"}}))];
+    let waiting = [gives(
+        json!({"Attributes": {"ApproximateNumberOfMessages": "2", "ApproximateNumberOfMessagesNotVisible": "0", "ApproximateNumberOfMessagesDelayed": "0"}}),
+    )];
     let alarms = [gives(json!({"MetricAlarms": [
         {"AlarmName": "sentinel-BudgetAlarm-AB12", "StateValue": "ALARM", "StateReason": "Threshold Crossed"},
         {"AlarmName": "sentinel-OldestDueAlarm-AB13", "StateValue": "INSUFFICIENT_DATA"},
     ]}))];
-    let points = [gives(json!({"Datapoints": [{"Timestamp": "2026-11-02T10:00:00Z"}, {"Timestamp": "2026-11-02T12:00:00Z"}]})), gives(json!({"Datapoints": []}))];
+    let points = [
+        gives(
+            json!({"Datapoints": [{"Timestamp": "2026-11-02T10:00:00Z"}, {"Timestamp": "2026-11-02T12:00:00Z"}]}),
+        ),
+        gives(json!({"Datapoints": []})),
+    ];
     let aws = FakeAws::new(&[
         ("cloudformation describe-stacks", &stacks),
         ("lambda get-function-configuration --function-name sentinel-ingest", &ingest),
         ("lambda get-function-configuration --function-name sentinel-worker", &worker),
-        ("lambda get-function-configuration --function-name sentinel-sweeper", &[refuses("ResourceNotFoundException", "gone")]),
+        (
+            "lambda get-function-configuration --function-name sentinel-sweeper",
+            &[refuses("ResourceNotFoundException", "gone")],
+        ),
         ("logs filter-log-events", &starts),
         ("secretsmanager describe-secret", &secret),
         ("iam simulate-principal-policy", &simulated),
@@ -293,5 +369,11 @@ fn doctor_names_each_trouble_with_its_remedy() {
         assert!(said.contains(part), "{part}: {said}");
     }
     let json = home.run(&["aws", "doctor", "--json"], 1).json();
-    assert!(json.as_array().unwrap().iter().all(|finding| finding["grade"] == "good" || finding["remedy"].is_string()), "{json:#}");
+    assert!(
+        json.as_array()
+            .unwrap()
+            .iter()
+            .all(|finding| finding["grade"] == "good" || finding["remedy"].is_string()),
+        "{json:#}"
+    );
 }

@@ -202,7 +202,10 @@ mod tests {
     fn a_secret_may_be_named_by_the_environment() {
         assert_eq!(expanded("${secret:$ARN}"), text("whole"));
         assert_eq!(expanded("${secret:$ARN#user}"), Expanded::NoKey("user".into()));
-        assert_eq!(expanded("${secret:$EMPTY}${secret:$C#k}"), Expanded::Unset(vec!["EMPTY".into(), "C".into()]));
+        assert_eq!(
+            expanded("${secret:$EMPTY}${secret:$C#k}"),
+            Expanded::Unset(vec!["EMPTY".into(), "C".into()])
+        );
         assert_eq!(expanded("${secret:$A}"), Expanded::Unread);
     }
 
@@ -232,7 +235,17 @@ mod tests {
 
     #[test]
     fn nonsense_is_told() {
-        for raw in ["${", "${}", "${a b}", "${secret:}", "${secret:#k}", "${secret:a#}", "${1A}", "${secret:$}", "${secret:$1}"] {
+        for raw in [
+            "${",
+            "${}",
+            "${a b}",
+            "${secret:}",
+            "${secret:#k}",
+            "${secret:a#}",
+            "${1A}",
+            "${secret:$}",
+            "${secret:$1}",
+        ] {
             assert_eq!(expanded(raw), Expanded::Malformed, "{raw}");
         }
     }

@@ -14,7 +14,13 @@ const BUCKET: &str = "readme-zips";
 
 /// Lines of the README's section that are commands: those that are indented, joined where they go on.
 fn commands(readme: &str) -> Vec<String> {
-    let section = readme.split("\n## Deploy it on AWS\n").nth(1).unwrap().split("\nTo try the functions").next().unwrap();
+    let section = readme
+        .split("\n## Deploy it on AWS\n")
+        .nth(1)
+        .unwrap()
+        .split("\nTo try the functions")
+        .next()
+        .unwrap();
     let indented = section.lines().filter_map(|line| line.strip_prefix("    "));
     let joined = indented.collect::<Vec<_>>().join("\n").replace("\\\n", " ");
     joined.lines().map(str::to_owned).collect()
@@ -28,7 +34,10 @@ fn shell(line: &str, home: &Home, at: &Path, variables: &[(&str, &str)]) -> Stri
     );
     let mut bash = command("/bin/bash");
     bash.args(["-euc", line]).env_clear().current_dir(at).envs(home.variables());
-    bash.env("PATH", path).env("HOME", home.path()).env("AWS_DEFAULT_REGION", "us-east-1").env("BUCKET", BUCKET);
+    bash.env("PATH", path)
+        .env("HOME", home.path())
+        .env("AWS_DEFAULT_REGION", "us-east-1")
+        .env("BUCKET", BUCKET);
     let output = bash.envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{line}\n{}\n{}", text(&output.stdout), text(&output.stderr));
@@ -38,7 +47,12 @@ fn shell(line: &str, home: &Home, at: &Path, variables: &[(&str, &str)]) -> Stri
 /// A clone of what is committed, with the zips that the README's first line has built in the workspace.
 fn clone(into: &Path) -> PathBuf {
     let clone = into.join("clone");
-    let git = Command::new("git").args(["clone", "--quiet", "--no-local"]).arg(workspace()).arg(&clone).status().unwrap();
+    let git = Command::new("git")
+        .args(["clone", "--quiet", "--no-local"])
+        .arg(workspace())
+        .arg(&clone)
+        .status()
+        .unwrap();
     assert!(git.success());
     let zips = clone.join("target/lambda");
     fs::create_dir_all(&zips).unwrap();
@@ -55,7 +69,12 @@ fn clone(into: &Path) -> PathBuf {
 fn adjusted(aws: &Ministack, home: &Home, stack: &str) -> Value {
     let python = workspace().join("target/testbench/aws/bin/python");
     let script = workspace().join("tests/aws/deploy.py");
-    let line = format!("{} {} {} --stack {stack} --only-adjust", python.display(), script.display(), aws.service.base);
+    let line = format!(
+        "{} {} {} --stack {stack} --only-adjust",
+        python.display(),
+        script.display(),
+        aws.service.base
+    );
     serde_json::from_str(&shell(&line, home, home.path(), &[])).unwrap()
 }
 
@@ -66,7 +85,10 @@ fn the_readme_builds_as_the_checks_do() {
     let build = commands(&readme).remove(0);
     assert_eq!(build.matches("arm64").count(), 1);
     let here = build.replace("arm64", "x86_64");
-    assert!(checks.lines().any(|line| line == here), "tests/run.sh does not build by the README's line: {here}");
+    assert!(
+        checks.lines().any(|line| line == here),
+        "tests/run.sh does not build by the README's line: {here}"
+    );
     assert_eq!(readme.matches("arm64").count(), 2, "the architecture is named once, and explained once");
 }
 
@@ -79,8 +101,16 @@ async fn the_readmes_commands_deploy_try_and_remove_a_sentinel() {
     let lines = commands(&readme);
     let [_build, package, deploy, send, doctor, remove] = &lines[..] else { panic!("{lines:#?}") };
     // What the build writes there, and where this machine has its certificates.
-    let certificates = shell("python -c 'import ssl; print(ssl.get_default_verify_paths().openssl_cafile)'", &home, &clone, &[]);
-    let parameters = format!("Architecture=x86_64 CertificateBundle={} AwsCertificateBundle=infra/aws-roots.pem\n", certificates.trim());
+    let certificates = shell(
+        "python -c 'import ssl; print(ssl.get_default_verify_paths().openssl_cafile)'",
+        &home,
+        &clone,
+        &[],
+    );
+    let parameters = format!(
+        "Architecture=x86_64 CertificateBundle={} AwsCertificateBundle=infra/aws-roots.pem\n",
+        certificates.trim()
+    );
     fs::write(clone.join("target/lambda/parameters"), parameters).unwrap();
 
     aws.aws(&["s3", "mb", &format!("s3://{BUCKET}")]).await;
@@ -101,7 +131,9 @@ async fn the_readmes_commands_deploy_try_and_remove_a_sentinel() {
     shell(&beside, &home, &clone, &[]);
     let beside = adjusted(&aws, &home, "beside");
     assert_ne!(beside["TableName"], outputs["TableName"]);
-    let count = |table: &str| home.run(&["incidents", "list", "--json", "--table", table], 0).json().as_array().unwrap().len();
+    let count = |table: &str| {
+        home.run(&["incidents", "list", "--json", "--table", table], 0).json().as_array().unwrap().len()
+    };
     let (one, none) = (count(table), count(beside["TableName"].as_str().unwrap()));
     assert!(one > 0 && none == 0, "{one} {none}");
 
@@ -110,10 +142,14 @@ async fn the_readmes_commands_deploy_try_and_remove_a_sentinel() {
     assert!(removed.contains(&format!("Kept: the table {table}")), "{removed}");
     let left = aws.aws(&["cloudformation", "describe-stacks", "--output", "json"]).await;
     let left: Value = serde_json::from_str(&left).unwrap();
-    let names: Vec<&Value> = left["Stacks"].as_array().unwrap().iter().map(|stack| &stack["StackName"]).collect();
+    let names: Vec<&Value> =
+        left["Stacks"].as_array().unwrap().iter().map(|stack| &stack["StackName"]).collect();
     assert_eq!(names, [&json!("beside")]);
     assert_eq!(count(table), one);
-    let on = format!("{} ExistingTableName={table}", deploy.replace("--stack-name sentinel", "--stack-name again"));
+    let on = format!(
+        "{} ExistingTableName={table}",
+        deploy.replace("--stack-name sentinel", "--stack-name again")
+    );
     shell(&on, &home, &clone, &[]);
     let again = adjusted(&aws, &home, "again");
     assert_eq!(again["TableName"], outputs["TableName"]);

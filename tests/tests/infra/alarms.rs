@@ -10,7 +10,8 @@ use crate::{grants, infra, resources_of, template};
 #[test]
 fn the_dashboard_can_be_read_and_shows_what_is_measured() {
     let template = template();
-    let body = template["Resources"]["MetricsDashboard"]["Properties"]["DashboardBody"]["Fn::Sub"].as_str().unwrap();
+    let body =
+        template["Resources"]["MetricsDashboard"]["Properties"]["DashboardBody"]["Fn::Sub"].as_str().unwrap();
     let body: Value = serde_json::from_str(body).unwrap();
     let metrics = body["widgets"].as_array().unwrap().iter().map(|widget| &widget["properties"]["metrics"]);
     let shown: String = metrics.map(Value::to_string).collect();
@@ -52,7 +53,9 @@ fn watched() -> Vec<(String, String, Value)> {
     let template = template();
     let alarms = resources_of(&template, "AWS::CloudWatch::Alarm");
     let metrics = alarms.values().flat_map(|alarm| match alarm["Metrics"].as_array() {
-        Some(several) => several.iter().filter_map(|m| m.get("MetricStat").map(|stat| stat["Metric"].clone())).collect(),
+        Some(several) => {
+            several.iter().filter_map(|m| m.get("MetricStat").map(|stat| stat["Metric"].clone())).collect()
+        }
         None => vec![alarm.clone()],
     });
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -85,7 +88,11 @@ fn every_way_to_fail_has_an_alarm_and_two_stacks_of_an_account_are_apart() {
         let dimensions = dimensions.as_array().unwrap();
         assert!(!dimensions.is_empty(), "{metric} is of all stacks of the account");
         if namespace == "Sentinel" {
-            assert_eq!(dimensions[0], json!({"Name": "Stack", "Value": {"Ref": "AWS::StackName"}}), "{metric}");
+            assert_eq!(
+                dimensions[0],
+                json!({"Name": "Stack", "Value": {"Ref": "AWS::StackName"}}),
+                "{metric}"
+            );
         }
     }
     let template = template();
@@ -94,9 +101,14 @@ fn every_way_to_fail_has_an_alarm_and_two_stacks_of_an_account_are_apart() {
     // What the API refuses by itself is counted from its log, which says whose it is.
     let counted = &template["Resources"]["RefusedWebhooks"]["Properties"]["MetricTransformations"][0];
     assert_eq!(counted["Dimensions"], json!([{"Key": "Stack", "Value": "$.stack"}]));
-    let logged = template["Resources"]["ApiStage"]["Properties"]["AccessLogSettings"]["Format"]["Fn::Sub"].as_str().unwrap();
+    let logged = template["Resources"]["ApiStage"]["Properties"]["AccessLogSettings"]["Format"]["Fn::Sub"]
+        .as_str()
+        .unwrap();
     let logged: Value = serde_json::from_str(logged).expect("one line of JSON");
-    assert_eq!((&logged["stack"], &logged["status"]), (&json!("${AWS::StackName}"), &json!("$context.status")));
+    assert_eq!(
+        (&logged["stack"], &logged["status"]),
+        (&json!("${AWS::StackName}"), &json!("$context.status"))
+    );
 }
 
 /// A sweeper that does not run writes nothing: that is a change of the alarm's state wherever there was data before, and
@@ -118,7 +130,10 @@ fn each_alarm_has_a_paragraph_in_the_runbook_and_the_runbook_no_other() {
         .filter(|(name, _)| name.ends_with("Alarm"))
         .collect();
     let alarms = resources_of(&template(), "AWS::CloudWatch::Alarm");
-    assert_eq!(sections.keys().copied().collect::<Vec<_>>(), alarms.keys().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(
+        sections.keys().copied().collect::<Vec<_>>(),
+        alarms.keys().map(String::as_str).collect::<Vec<_>>()
+    );
     for (name, alarm) in &alarms {
         let told = format!("docs/runbook.md: {name}.");
         assert!(alarm["AlarmDescription"].as_str().unwrap().ends_with(&told), "{name} does not lead there");
@@ -143,7 +158,8 @@ fn your_own_key_is_taken_for_all_that_is_kept_and_each_role_may_use_it() {
         }
     }
     for (name, role) in resources_of(&template, "AWS::IAM::Role") {
-        let has = grants(&role).iter().any(|grant| grant["If"] == "HasKey" && grant["Resource"] == "KmsKeyArn");
+        let has =
+            grants(&role).iter().any(|grant| grant["If"] == "HasKey" && grant["Resource"] == "KmsKeyArn");
         assert!(has, "{name}");
     }
 }

@@ -35,7 +35,8 @@ fn template() -> Value {
 fn with_own_table(value: Value) -> Value {
     match value {
         Value::Object(map) => {
-            if let Some([Value::String(condition), own, existing]) = map.get("Fn::If").and_then(Value::as_array).map(Vec::as_slice)
+            if let Some([Value::String(condition), own, existing]) =
+                map.get("Fn::If").and_then(Value::as_array).map(Vec::as_slice)
                 && condition == "MakesTable"
             {
                 let named = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${ExistingTableName}";

@@ -59,7 +59,11 @@ pub(super) async fn push(args: &Push, env: &Environment) -> anyhow::Result<Exit>
     if args.stack.json {
         writeln!(out, "{}", json!({"bucket": bucket, "keys": sent}))?;
     } else {
-        writeln!(out, "Put into s3://{bucket}: {}. The functions take it up within a minute of their next event.", sent.join(", "))?;
+        writeln!(
+            out,
+            "Put into s3://{bucket}: {}. The functions take it up within a minute of their next event.",
+            sent.join(", ")
+        )?;
     }
     Ok(Exit::Done)
 }
@@ -85,7 +89,9 @@ fn beside(key: &str, path: &Path) -> anyhow::Result<String> {
         match part {
             "." | "" => {}
             ".." if parts.pop().is_some() => {}
-            ".." => bail!("the prompt {text} would lie outside the bucket: put the configuration into a folder (ConfigPath), as deep as the prompt's path goes up"),
+            ".." => bail!(
+                "the prompt {text} would lie outside the bucket: put the configuration into a folder (ConfigPath), as deep as the prompt's path goes up"
+            ),
             part => parts.push(part),
         }
     }

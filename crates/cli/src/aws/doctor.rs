@@ -79,7 +79,8 @@ fn tell(flags: &StackFlags, found: &[Finding], env: &Environment) -> anyhow::Res
             Grade::Note => "note    ",
             Grade::Trouble => "TROUBLE ",
         };
-        let remedy = finding.remedy.as_ref().map_or_else(String::new, |remedy| format!("\n          {remedy}"));
+        let remedy =
+            finding.remedy.as_ref().map_or_else(String::new, |remedy| format!("\n          {remedy}"));
         writeln!(out, "{}", env.without_secrets(&format!("{mark}{}: {}{remedy}", finding.of, finding.seen)))?;
     }
     let troubles = found.iter().filter(|finding| finding.grade == Grade::Trouble).count();

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use sentinel_config::{Loaded, Settings};
 use reqwest::Url;
+use sentinel_config::{Loaded, Settings};
 
 /// What cannot work there, each with what to write instead.
 pub(super) fn problems(loaded: &Loaded) -> Vec<String> {

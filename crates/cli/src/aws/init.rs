@@ -17,7 +17,8 @@ use crate::environment::Environment;
 use crate::{Exit, setup};
 
 /// What stands in the functions until `cargo lambda deploy` puts the programs there.
-const PLACEHOLDER: &str = "#!/bin/sh\necho 'this function has no code yet: deploy it as `sentinel aws init` said' >&2\nexit 1\n";
+const PLACEHOLDER: &str =
+    "#!/bin/sh\necho 'this function has no code yet: deploy it as `sentinel aws init` said' >&2\nexit 1\n";
 /// The configuration that travels in the zips.
 const DEPLOYED: &str = include_str!("../../../../infra/aws.yaml");
 
@@ -35,16 +36,21 @@ pub(super) async fn run(args: &Init, env: &Environment) -> anyhow::Result<Exit> 
     if let Some(stack) = Stack::find(&tool, name).await? {
         stack.is_ours_or_refuse(name)?;
         match stack.state() {
-            State::Busy => bail!("the stack {name} is being changed ({}): come again when that is over", stack.status),
+            State::Busy => {
+                bail!("the stack {name} is being changed ({}): come again when that is over", stack.status)
+            }
             State::HalfMade => bail!("{}", half_made(name, &stack.status)),
             State::Whole if args.zips.is_none() => bail!(
                 "there is a stack {name} already, and nothing was changed: `sentinel aws doctor --name {name}` looks at it; to bring it to this version, build the zips and say --zips target/lambda; another one needs another --name"
             ),
-            State::Whole => env.note(&format!("Bringing the stack {name} to version {}.", env!("CARGO_PKG_VERSION"))),
+            State::Whole => {
+                env.note(&format!("Bringing the stack {name} to version {}.", env!("CARGO_PKG_VERSION")))
+            }
         }
     }
     models_are_there(&tool, &loaded).await?;
-    let region = tool.region().await.context("no region: say --region, or set one with `aws configure set region`")?;
+    let region =
+        tool.region().await.context("no region: say --region, or set one with `aws configure set region`")?;
 
     let bucket = make_bucket(&tool, name, &account, &region).await?;
     let model_key = put_model_key(&tool, name, env).await?;
@@ -55,10 +61,14 @@ pub(super) async fn run(args: &Init, env: &Environment) -> anyhow::Result<Exit> 
     if let Err(error) = deploy(&tool, name, &bucket, args.zips.as_deref(), &parameters).await {
         let why = why_failed(&tool, name).await.unwrap_or_else(|| error.to_string());
         let left = match Stack::find(&tool, name).await {
-            Ok(Some(stack)) => format!("the stack {name} ({}) and the bucket {bucket} are left", stack.status),
+            Ok(Some(stack)) => {
+                format!("the stack {name} ({}) and the bucket {bucket} are left", stack.status)
+            }
             _ => format!("the bucket {bucket} is left"),
         };
-        bail!("the stack {name} could not be made: {why}; {left}: `sentinel aws remove --name {name}` removes them, then come again");
+        bail!(
+            "the stack {name} could not be made: {why}; {left}: `sentinel aws remove --name {name}` removes them, then come again"
+        );
     }
     let stack = Stack::whole(&tool, &args.stack).await?;
     tell(args, &stack, &bucket, &region, env)?;
@@ -69,7 +79,11 @@ pub(super) async fn run(args: &Init, env: &Environment) -> anyhow::Result<Exit> 
 fn fit_configuration(args: &Init, env: &Environment) -> anyhow::Result<Option<Loaded>> {
     let source = match &args.config {
         Some(file) => Source::read(file, &env.cwd)?,
-        None => Source { name: "infra/aws.yaml".into(), text: DEPLOYED.to_owned(), base_dir: Some(env.cwd.clone()) },
+        None => Source {
+            name: "infra/aws.yaml".into(),
+            text: DEPLOYED.to_owned(),
+            base_dir: Some(env.cwd.clone()),
+        },
     };
     let loaded = match load_as_deployed(&source, env) {
         Ok(loaded) => loaded,
@@ -98,7 +112,10 @@ fn zips_are_there(zips: &Path) -> anyhow::Result<()> {
     for function in FUNCTIONS {
         let zip = zips.join(format!("sentinel-{function}/bootstrap.zip"));
         if !zip.is_file() {
-            bail!("{} is not there: `bash infra/build.sh arm64` builds the zips into target/lambda", zip.display());
+            bail!(
+                "{} is not there: `bash infra/build.sh arm64` builds the zips into target/lambda",
+                zip.display()
+            );
         }
     }
     Ok(())
@@ -107,12 +124,22 @@ fn zips_are_there(zips: &Path) -> anyhow::Result<()> {
 /// What Bedrock does not have in the region that is asked would only be seen at the first incident.
 async fn models_are_there(tool: &Tool<'_>, loaded: &Loaded) -> anyhow::Result<()> {
     for (model, region) in fit::bedrock(&loaded.settings) {
-        let profile = ["bedrock", "get-inference-profile", "--inference-profile-identifier", &model, "--region", &region];
-        let foundation = ["bedrock", "get-foundation-model", "--model-identifier", &model, "--region", &region];
+        let profile = [
+            "bedrock",
+            "get-inference-profile",
+            "--inference-profile-identifier",
+            &model,
+            "--region",
+            &region,
+        ];
+        let foundation =
+            ["bedrock", "get-foundation-model", "--model-identifier", &model, "--region", &region];
         if tool.json(&foundation).await.is_err()
             && let Err(refusal) = tool.json(&profile).await
         {
-            bail!("Amazon Bedrock in {region} has no model {model} for this account: name one that `aws bedrock list-foundation-models --region {region}` lists, or another region in base-url ({refusal})");
+            bail!(
+                "Amazon Bedrock in {region} has no model {model} for this account: name one that `aws bedrock list-foundation-models --region {region}` lists, or another region in base-url ({refusal})"
+            );
         }
     }
     Ok(())
@@ -124,12 +151,26 @@ async fn make_bucket(tool: &Tool<'_>, name: &str, account: &str, region: &str) -
     match tool.json(&["s3api", "head-bucket", "--bucket", &bucket]).await {
         Ok(_) => return Ok(bucket),
         Err(refusal) if refusal.is_absent() => {}
-        Err(refusal) => return Err(refusal).with_context(|| format!("the bucket {bucket} belongs to somebody else, or may not be looked at; choose another --name")),
+        Err(refusal) => return Err(refusal).with_context(|| {
+            format!(
+                "the bucket {bucket} belongs to somebody else, or may not be looked at; choose another --name"
+            )
+        }),
     }
     tool.text(&["s3", "mb", &format!("s3://{bucket}")]).await?;
-    let closed = "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true";
-    let block = ["s3api", "put-public-access-block", "--bucket", &bucket, "--public-access-block-configuration", closed];
-    tool.json(&block).await.with_context(|| format!("the bucket {bucket} was made, and could not be closed to the public"))?;
+    let closed =
+        "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true";
+    let block = [
+        "s3api",
+        "put-public-access-block",
+        "--bucket",
+        &bucket,
+        "--public-access-block-configuration",
+        closed,
+    ];
+    tool.json(&block)
+        .await
+        .with_context(|| format!("the bucket {bucket} was made, and could not be closed to the public"))?;
     Ok(bucket)
 }
 
@@ -149,11 +190,21 @@ async fn put_model_key(tool: &Tool<'_>, name: &str, env: &Environment) -> anyhow
     let file = folder.path().join("key");
     fs::write(&file, key.trim())?;
     let from = format!("file://{}", file.display());
-    let create = ["secretsmanager", "create-secret", "--name", &secret, "--description", "The key of Sentinel's model.", "--secret-string", &from];
+    let create = [
+        "secretsmanager",
+        "create-secret",
+        "--name",
+        &secret,
+        "--description",
+        "The key of Sentinel's model.",
+        "--secret-string",
+        &from,
+    ];
     match tool.json(&create).await {
         Ok(created) => Ok(created.get("ARN").and_then(|arn| arn.as_str()).map(str::to_owned)),
         Err(refusal) if refusal.is_there_already() => {
-            let put = ["secretsmanager", "put-secret-value", "--secret-id", &secret, "--secret-string", &from];
+            let put =
+                ["secretsmanager", "put-secret-value", "--secret-id", &secret, "--secret-string", &from];
             let changed = tool.json(&put).await?;
             Ok(changed.get("ARN").and_then(|arn| arn.as_str()).map(str::to_owned))
         }
@@ -162,7 +213,13 @@ async fn put_model_key(tool: &Tool<'_>, name: &str, env: &Environment) -> anyhow
 }
 
 /// Uploads the zips and creates or updates the stack.
-async fn deploy(tool: &Tool<'_>, name: &str, bucket: &str, zips: Option<&Path>, parameters: &[String]) -> anyhow::Result<()> {
+async fn deploy(
+    tool: &Tool<'_>,
+    name: &str,
+    bucket: &str,
+    zips: Option<&Path>,
+    parameters: &[String],
+) -> anyhow::Result<()> {
     let folder = scratch()?;
     let root = folder.path();
     fs::create_dir_all(root.join("infra"))?;
@@ -171,12 +228,32 @@ async fn deploy(tool: &Tool<'_>, name: &str, bucket: &str, zips: Option<&Path>, 
     for function in FUNCTIONS {
         put_code(&root.join(format!("target/lambda/sentinel-{function}/bootstrap.zip")), zips, function)?;
     }
-    let (template, packaged) = (template.display().to_string(), root.join("packaged.yaml").display().to_string());
-    let package = ["cloudformation", "package", "--template-file", &template, "--s3-bucket", bucket, "--output-template-file", &packaged];
+    let (template, packaged) =
+        (template.display().to_string(), root.join("packaged.yaml").display().to_string());
+    let package = [
+        "cloudformation",
+        "package",
+        "--template-file",
+        &template,
+        "--s3-bucket",
+        bucket,
+        "--output-template-file",
+        &packaged,
+    ];
     tool.text(&package).await?;
     let deploy = [
-        "cloudformation", "deploy", "--template-file", &packaged, "--stack-name", name, "--s3-bucket", bucket, "--capabilities",
-        "CAPABILITY_IAM", "--no-fail-on-empty-changeset", "--parameter-overrides",
+        "cloudformation",
+        "deploy",
+        "--template-file",
+        &packaged,
+        "--stack-name",
+        name,
+        "--s3-bucket",
+        bucket,
+        "--capabilities",
+        "CAPABILITY_IAM",
+        "--no-fail-on-empty-changeset",
+        "--parameter-overrides",
     ];
     let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
     tool.text(&[&deploy[..], &parameters].concat()).await?;
@@ -208,7 +285,11 @@ fn tell(args: &Init, stack: &Stack, bucket: &str, region: &str, env: &Environmen
     let mut deploy = vec![];
     if args.zips.is_none() {
         deploy.push(format!("bash infra/build.sh {}", args.architecture.as_str()));
-        deploy.extend(functions.map(|f| format!("cargo lambda deploy --region {region} --binary-name sentinel-{f} {name}-{f}")));
+        deploy.extend(
+            functions.map(|f| {
+                format!("cargo lambda deploy --region {region} --binary-name sentinel-{f} {name}-{f}")
+            }),
+        );
     }
     let token = stack.optional_output("IngestTokenArn").map(|arn| {
         format!("aws secretsmanager get-secret-value --region {region} --secret-id {arn} --query SecretString --output text > sentinel-token")
@@ -222,7 +303,10 @@ fn tell(args: &Init, stack: &Stack, bucket: &str, region: &str, env: &Environmen
         });
         return Ok(writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?);
     }
-    writeln!(out, "The stack {name} stands in {region}. Its table is {table}, its zips are in the bucket {bucket}.")?;
+    writeln!(
+        out,
+        "The stack {name} stands in {region}. Its table is {table}, its zips are in the bucket {bucket}."
+    )?;
     if !deploy.is_empty() {
         writeln!(out, "\nIts functions have no code yet. Build and deploy it:\n")?;
         for line in &deploy {
@@ -230,10 +314,16 @@ fn tell(args: &Init, stack: &Stack, bucket: &str, region: &str, env: &Environmen
         }
     }
     if let Some(token) = token {
-        writeln!(out, "\nThe token of those who post alerts, into a file that Alertmanager reads:\n\n    {token}")?;
+        writeln!(
+            out,
+            "\nThe token of those who post alerts, into a file that Alertmanager reads:\n\n    {token}"
+        )?;
     }
     writeln!(out, "\nThe receiver, for Alertmanager's configuration:\n\n{receiver}")?;
-    writeln!(out, "Then see that it works:\n\n    sentinel aws send events/alertmanager/watchdog.json --name {name}\n    sentinel aws doctor --name {name}")?;
+    writeln!(
+        out,
+        "Then see that it works:\n\n    sentinel aws send events/alertmanager/watchdog.json --name {name}\n    sentinel aws doctor --name {name}"
+    )?;
     env.note("Done.");
     Ok(())
 }
@@ -251,7 +341,12 @@ mod tests {
     #[test]
     fn the_configuration_of_a_new_stack_is_fit_for_it() {
         let args = Init {
-            stack: super::super::args::StackFlags { name: "s".into(), region: None, profile: None, json: false },
+            stack: super::super::args::StackFlags {
+                name: "s".into(),
+                region: None,
+                profile: None,
+                json: false,
+            },
             architecture: super::super::args::Architecture::Arm64,
             zips: None,
             config: None,

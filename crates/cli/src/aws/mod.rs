@@ -59,9 +59,19 @@ async fn redrive(flags: &StackFlags, env: &Environment) -> anyhow::Result<Exit> 
     let tool = tool(flags, env);
     let stack = Stack::whole(&tool, flags).await?;
     let dead = stack.output("DeadLetterQueueUrl")?;
-    let asked = ["sqs", "get-queue-attributes", "--queue-url", dead, "--attribute-names", "QueueArn", "ApproximateNumberOfMessages"];
+    let asked = [
+        "sqs",
+        "get-queue-attributes",
+        "--queue-url",
+        dead,
+        "--attribute-names",
+        "QueueArn",
+        "ApproximateNumberOfMessages",
+    ];
     let attributes = tool.json(&asked).await?;
-    let text = |name: &str| attributes.pointer(&format!("/Attributes/{name}")).and_then(|v| v.as_str()).unwrap_or_default();
+    let text = |name: &str| {
+        attributes.pointer(&format!("/Attributes/{name}")).and_then(|v| v.as_str()).unwrap_or_default()
+    };
     let waiting: u64 = text("ApproximateNumberOfMessages").parse().unwrap_or_default();
     if waiting > 0 {
         tool.json(&["sqs", "start-message-move-task", "--source-arn", text("QueueArn")]).await?;
@@ -72,7 +82,10 @@ async fn redrive(flags: &StackFlags, env: &Environment) -> anyhow::Result<Exit> 
     } else if waiting == 0 {
         writeln!(out, "The dead-letter queue is empty.")?;
     } else {
-        writeln!(out, "About {waiting} messages go back to the queue; what fails again comes back, and the worker's log says why.")?;
+        writeln!(
+            out,
+            "About {waiting} messages go back to the queue; what fails again comes back, and the worker's log says why."
+        )?;
     }
     Ok(Exit::Done)
 }

@@ -26,14 +26,21 @@ pub(super) async fn run(args: &Remove, env: &Environment) -> anyhow::Result<Exit
         table = stack.optional_output("TableName").map(str::to_owned);
         env.note(&format!("Deleting the stack {name}: this takes some minutes."));
         tool.text(&["cloudformation", "delete-stack", "--stack-name", name]).await?;
-        if let Err(error) = tool.text(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", name]).await {
+        if let Err(error) =
+            tool.text(&["cloudformation", "wait", "stack-delete-complete", "--stack-name", name]).await
+        {
             let why = why_failed(&tool, name).await.unwrap_or_else(|| error.to_string());
-            bail!("the stack {name} is not deleted whole: {why}; mend that and come again, its bucket and its model key are still there");
+            bail!(
+                "the stack {name} is not deleted whole: {why}; mend that and come again, its bucket and its model key are still there"
+            );
         }
         removed.push(format!("the stack {name}"));
     }
     let secret = model_key_of(name);
-    match tool.json(&["secretsmanager", "delete-secret", "--secret-id", &secret, "--force-delete-without-recovery"]).await {
+    match tool
+        .json(&["secretsmanager", "delete-secret", "--secret-id", &secret, "--force-delete-without-recovery"])
+        .await
+    {
         Ok(_) => removed.push(format!("the secret {secret}")),
         Err(refusal) if refusal.is_absent() => {}
         Err(refusal) => return Err(refusal.into()),
@@ -61,7 +68,11 @@ async fn buckets(tool: &super::Tool<'_>, prefix: &str) -> anyhow::Result<Vec<Str
     let all = tool.json(&["s3api", "list-buckets"]).await?;
     let all = all.get("Buckets").and_then(Value::as_array).into_iter().flatten();
     let names = all.filter_map(|bucket| Some(bucket.get("Name")?.as_str()?.to_owned()));
-    Ok(names.filter(|name| name.strip_prefix(prefix).is_some_and(|rest| region.as_deref().is_none_or(|r| r == rest))).collect())
+    Ok(names
+        .filter(|name| {
+            name.strip_prefix(prefix).is_some_and(|rest| region.as_deref().is_none_or(|r| r == rest))
+        })
+        .collect())
 }
 
 fn tell(args: &Remove, removed: &[String], kept: Option<&str>) -> anyhow::Result<()> {

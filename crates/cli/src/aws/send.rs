@@ -26,7 +26,8 @@ const ANSWER: Duration = Duration::from_secs(35);
 pub(super) async fn run(args: &Send, env: &Environment) -> anyhow::Result<Exit> {
     let tool = tool(&args.stack, env);
     let file = env.cwd.join(&args.event);
-    let body = sentinel_config::read_file(&file).with_context(|| format!("{} cannot be read", args.event.display()))?;
+    let body = sentinel_config::read_file(&file)
+        .with_context(|| format!("{} cannot be read", args.event.display()))?;
     let stack = Stack::whole(&tool, &args.stack).await?;
     let url = args.url.as_deref().map_or_else(|| stack.output("WebhookUrl"), Ok)?;
     let token = token(&tool, &stack, env).await?;
@@ -34,20 +35,27 @@ pub(super) async fn run(args: &Send, env: &Environment) -> anyhow::Result<Exit> 
     let client = reqwest::Client::builder().timeout(ANSWER).build()?;
     let post = client.post(url).header("content-type", "application/json").body(body);
     let answer = post.bearer_auth(token.expose_secret()).send().await;
-    let answer = answer.with_context(|| format!("{url} did not answer: is it the stack's, and is there a way to it from here (--url)?"))?;
+    let answer = answer.with_context(|| {
+        format!("{url} did not answer: is it the stack's, and is there a way to it from here (--url)?")
+    })?;
     let status = answer.status();
     let text = answer.text().await.unwrap_or_default();
     if !status.is_success() {
         let remedy = match status.as_u16() {
-            401 => "the stack's configuration takes another token than the stack's own: put it into SENTINEL_TOKEN",
+            401 => {
+                "the stack's configuration takes another token than the stack's own: put it into SENTINEL_TOKEN"
+            }
             429 => "the API throttles: wait, or raise ThrottleRate",
             500 => "ingest does not start or crashed: `sentinel aws doctor` and its log say why",
-            503 => "the store, the queue or the secret store did not do its part: `sentinel aws doctor` looks at them",
+            503 => {
+                "the store, the queue or the secret store did not do its part: `sentinel aws doctor` looks at them"
+            }
             _ => "the answer says what is wrong with the event",
         };
         bail!("the webhook answered {status}: {}; {remedy}", text.trim());
     }
-    let answer: Value = serde_json::from_str(&text).context("the webhook's answer is not JSON: is it Sentinel's?")?;
+    let answer: Value =
+        serde_json::from_str(&text).context("the webhook's answer is not JSON: is it Sentinel's?")?;
     let incidents = answer.get("incidents").and_then(Value::as_array).into_iter().flatten();
     let ids: Vec<IncidentId> =
         incidents.filter_map(|incident| Some(IncidentId::new(incident.get("id")?.as_str()?))).collect();
@@ -66,7 +74,10 @@ async fn token(tool: &super::Tool<'_>, stack: &Stack, env: &Environment) -> anyh
                 "the stack has no token of its own (IngestSecretArns): put the one that its configuration takes into SENTINEL_TOKEN",
             )?;
             let got = tool.json(&["secretsmanager", "get-secret-value", "--secret-id", arn]).await?;
-            got.get("SecretString").and_then(Value::as_str).context("the token's secret holds no text")?.to_owned()
+            got.get("SecretString")
+                .and_then(Value::as_str)
+                .context("the token's secret holds no text")?
+                .to_owned()
         }
     };
     env.keep_back(Redactor::new([token.clone()]));
@@ -83,12 +94,16 @@ async fn reports(args: &Send, stack: &Stack, ids: &[IncidentId], env: &Environme
     for id in ids {
         env.note(&format!("Waiting for incident {id}."));
         let detail = loop {
-            let detail = place.detail(id).await.with_context(|| format!("the table {table} cannot be read"))?;
+            let detail =
+                place.detail(id).await.with_context(|| format!("the table {table} cannot be read"))?;
             if let Some(detail) = detail.filter(|detail| detail.state.is_terminal()) {
                 break detail;
             }
             if Instant::now() >= until {
-                bail!("incident {id} has not ended within {} s: `sentinel incidents show {id} --table {table}` looks again, `sentinel aws doctor` at the stack", args.wait);
+                bail!(
+                    "incident {id} has not ended within {} s: `sentinel incidents show {id} --table {table}` looks again, `sentinel aws doctor` at the stack",
+                    args.wait
+                );
             }
             tokio::time::sleep(PAUSE).await;
         };

@@ -49,12 +49,16 @@ impl Stack {
     pub(super) async fn whole(tool: &Tool<'_>, flags: &StackFlags) -> anyhow::Result<Self> {
         let name = &flags.name;
         let Some(stack) = Self::find(tool, name).await? else {
-            bail!("there is no stack {name} here: `sentinel aws init --name {name}` makes one, --region and --profile say where");
+            bail!(
+                "there is no stack {name} here: `sentinel aws init --name {name}` makes one, --region and --profile say where"
+            );
         };
         stack.is_ours_or_refuse(name)?;
         match stack.state() {
             State::Whole => Ok(stack),
-            State::Busy => bail!("the stack {name} is being changed ({}): come again when that is over", stack.status),
+            State::Busy => {
+                bail!("the stack {name} is being changed ({}): come again when that is over", stack.status)
+            }
             State::HalfMade => bail!("{}", half_made(name, &stack.status)),
         }
     }
@@ -83,7 +87,9 @@ impl Stack {
 
     pub(super) fn state(&self) -> State {
         match self.status.as_str() {
-            "CREATE_COMPLETE" | "UPDATE_COMPLETE" | "UPDATE_ROLLBACK_COMPLETE" | "IMPORT_COMPLETE" => State::Whole,
+            "CREATE_COMPLETE" | "UPDATE_COMPLETE" | "UPDATE_ROLLBACK_COMPLETE" | "IMPORT_COMPLETE" => {
+                State::Whole
+            }
             "REVIEW_IN_PROGRESS" => State::HalfMade,
             busy if busy.ends_with("_IN_PROGRESS") => State::Busy,
             _ => State::HalfMade,
@@ -93,7 +99,11 @@ impl Stack {
     /// An output of the template.
     pub(super) fn output(&self, name: &str) -> anyhow::Result<&str> {
         let found = self.optional_output(name);
-        found.ok_or_else(|| anyhow::anyhow!("the stack has no output {name}: it is of another version; update it with this one's template"))
+        found.ok_or_else(|| {
+            anyhow::anyhow!(
+                "the stack has no output {name}: it is of another version; update it with this one's template"
+            )
+        })
     }
 
     pub(super) fn optional_output(&self, name: &str) -> Option<&str> {
@@ -108,17 +118,21 @@ impl Stack {
 
 /// What to do about a stack that is neither there nor gone.
 pub(super) fn half_made(name: &str, status: &str) -> String {
-    format!("the stack {name} is half made ({status}) and does nothing: `sentinel aws remove --name {name}` removes what is left of it; no table is touched")
+    format!(
+        "the stack {name} is half made ({status}) and does nothing: `sentinel aws remove --name {name}` removes what is left of it; no table is touched"
+    )
 }
 
 /// Why CloudFormation could not make or change a stack: the first thing that failed, in its own words.
 pub(super) async fn why_failed(tool: &Tool<'_>, name: &str) -> Option<String> {
     let events = tool.json(&["cloudformation", "describe-stack-events", "--stack-name", name]).await.ok()?;
     let events = events.get("StackEvents")?.as_array()?;
-    let text = |event: &Value, key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text =
+        |event: &Value, key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     // They come newest first; what is cancelled because of another thing is not the reason.
     let failed = events.iter().rev().find(|event| {
-        text(event, "ResourceStatus").ends_with("_FAILED") && !text(event, "ResourceStatusReason").contains("cancelled")
+        text(event, "ResourceStatus").ends_with("_FAILED")
+            && !text(event, "ResourceStatusReason").contains("cancelled")
     })?;
     let (resource, reason) = (text(failed, "LogicalResourceId"), text(failed, "ResourceStatusReason"));
     if let Some(lacks) = missing_permission(&reason) {
@@ -144,7 +158,10 @@ mod tests {
     fn the_template_is_known_for_ours() {
         assert!(TEMPLATE.contains(&format!("Description: {OURS}")));
         for function in FUNCTIONS {
-            assert!(TEMPLATE.contains(&format!("CodeUri: ../target/lambda/sentinel-{function}/bootstrap.zip")), "{function}");
+            assert!(
+                TEMPLATE.contains(&format!("CodeUri: ../target/lambda/sentinel-{function}/bootstrap.zip")),
+                "{function}"
+            );
         }
     }
 

@@ -36,17 +36,23 @@ pub(super) struct Refusal {
     said: String,
 }
 
-static ANSWERED: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"An error occurred \(([^)]+)\) when calling the (\S+) operation[^:]*: (?s)(.*)").ok());
-static LACKS: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"(?:User: )?(\S+) is not authorized to perform: (\S+)(?: on resource: (\S+))?").ok());
+static ANSWERED: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(r"An error occurred \(([^)]+)\) when calling the (\S+) operation[^:]*: (?s)(.*)").ok()
+});
+static LACKS: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(r"(?:User: )?(\S+) is not authorized to perform: (\S+)(?: on resource: (\S+))?").ok()
+});
 
 /// What a permission that is missing is called, of a message of AWS: who lacks it, what it is, and on what.
 pub(super) fn missing_permission(said: &str) -> Option<String> {
     let found = LACKS.as_ref()?.captures(said)?;
     let part = |n| found.get(n).map_or("", |m: regex::Match<'_>| m.as_str().trim_end_matches(['.', ',']));
     let on = Some(part(3)).filter(|on| !on.is_empty()).map_or_else(String::new, |on| format!(" on {on}"));
-    Some(format!("{} lacks the permission {}{on}: have it granted, or use other credentials (--profile)", part(1), part(2)))
+    Some(format!(
+        "{} lacks the permission {}{on}: have it granted, or use other credentials (--profile)",
+        part(1),
+        part(2)
+    ))
 }
 
 impl Refusal {
@@ -81,7 +87,13 @@ impl fmt::Display for Refusal {
         if let Some(lacks) = missing_permission(said) {
             return write!(f, "`aws {asked}` was refused: {lacks}");
         }
-        let expired = ["ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidClientTokenId", "UnrecognizedClientException"];
+        let expired = [
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "RequestExpired",
+            "InvalidClientTokenId",
+            "UnrecognizedClientException",
+        ];
         let remedy = if expired.contains(&code.as_str()) || said.contains("SSO session") {
             "; the credentials have expired or are wrong: sign in again (`aws sso login`, `aws configure`)"
         } else if said.contains("Unable to locate credentials") {
@@ -133,7 +145,12 @@ impl<'e> Tool<'e> {
     pub(super) async fn text(&self, args: &[&str]) -> Result<String, Refusal> {
         let failed = |why: String| Refusal { asked: asked(args), code: String::new(), said: why };
         let mut command = Command::new("aws");
-        command.args(args).env_clear().envs(self.env.variables()).env("AWS_PAGER", "").current_dir(&self.env.cwd);
+        command
+            .args(args)
+            .env_clear()
+            .envs(self.env.variables())
+            .env("AWS_PAGER", "")
+            .current_dir(&self.env.cwd);
         for (flag, value) in [("--region", &self.region), ("--profile", &self.profile)] {
             if let Some(value) = value {
                 command.args([flag, value]);
@@ -141,7 +158,9 @@ impl<'e> Tool<'e> {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().map_err(|e| {
-            failed(format!("{e}; the AWS command line is needed: https://aws.amazon.com/cli says how to install it"))
+            failed(format!(
+                "{e}; the AWS command line is needed: https://aws.amazon.com/cli says how to install it"
+            ))
         })?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let run = async { tokio::join!(read(out), read(err), child.wait()) };
@@ -194,9 +213,18 @@ mod tests {
     #[test]
     fn every_way_to_have_no_credentials_says_how_to_get_some() {
         for (said, remedy) in [
-            ("Unable to locate credentials. You can configure credentials by running \"aws configure\".", "aws sso login"),
-            ("An error occurred (ExpiredToken) when calling the X operation: The security token is expired", "sign in again"),
-            ("You must specify a region. You can also configure your region by running \"aws configure\".", "--region"),
+            (
+                "Unable to locate credentials. You can configure credentials by running \"aws configure\".",
+                "aws sso login",
+            ),
+            (
+                "An error occurred (ExpiredToken) when calling the X operation: The security token is expired",
+                "sign in again",
+            ),
+            (
+                "You must specify a region. You can also configure your region by running \"aws configure\".",
+                "--region",
+            ),
             ("Could not connect to the endpoint URL: \"https://sts.mars-1.amazonaws.com/\"", "such a region"),
         ] {
             assert!(shown(said).contains(remedy), "{}", shown(said));
