@@ -263,7 +263,7 @@ fn the_evaluator_takes_patterns_as_iam_does() {
 #[test]
 fn the_networks_wildcard_policy_needs_a_network() {
     let template = template();
-    let unset = |name: &str| json!({"Fn::Equals": [{"Fn::Join": ["", {"Ref": name}]}, ""]});
+    let unset = |name: &str| json!({"Fn::Equals": [{"Fn::Select": [0, {"Ref": name}]}, ""]});
     let set = |name: &str| json!({"Fn::Not": [unset(name)]});
     assert_eq!(
         template["Conditions"]["InVpc"],

@@ -77,10 +77,14 @@ impl Stack {
             items.filter_map(|item| Some((text(item, key)?, text(item, value)?))).collect()
         };
         let text = |name: &str| stack.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let outputs: BTreeMap<String, String> = pairs("Outputs", "OutputKey", "OutputValue");
+        // One that is half made has no outputs yet, and the template's description.
+        let has_ours =
+            ["IngestFunctionName", "DeadLetterQueueUrl"].iter().all(|name| outputs.contains_key(*name));
         Self {
             status: text("StackStatus"),
-            is_ours: text("Description").starts_with(OURS),
-            outputs: pairs("Outputs", "OutputKey", "OutputValue"),
+            is_ours: has_ours || text("Description").starts_with(OURS),
+            outputs,
             parameters: pairs("Parameters", "ParameterKey", "ParameterValue"),
         }
     }
