@@ -158,3 +158,46 @@ async fn the_readmes_commands_deploy_try_and_remove_a_sentinel() {
     shell(&send, &home, &clone, &[("SENTINEL_WEBHOOK_URL", &webhook)]);
     assert_eq!(count(table), one + 1);
 }
+
+/// `sentinel aws init` with placeholders, and the lines that it prints: cargo-lambda puts the programs there and changes nothing
+/// else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_init_prints_puts_the_programs_into_the_stack_that_it_made() {
+    let aws = ministack().await;
+    let home = aws.environment().iter().fold(Home::empty(), |home, (name, value)| home.env(name, value));
+    let clone = clone(home.path());
+    let certificates = shell(
+        "python -c 'import ssl; print(ssl.get_default_verify_paths().openssl_cafile)'",
+        &home,
+        &clone,
+        &[],
+    );
+    let init = format!(
+        "sentinel aws init --json --name desk --architecture x86_64 --parameter CertificateBundle={} \
+         --parameter AwsCertificateBundle=infra/aws-roots.pem",
+        certificates.trim()
+    );
+    let made: Value = serde_json::from_str(&shell(&init, &home, &clone, &[])).unwrap();
+    let lines: Vec<&str> =
+        made["deploy"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    let [build, deploy @ ..] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((*build, deploy.len()), ("bash infra/build.sh x86_64", 3));
+    let outputs = adjusted(&aws, &home, "desk");
+    let webhook = format!("{}/webhook/alertmanager", outputs["LocalUrl"].as_str().unwrap());
+    let at = [("SENTINEL_WEBHOOK_URL", webhook.as_str())];
+    let empty = shell("sentinel aws doctor --name desk || true", &home, &clone, &at);
+    assert!(empty.contains("desk-worker: has no code yet"), "{empty}");
+
+    // Cargo finds its own folders by the environment of whoever runs it.
+    let bench = workspace().join("target/testbench/aws/bin");
+    for line in deploy {
+        let mut bash = command("/bin/bash");
+        bash.args(["-euc", &format!("PATH={}:$PATH; {line}", bench.display())]).current_dir(&clone);
+        let deployed = bash.envs(home.variables()).stdin(Stdio::null()).output().unwrap();
+        assert!(deployed.status.success(), "{line}\n{}", String::from_utf8_lossy(&deployed.stderr));
+    }
+    let report = shell("sentinel aws send --name desk events/alertmanager/watchdog.json", &home, &clone, &at);
+    assert!(report.contains("any-alert"), "{report}");
+    let well = shell("sentinel aws doctor --name desk", &home, &clone, &at);
+    assert!(well.contains("All is well."), "{well}");
+}
