@@ -145,7 +145,10 @@ fn what_stands_in_the_way_of_a_new_stack_is_said_before_anything_is_made() {
     assert!(nobody.run(&["aws", "init"], 1).stderr.contains("the AWS command line is needed"));
     for name in ["Sentinel", "a_b", "-a", "a-", "x234567890123456789012345678901"] {
         assert!(
-            nobody.run(&["aws", "doctor", "--name", name], 2).stderr.contains("lower-case letters"),
+            nobody
+                .run(&["aws", "doctor", &format!("--name={name}")], 2)
+                .stderr
+                .contains("lower-case letters"),
             "{name}"
         );
     }

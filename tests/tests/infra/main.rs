@@ -74,6 +74,9 @@ fn under_condition(value: &Value) -> Option<(&Value, &Value)> {
 fn resource(value: &Value) -> String {
     let text = if let Some([of, "Arn"]) = strings(&value["Fn::GetAtt"]).as_deref() {
         format!("{of}.Arn")
+    } else if let Some([of, "Id"]) = strings(&value["Fn::GetAtt"]).as_deref() {
+        // A secret's ARN.
+        (*of).to_owned()
     } else if let Some(text) = value["Fn::Sub"].as_str().or(value["Ref"].as_str()) {
         text.to_owned()
     } else {

@@ -47,10 +47,11 @@ pub(super) async fn push(args: &Push, env: &Environment) -> anyhow::Result<Exit>
     };
     // Prompts first: no function may read a configuration whose prompts are not there yet.
     let file = env.cwd.join(&args.file);
+    let folder = file.parent().unwrap_or(&env.cwd);
     let mut sent = vec![];
     for prompt in prompts(&loaded.settings.cards) {
-        let at = beside(key, &prompt)?;
-        put(&tool, &file.parent().unwrap_or(&env.cwd).join(&prompt), bucket, &at).await?;
+        let at = beside(key, prompt.strip_prefix(folder).unwrap_or(&prompt))?;
+        put(&tool, &prompt, bucket, &at).await?;
         sent.push(at);
     }
     put(&tool, &file, bucket, key).await?;
@@ -68,7 +69,7 @@ pub(super) async fn push(args: &Push, env: &Environment) -> anyhow::Result<Exit>
     Ok(Exit::Done)
 }
 
-/// The prompt files of all cards, as the configuration writes them.
+/// The prompt files of all cards, from the configuration's folder.
 fn prompts(cards: &[sentinel_core::card::Card]) -> BTreeSet<PathBuf> {
     let files = cards.iter().filter_map(|card| match &card.prompt.source {
         PromptSource::File(path) => Some(path.clone()),

@@ -156,6 +156,10 @@ impl<'e> Tool<'e> {
                 command.args([flag, value]);
             }
         }
+        // The first version of the command line follows this variable for every service but SQS.
+        if let Some(url) = self.env.var("AWS_ENDPOINT_URL").filter(|_| args.first() == Some(&"sqs")) {
+            command.args(["--endpoint-url", &url]);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().map_err(|e| {
             failed(format!(
