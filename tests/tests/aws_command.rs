@@ -1,7 +1,5 @@
 //! `sentinel aws`: what it asks of the AWS command line, and what it says of the answers.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
-
 use sentinel_tests::Home;
 use sentinel_tests::aws::{FakeAws, gives, refuses};
 use serde_json::{Value, json};

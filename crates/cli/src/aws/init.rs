@@ -1,4 +1,4 @@
-//! `sentinel aws init`: the whole stack by CloudFormation.
+//! `sentinel aws init`: the whole stack by `CloudFormation`.
 
 use std::fs;
 use std::io::Write;

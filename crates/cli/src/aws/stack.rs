@@ -1,4 +1,4 @@
-//! A stack of CloudFormation's, and whether it is one of ours.
+//! A stack of `CloudFormation`'s, and whether it is one of ours.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const OURS: &str = "Sentinel investigates alerts";
 /// The functions of every stack.
 pub(super) const FUNCTIONS: [&str; 4] = ["ingest", "worker", "sweeper", "watcher"];
 
-/// A stack as CloudFormation describes it.
+/// A stack as `CloudFormation` describes it.
 #[derive(Clone, Debug)]
 pub(super) struct Stack {
     pub(super) status: String,
@@ -127,7 +127,7 @@ pub(super) fn half_made(name: &str, status: &str) -> String {
     )
 }
 
-/// Why CloudFormation could not make or change a stack: the first thing that failed, in its own words.
+/// Why `CloudFormation` could not make or change a stack: the first thing that failed, in its own words.
 pub(super) async fn why_failed(tool: &Tool<'_>, name: &str) -> Option<String> {
     let events = tool.json(&["cloudformation", "describe-stack-events", "--stack-name", name]).await.ok()?;
     let events = events.get("StackEvents")?.as_array()?;
