@@ -102,7 +102,7 @@ impl FakeAws {
 
 /// The answer of a command that did what it was asked for.
 pub fn gives(answer: Value) -> Value {
-    json!({"gives": answer})
+    Value::Object([("gives".to_owned(), answer)].into_iter().collect())
 }
 
 /// The answer of a service that refuses, as the command line prints it.
