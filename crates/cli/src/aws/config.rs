@@ -33,7 +33,9 @@ pub(super) async fn push(args: &Push, env: &Environment) -> anyhow::Result<Exit>
     setup::print_diagnostics(&loaded.warnings, env);
     let problems = fit::problems(&loaded);
     if !problems.is_empty() {
-        problems.iter().for_each(|problem| env.error(&format!("{}: {problem}", source.name.display())));
+        for problem in &problems {
+            env.error(&format!("{}: {problem}", source.name.display()));
+        }
         return Ok(Exit::Usage);
     }
 

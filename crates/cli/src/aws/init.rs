@@ -44,7 +44,7 @@ pub(super) async fn run(args: &Init, env: &Environment) -> anyhow::Result<Exit> 
                 "there is a stack {name} already, and nothing was changed: `sentinel aws doctor --name {name}` looks at it; to bring it to this version, build the zips and say --zips target/lambda; another one needs another --name"
             ),
             State::Whole => {
-                env.note(&format!("Bringing the stack {name} to version {}.", env!("CARGO_PKG_VERSION")))
+                env.note(&format!("Bringing the stack {name} to version {}.", env!("CARGO_PKG_VERSION")));
             }
         }
     }

@@ -67,18 +67,15 @@ pub(super) async fn run(args: &Send, env: &Environment) -> anyhow::Result<Exit> 
 
 /// The stack's own token, or what `SENTINEL_TOKEN` says.
 async fn token(tool: &super::Tool<'_>, stack: &Stack, env: &Environment) -> anyhow::Result<SecretString> {
-    let token = match env.var("SENTINEL_TOKEN").filter(|token| !token.is_empty()) {
-        Some(token) => token,
-        None => {
-            let arn = stack.optional_output("IngestTokenArn").context(
-                "the stack has no token of its own (IngestSecretArns): put the one that its configuration takes into SENTINEL_TOKEN",
-            )?;
-            let got = tool.json(&["secretsmanager", "get-secret-value", "--secret-id", arn]).await?;
-            got.get("SecretString")
-                .and_then(Value::as_str)
-                .context("the token's secret holds no text")?
-                .to_owned()
-        }
+    let token = if let Some(token) = env.var("SENTINEL_TOKEN").filter(|token| !token.is_empty()) {
+        token
+    } else {
+        let arn = stack.optional_output("IngestTokenArn").context(
+            "the stack has no token of its own (IngestSecretArns): put the one that its configuration takes into SENTINEL_TOKEN",
+        )?;
+        let got = tool.json(&["secretsmanager", "get-secret-value", "--secret-id", arn]).await?;
+        let text = got.get("SecretString").and_then(Value::as_str);
+        text.context("the token's secret holds no text")?.to_owned()
     };
     env.keep_back(Redactor::new([token.clone()]));
     Ok(token.into())

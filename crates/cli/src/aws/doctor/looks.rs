@@ -288,7 +288,7 @@ pub(super) async fn alarms(tool: &Tool<'_>, name: &str) -> Vec<Finding> {
         let remedy = format!("docs/runbook.md: {kind}");
         match text("StateValue") {
             "ALARM" => {
-                found.push(Finding::trouble(&kind, format!("in ALARM: {}", text("StateReason")), remedy))
+                found.push(Finding::trouble(&kind, format!("in ALARM: {}", text("StateReason")), remedy));
             }
             "INSUFFICIENT_DATA" if kind == "OldestDueAlarm" => {
                 found.push(Finding::note(
