@@ -1,6 +1,6 @@
 //! Everything that leaves goes through the configured proxy, and nothing else does.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
