@@ -10,6 +10,7 @@ use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_types::SdkConfig;
 use aws_types::sdk_config::StalledStreamProtectionConfig;
 
+use crate::calls::Calls;
 use crate::deployment::{StartError, required};
 use crate::transport;
 
@@ -67,6 +68,7 @@ pub struct Aws {
     dynamo: Option<String>,
     sqs: Option<String>,
     secrets: Option<String>,
+    calls: Calls,
 }
 
 impl Aws {
@@ -95,7 +97,7 @@ impl Aws {
             given(&format!("{ENDPOINT}_{service}")).or_else(|| given(ENDPOINT))
         };
         let [dynamo, sqs, secrets] = ["DYNAMODB", "SQS", "SECRETS_MANAGER"].map(endpoint);
-        Ok(Self { config, dynamo, sqs, secrets })
+        Ok(Self { config, dynamo, sqs, secrets, calls: Calls::default() })
     }
 
     /// With the region and the credentials of the process's surroundings, as every AWS tool finds them: variables,
@@ -132,12 +134,17 @@ impl Aws {
     }
 
     fn with(config: SdkConfig) -> Self {
-        Self { config, dynamo: None, sqs: None, secrets: None }
+        Self { config, dynamo: None, sqs: None, secrets: None, calls: Calls::default() }
+    }
+
+    /// What holds for every call of its clients.
+    pub const fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     /// `DynamoDB`.
     pub fn dynamo(&self) -> aws_sdk_dynamodb::Client {
-        let mut config = aws_sdk_dynamodb::config::Builder::from(&self.config);
+        let mut config = aws_sdk_dynamodb::config::Builder::from(&self.config).interceptor(self.calls.clone());
         if let Some(url) = &self.dynamo {
             config.set_endpoint_url(Some(url.clone()));
         }
@@ -146,7 +153,7 @@ impl Aws {
 
     /// SQS.
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
-        let mut config = aws_sdk_sqs::config::Builder::from(&self.config);
+        let mut config = aws_sdk_sqs::config::Builder::from(&self.config).interceptor(self.calls.clone());
         if let Some(url) = &self.sqs {
             config.set_endpoint_url(Some(url.clone()));
         }
@@ -155,7 +162,7 @@ impl Aws {
 
     /// Secrets Manager.
     pub fn secrets(&self) -> aws_sdk_secretsmanager::Client {
-        let mut config = aws_sdk_secretsmanager::config::Builder::from(&self.config);
+        let mut config = aws_sdk_secretsmanager::config::Builder::from(&self.config).interceptor(self.calls.clone());
         if let Some(url) = &self.secrets {
             config.set_endpoint_url(Some(url.clone()));
         }

@@ -23,6 +23,14 @@ const PASSING: [&str; 11] = [
     "InternalServiceError",
 ];
 
+/// What the codes of all answers hold that ask for less at once.
+const THROTTLING: [&str; 3] = ["Throttl", "ProvisionedThroughputExceeded", "RequestLimitExceeded"];
+
+/// Whether an answer that is an error asks for less at once.
+pub(crate) fn is_throttled(status: u16, body: &str) -> bool {
+    status == 429 || THROTTLING.iter().any(|code| body.contains(code))
+}
+
 /// What an SDK error means, with the reason for people.
 pub(crate) enum Fault {
     /// The same call may work later.

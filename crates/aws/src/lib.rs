@@ -12,6 +12,7 @@
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod any_input;
 mod budget;
+mod calls;
 mod client;
 mod deployment;
 mod engine;
@@ -29,6 +30,7 @@ mod transport;
 
 #[cfg(feature = "default-chain")]
 pub use client::credentials_of_environment;
+pub use calls::Calls;
 pub use client::{Aws, CallLimits, credentials_of_function};
 pub use deployment::{Deployment, StartError};
 pub use engine::{Answer, Engine, client_for_engine};

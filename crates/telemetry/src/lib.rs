@@ -31,7 +31,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry};
 
-pub use metrics::{Metric, Metrics, NAMESPACE, SinkOutcome};
+pub use metrics::{Metric, Metrics, NAMESPACE, STACK, SinkOutcome, catalogue};
 pub use tracing::level_filters::LevelFilter;
 pub use writer::RedactingWriter;
 

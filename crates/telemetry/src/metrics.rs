@@ -14,6 +14,8 @@ use serde_json::{Map, Number, Value, json};
 
 /// The namespace of all metrics; the dashboard and the alarms name it.
 pub const NAMESPACE: &str = "Sentinel";
+/// The dimension of all metrics of a deployment that has a name: it keeps two of one account and region apart.
+pub const STACK: &str = "Stack";
 /// The most values of one metric in one line.
 const MAX_VALUES: usize = 100;
 /// The longest dimension value that is written, in characters; `CloudWatch` takes 1024.
@@ -74,6 +76,33 @@ pub enum Metric {
     },
     /// `Sent`: jobs that the sweeper sent again.
     Sent(u64),
+    /// `Webhooks`: webhooks that were taken: each one's 200.
+    Webhooks,
+    /// `RefusedWebhooks`, by `Status`: requests that were answered with a 4xx.
+    RefusedWebhook {
+        /// The answer's status.
+        status: u16,
+    },
+    /// `WebhooksPutOff`: webhooks that were answered with a 503, because the store, the queue or the secret store did not do
+    /// its part.
+    WebhookPutOff,
+    /// `InvestigationsFailed`: investigations that were given up without a report.
+    InvestigationFailed,
+    /// `SinkRefusals`: tries to tell a destination that will never work: a token that was revoked, a channel that is gone.
+    /// One metric for all sinks; `SinkResults` says which.
+    SinkRefused,
+    /// `JobsFailed`: messages that went back to the queue because the store or the queue did not do its part.
+    JobFailed,
+    /// `OldestDueSeconds`: how long the incident that is due and waits longest has been due; 0: none is. Once a sweep, so that
+    /// its number of samples says how often the sweeper ran.
+    OldestDue(Duration),
+    /// `Throttled`: attempts of calls to AWS that were throttled, those that went well at a later attempt too. None is not
+    /// written.
+    Throttled(u64),
+    /// `SecretsStale`: secrets were used on beyond their five minutes because the secret store did not answer.
+    SecretsStale,
+    /// `ConfigurationRefused`: a changed configuration is broken or could not be read, and the one before is used on.
+    ConfigurationRefused,
 }
 
 /// What came of one try to tell a destination: the values of the dimension `Result`.
@@ -123,6 +152,16 @@ impl Metric {
             Self::Retries(n) => ("Retries", "Count", Some((*n).into())),
             Self::SinkResult { .. } => ("SinkResults", "Count", Some(1.into())),
             Self::Sent(n) => ("Sent", "Count", Some((*n).into())),
+            Self::Webhooks => ("Webhooks", "Count", Some(1.into())),
+            Self::RefusedWebhook { .. } => ("RefusedWebhooks", "Count", Some(1.into())),
+            Self::WebhookPutOff => ("WebhooksPutOff", "Count", Some(1.into())),
+            Self::InvestigationFailed => ("InvestigationsFailed", "Count", Some(1.into())),
+            Self::SinkRefused => ("SinkRefusals", "Count", Some(1.into())),
+            Self::JobFailed => ("JobsFailed", "Count", Some(1.into())),
+            Self::OldestDue(since) => ("OldestDueSeconds", "Seconds", Some(since.as_secs().into())),
+            Self::Throttled(n) => ("Throttled", "Count", (*n > 0).then(|| (*n).into())),
+            Self::SecretsStale => ("SecretsStale", "Count", Some(1.into())),
+            Self::ConfigurationRefused => ("ConfigurationRefused", "Count", Some(1.into())),
         }
     }
 
@@ -135,9 +174,52 @@ impl Metric {
             Self::SinkResult { sink, result } => {
                 vec![("Sink", dimension(sink)), ("Result", result.as_str().to_owned())]
             }
+            Self::RefusedWebhook { status } => vec![("Status", status.to_string())],
             _ => Vec::new(),
         }
     }
+}
+
+impl Metric {
+    /// One of each: what alarms and dashboards may name.
+    fn each() -> Vec<Self> {
+        vec![
+            Self::AlertsReceived(1),
+            Self::AlertsAccepted(1),
+            Self::Duplicates(1),
+            Self::Unmatched(1),
+            Self::Refused(1),
+            Self::AlertToClaim(Duration::ZERO),
+            Self::ClaimToStart(Duration::ZERO),
+            Self::StartToReport(Duration::ZERO),
+            Self::Turns(1),
+            Self::Tool { server: String::new(), tool: String::new(), took: Duration::ZERO },
+            Self::RefusedCall { reason: "" },
+            Self::ModelRefused,
+            Self::Tokens(1),
+            Self::Usd(0.0),
+            Self::BudgetExhausted,
+            Self::Retries(1),
+            Self::SinkResult { sink: String::new(), result: SinkOutcome::Sent },
+            Self::Sent(1),
+            Self::Webhooks,
+            Self::RefusedWebhook { status: 401 },
+            Self::WebhookPutOff,
+            Self::InvestigationFailed,
+            Self::SinkRefused,
+            Self::JobFailed,
+            Self::OldestDue(Duration::ZERO),
+            Self::Throttled(1),
+            Self::SecretsStale,
+            Self::ConfigurationRefused,
+        ]
+    }
+}
+
+/// The name of every metric, and the names of its dimensions beside [`STACK`].
+pub fn catalogue() -> BTreeMap<&'static str, Vec<&'static str>> {
+    let dimensions = |metric: &Metric| metric.dimensions().into_iter().map(|(name, _)| name).collect();
+    Metric::each().iter().map(|metric| (metric.measured().0, dimensions(metric))).collect()
 }
 
 fn ms(took: Duration) -> Number {
@@ -155,32 +237,42 @@ type WriteLine = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Where measurements go. Cheap to clone. By default they go nowhere.
 #[derive(Clone, Default)]
-pub struct Metrics(Option<WriteLine>);
+pub struct Metrics {
+    write: Option<WriteLine>,
+    stack: Option<String>,
+}
 
 impl Metrics {
     /// Nothing is written.
     pub const fn off() -> Self {
-        Self(None)
+        Self { write: None, stack: None }
     }
 
     /// Each line goes, in one write, to a writer that `make` gives: `Metrics::to(std::io::stdout)` on Lambda.
     pub fn to<W: Write>(make: impl Fn() -> W + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(move |line| {
+        let write: WriteLine = Arc::new(move |line| {
             let mut out = make();
             // Nothing is left to tell that a measurement cannot be written.
             let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
-        })))
+        });
+        Self { write: Some(write), stack: None }
+    }
+
+    /// Of the deployment of this name: each metric has it as its dimension [`STACK`].
+    #[must_use]
+    pub fn of_stack(self, name: Option<&str>) -> Self {
+        Self { stack: name.filter(|name| !name.is_empty()).map(dimension), ..self }
     }
 
     /// Whether measurements go anywhere: what is costly to measure may be left out.
     pub const fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.write.is_some()
     }
 
     /// Writes what was measured at `at` (milliseconds since the Unix epoch).
     pub fn emit(&self, at: i64, metrics: &[Metric]) {
-        let Some(write) = &self.0 else { return };
-        for line in lines(at, metrics) {
+        let Some(write) = &self.write else { return };
+        for line in lines(at, self.stack.as_deref(), metrics) {
             write(&line);
         }
     }
@@ -196,11 +288,13 @@ impl fmt::Debug for Metrics {
 type Values = BTreeMap<(&'static str, &'static str), Vec<Number>>;
 
 /// A dimension's value stands at the top of its line, so that each set of values needs a line of its own.
-fn lines(at: i64, metrics: &[Metric]) -> Vec<String> {
+fn lines(at: i64, stack: Option<&str>, metrics: &[Metric]) -> Vec<String> {
     let mut sets: BTreeMap<Dimensions, Vec<Values>> = BTreeMap::new();
     for metric in metrics {
         let (name, unit, Some(value)) = metric.measured() else { continue };
-        let pages = sets.entry(metric.dimensions()).or_default();
+        let stack = stack.map(|stack| (STACK, stack.to_owned()));
+        let dimensions = stack.into_iter().chain(metric.dimensions()).collect();
+        let pages = sets.entry(dimensions).or_default();
         let has_room = |page: &&mut Values| page.get(&(name, unit)).is_none_or(|v| v.len() < MAX_VALUES);
         match pages.iter_mut().find(has_room) {
             Some(page) => page.entry((name, unit)).or_default().push(value),
@@ -333,6 +427,38 @@ mod tests {
                 json!({"_aws": [["Sink", "Result"]], "Sink": "slack:oncall", "Result": "retry", "SinkResults": 1}),
             ]
         );
+    }
+
+    #[test]
+    fn a_deployments_name_is_a_dimension_of_all_its_metrics() {
+        let kept = Kept::default();
+        let out = kept.clone();
+        let metrics = Metrics::to(move || out.clone()).of_stack(Some("alerts-eu"));
+        metrics.emit(0, &[Metric::Webhooks, Metric::RefusedWebhook { status: 401 }]);
+        let lines = kept.0.lock().unwrap().iter().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<Value>>();
+        let [all, by_status] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(all["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["Stack"]]));
+        assert_eq!((&all["Stack"], &all["Webhooks"]), (&json!("alerts-eu"), &json!(1)));
+        assert_eq!(by_status["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["Stack", "Status"]]));
+        assert_eq!((&by_status["Stack"], &by_status["Status"]), (&json!("alerts-eu"), &json!("401")));
+    }
+
+    #[test]
+    fn the_catalogue_has_every_metric_under_a_name_of_its_own() {
+        let each = Metric::each();
+        let kinds: std::collections::HashSet<_> = each.iter().map(std::mem::discriminant).collect();
+        assert_eq!((kinds.len(), catalogue().len()), (each.len(), each.len()));
+        // Whoever adds a metric adds it to `each`, too: its documentation begins with its name.
+        let documented = include_str!("metrics.rs").split("pub enum Metric {").nth(1).unwrap();
+        let documented = documented.split("\n}\n").next().unwrap();
+        let names: Vec<&str> = documented
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("/// `")?.split('`').next())
+            .filter(|name| catalogue().contains_key(name))
+            .collect();
+        let variants = documented.lines().filter(|line| line.starts_with("    ") && !line.starts_with("     "));
+        let variants = variants.filter(|line| line.trim().starts_with(|c: char| c.is_ascii_uppercase())).count();
+        assert_eq!((names.len(), variants), (each.len(), each.len()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -12,12 +13,21 @@ use http::{Request, Uri};
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use lambda_http::lambda_runtime::Diagnostic;
 use lambda_http::{Body, LambdaEvent};
-use sentinel_aws::Secrets;
+use sentinel_aws::{Calls, Secrets};
 use sentinel_config::{Loaded, Problems, Source};
+use sentinel_core::UnixMs;
+use sentinel_telemetry::Metric;
 use thiserror::Error;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::{Admission, Authenticator, Credentials, Door, Ingest, Rotating};
+
+/// How long before the platform's deadline every call to AWS has ended, with an error that names what hung. The rest is for
+/// the answer's way back.
+pub const CALLS_END_BEFORE: Duration = Duration::from_millis(1_500);
+/// How long before it an answer is given whatever else hangs: a certificate of Amazon SNS, a name server.
+pub const ANSWERED_BEFORE: Duration = Duration::from_secs(1);
 
 /// Why the function must not start. Worth no retry before the deployment is mended.
 #[derive(Debug, Error)]
@@ -68,27 +78,35 @@ impl From<EventError> for Diagnostic {
     }
 }
 
-/// Answers one event, whatever its sender put into it.
+/// Answers one event, whatever its sender put into it, before the invocation's deadline: that of `calls` is set to it.
 ///
 /// # Errors
 /// [`EventError`].
 pub async fn answer(
     ingest: &Ingest,
+    calls: &Calls,
     event: LambdaEvent<ApiGatewayV2httpRequest>,
 ) -> Result<ApiGatewayV2httpResponse, EventError> {
     let context = &event.context;
     let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
+    let deadline = UnixMs::new(i64::try_from(context.deadline).unwrap_or(i64::MAX));
+    let (now, left) = (Instant::now(), deadline.since(ingest.ports.clock.now()));
+    calls.end_by(now + left.saturating_sub(CALLS_END_BEFORE));
     let (head, body) = plain(event.payload);
     // What a body is worth is known before it is decoded, as the head of a request comes before its body elsewhere.
-    let (parts, body) = async {
+    let answered = async {
         match ingest.admit(&head).await {
             Admission::Answered(response) => Ok::<_, EventError>(response),
             Admission::Webhook(admitted) => Ok(ingest.take(admitted, &head.headers, &body.decoded()?).await),
         }
-    }
-    .instrument(span)
-    .await?
-    .into_parts();
+    };
+    let answered = async {
+        let in_time = tokio::time::timeout_at(now + left.saturating_sub(ANSWERED_BEFORE), answered).await;
+        in_time.unwrap_or_else(|_| Ok(ingest.put_off()))
+    };
+    let answered = answered.instrument(span).await;
+    ingest.metrics.emit(ingest.ports.clock.now().get(), &[Metric::Throttled(calls.take_throttled())]);
+    let (parts, body) = answered?.into_parts();
     let mut response = ApiGatewayV2httpResponse::default();
     response.status_code = parts.status.as_u16().into();
     response.headers = parts.headers;

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use sentinel_alertmanager::{EnvelopeError, MAX_BODY_BYTES};
 use sentinel_core::card::Card;
 use sentinel_core::drive::DriveError;
@@ -188,10 +188,20 @@ impl Ingest {
         &self.refusals
     }
 
+    /// The answer to whoever waits longer than the carrier can.
+    pub(crate) fn put_off(&self) -> Response<Bytes> {
+        tracing::error!("webhook put off: what it waits for did not answer before the invocation's deadline");
+        self.counted(answer::try_again(), None)
+    }
+
     fn counted(&self, response: Response<Bytes>, note: Option<&str>) -> Response<Bytes> {
         let now = self.ports.clock.now();
-        if response.status().is_client_error() {
-            self.metrics.emit(now.get(), &[Metric::Refused(1)]);
+        let status = response.status();
+        if status.is_client_error() {
+            let refused = Metric::RefusedWebhook { status: status.as_u16() };
+            self.metrics.emit(now.get(), &[Metric::Refused(1), refused]);
+        } else if status == StatusCode::SERVICE_UNAVAILABLE {
+            self.metrics.emit(now.get(), &[Metric::WebhookPutOff]);
         }
         if let Some(why) = Refusal::of(response.status()) {
             self.refusals.count_with(why, note, now);
@@ -387,10 +397,11 @@ fn log_receipt(receipt: &Receipt) {
     );
 }
 
-fn counted(receipt: &Receipt) -> [Metric; 5] {
+fn counted(receipt: &Receipt) -> [Metric; 6] {
     let Receipt { accepted, duplicates, joined, resolved, suppressed, unmatched, refused, .. } = *receipt;
     let received = accepted + duplicates + joined + resolved + suppressed + unmatched + refused;
     [
+        Metric::Webhooks,
         Metric::AlertsReceived(received),
         Metric::AlertsAccepted(accepted),
         Metric::Duplicates(duplicates),

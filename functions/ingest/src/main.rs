@@ -36,14 +36,15 @@ async fn main() -> anyhow::Result<()> {
     let secrets = || Secrets::new(aws.secrets(), clock.clone(), loaded.secret_ids.clone());
     let ports = deployment.ports(&aws, clock.clone());
     let cards = settings.cards.clone().into();
+    let metrics = Metrics::to(io::stdout).of_stack(variable("SENTINEL_STACK").as_deref());
     let door = lambda::door(&loaded, source, env, secrets)?;
     let network = &settings.network;
     let policy = AddressPolicy::new(&network.allow_insecure_hosts, &network.allow_private_hosts);
     let proxy = network.proxy.clone().map(|url| Proxy::new(url, network.no_proxy.clone()));
     let ingest = Ingest::new(ports, cards, door, redactor)
         .with_fetch(Arc::new(HttpClient::new(policy).through(proxy)))
-        .with_metrics(Metrics::to(io::stdout));
+        .with_metrics(metrics);
 
-    let answer = service_fn(|event| lambda::answer(&ingest, event));
+    let answer = service_fn(|event| lambda::answer(&ingest, aws.calls(), event));
     lambda_runtime::run(answer).await.map_err(|e| anyhow::anyhow!(e))
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,6 +11,7 @@ use sentinel_aws::{Aws, CallLimits, Credentials, DynamoStore, create_table};
 use sentinel_core::incident::Job;
 use sentinel_core::ports::IncidentStore as _;
 use sentinel_testkit::aws::{FakeAws, Trouble, dynamo};
+use sentinel_testkit::gate::Gate;
 use sentinel_testkit::lambda::{Function, Outcome, http_event, sqs_event};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -279,4 +280,73 @@ async fn it_needs_none_of_what_the_worker_needs() {
     let function = b.start(&[]).await;
     assert_eq!(post(&function, &[RIGHT], &webhook("a")).await.0, 200);
     assert!(b.aws.asked().iter().all(|asked| asked.operation != "GetSecretValue"));
+}
+
+/// Webhooks of this many incidents, as one.
+fn storm(incidents: usize) -> String {
+    let mut storm: Value = serde_json::from_str(&webhook("0")).unwrap();
+    let one = storm["alerts"][0].clone();
+    let alerts = (0..incidents).map(|n| {
+        let mut alert = one.clone();
+        alert["labels"]["pod"] = n.to_string().into();
+        alert
+    });
+    storm["alerts"] = alerts.collect();
+    storm.to_string()
+}
+
+/// What was measured under this name, of all lines of the metrics.
+fn measured(output: &str, name: &str) -> Vec<Value> {
+    let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["_aws"].is_object()).filter(|line| line.get(name).is_some()).collect()
+}
+
+#[tokio::test]
+async fn whatever_hangs_a_webhook_is_answered_before_the_deadline_and_the_log_names_it() {
+    const ARN: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:team/token-AbCdEf";
+    let left = Duration::from_secs(4);
+    let by_alert = CARDS.replace("prompt: look", "prompt: look, dedupe-by: alert");
+    let of_secret = SECRET.replace("token#", &format!("{ARN}#"));
+    for (hangs, config, named) in [
+        ("SQS", [BEARER, &by_alert].concat(), "sending to queue "),
+        ("DYNAMODB", [BEARER, &by_alert].concat(), "in table incidents"),
+        ("SECRETS_MANAGER", [&*of_secret, &by_alert].concat(), ARN),
+    ] {
+        let b = Bench::new(&config).await;
+        let hung = FakeAws::start().await;
+        hung.always(Some(Trouble::Held(Gate::new())));
+        let variable = format!("AWS_ENDPOINT_URL_{hangs}");
+        let function = b.start(&[(&variable, &hung.url()), ("SENTINEL_STACK", "alerts-eu")]).await;
+        function.ready().await;
+        let asked = Instant::now();
+        let event = http_event("$default", "POST", WEBHOOK, &[RIGHT], &storm(100));
+        let (status, body) = answer(&function.invoke(event, left).await);
+        assert!(asked.elapsed() < left, "{hangs}: answered after {:?}", asked.elapsed());
+        assert_eq!(status, 503, "{hangs}: {body}");
+        let output = function.output();
+        assert!(output.contains(named), "{hangs}: {named}:\n{output}");
+        let put_off = measured(&output, "WebhooksPutOff");
+        assert_eq!(put_off.len(), 1, "{output}");
+        assert_eq!(put_off[0]["Stack"], "alerts-eu");
+        drop(hung);
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_by_which_status_what_is_taken_and_what_was_throttled_is_measured() {
+    let b = Bench::new(&[BEARER, CARDS].concat()).await;
+    let function = b.start(&[("SENTINEL_STACK", "alerts-eu")]).await;
+    assert_eq!(post(&function, &[("authorization", "Bearer wrong")], &webhook("a")).await.0, 401);
+    assert_eq!(post(&function, &[RIGHT], "{").await.0, 400);
+    b.aws.script(Trouble::Error { status: 400, code: "ThrottlingException" });
+    assert_eq!(post(&function, &[RIGHT], &webhook("a")).await.0, 200);
+    let output = function.output();
+    let statuses: Vec<Value> =
+        measured(&output, "RefusedWebhooks").iter().map(|line| line["Status"].clone()).collect();
+    assert_eq!(statuses, ["401", "400"]);
+    assert_eq!(measured(&output, "Webhooks").len(), 1);
+    let throttled = measured(&output, "Throttled");
+    assert_eq!(throttled.len(), 1, "once, and mended by the second attempt: {output}");
+    assert_eq!(throttled[0]["Throttled"], 1);
+    assert_eq!(throttled[0]["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["Stack"]]));
 }

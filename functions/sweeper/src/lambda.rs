@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use lambda_runtime::Context;
+use sentinel_aws::Calls;
 use sentinel_core::card::Card;
 use sentinel_core::lifecycle::Rules;
 use sentinel_core::ports::Ports;
 use sentinel_telemetry::{Metric, Metrics};
 use tracing::Instrument;
 
-use crate::{SweepError, Swept, sweep};
+use crate::{SweepError, sweep};
 
 /// Incidents of one sweep. What is over is due again in a minute.
 const LIMIT: usize = 1_000;
@@ -27,6 +28,7 @@ pub async fn minute(
     ports: &Ports,
     rules: &BTreeMap<String, Rules>,
     metrics: &Metrics,
+    calls: &Calls,
     context: Context,
 ) -> Result<(), lambda_runtime::Error> {
     let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
@@ -35,11 +37,14 @@ pub async fn minute(
         sweep(ports, of, LIMIT).await.inspect_err(|error| tracing::error!(%error, "sweep failed"))
     };
     let swept = swept.instrument(span).await;
-    if let Ok(Swept { sent, .. }) | Err(SweepError::Some { swept: Swept { sent, .. }, .. }) = &swept
-        && *sent > 0
-    {
-        metrics.emit(ports.clock.now().get(), &[Metric::Sent(u64::try_from(*sent).unwrap_or(u64::MAX))]);
+    let mut measured = vec![Metric::Throttled(calls.take_throttled())];
+    if let Ok(done) | Err(SweepError::Some { swept: done, .. }) = &swept {
+        measured.push(Metric::OldestDue(done.longest));
+        if done.sent > 0 {
+            measured.push(Metric::Sent(u64::try_from(done.sent).unwrap_or(u64::MAX)));
+        }
     }
+    metrics.emit(ports.clock.now().get(), &measured);
     let _ = swept?;
     Ok(())
 }

@@ -8,12 +8,13 @@
 pub mod lambda;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use sentinel_core::UnixMs;
 use sentinel_core::drive::{DriveError, Start, drive};
 use sentinel_core::incident::{Head, IncidentId};
-use sentinel_core::lifecycle::{Input, Restart, Rules, Sweep, Swept as Looked};
+use sentinel_core::lifecycle::{Input, Restart, Rules, Sweep, Swept as Looked, waits_since};
 use sentinel_core::ports::{Ports, StoreError};
 use thiserror::Error;
 
@@ -30,6 +31,8 @@ pub struct Swept {
     pub looked: usize,
     /// Jobs that were sent again.
     pub sent: usize,
+    /// How long the one of them that waits longest has waited.
+    pub longest: Duration,
 }
 
 /// Why a sweep is not complete. What was sent stands; the next sweep comes to the rest.
@@ -99,6 +102,7 @@ where
 {
     let mut seen: HashSet<IncidentId> = HashSet::new();
     let mut swept = Swept::default();
+    let now = ports.clock.now();
     let mut failed = 0usize;
     let mut first = None;
     while seen.len() < limit {
@@ -110,6 +114,8 @@ where
             break;
         }
         swept.looked += new.len();
+        let waited = |head: &Head| waits_since(head).map(|since| now.since(since));
+        swept.longest = new.iter().filter_map(waited).max().unwrap_or_default().max(swept.longest);
         let mut results = stream::iter(new)
             .map(|head| look(ports, input, rules(&head.card), head))
             .buffer_unordered(CONCURRENCY);

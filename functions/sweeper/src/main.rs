@@ -31,10 +31,10 @@ async fn main() -> anyhow::Result<()> {
     let aws = Aws::of_function(&variable, &folder, CallLimits::AWS)?;
     let ports = deployment.ports(&aws, Arc::new(MachineClock::default()));
     let rules = lambda::rules(&settings.cards);
-    let metrics = Metrics::to(io::stdout);
+    let metrics = Metrics::to(io::stdout).of_stack(variable("SENTINEL_STACK").as_deref());
     // Whatever the event says: that it came is the message.
     let handle = service_fn(|event: LambdaEvent<serde_json::Value>| {
-        lambda::minute(&ports, &rules, &metrics, event.context)
+        lambda::minute(&ports, &rules, &metrics, aws.calls(), event.context)
     });
     lambda_runtime::run(handle).await.map_err(|e| anyhow::anyhow!(e))
 }

@@ -34,8 +34,9 @@ async fn main() -> anyhow::Result<()> {
     let of_logs = redactor.clone();
     sentinel_telemetry::init(&logs, Arc::new(move |line| of_logs.redact(line)))?;
 
+    let metrics = Metrics::to(io::stdout).of_stack(variable("SENTINEL_STACK").as_deref());
     let watchers =
-        lambda::watchers(&settings, &deployment.ports(&aws, clock), &redactor, &Metrics::to(io::stdout));
+        lambda::watchers(&settings, &deployment.ports(&aws, clock), &redactor, &metrics);
     // Whatever the event says: that it came is the message.
     let handle = service_fn(|event: LambdaEvent<serde_json::Value>| async {
         lambda::poll_all(&watchers, event.context).await.map_err(lambda_runtime::Error::from)

@@ -15,7 +15,7 @@ use sentinel_core::UnixMs;
 use sentinel_core::incident::Job;
 use sentinel_core::ports::Ports;
 use sentinel_core::redact::{Redactor, TagKeys};
-use sentinel_telemetry::{Metrics, Redact};
+use sentinel_telemetry::{Metric, Metrics, Redact};
 use thiserror::Error;
 use tracing::Instrument;
 
@@ -204,7 +204,10 @@ async fn one(
     end: tokio::time::Instant,
 ) -> Option<BatchItemFailure> {
     let id = message.message_id.unwrap_or_default();
+    let now = Arc::clone(&worker.ports.clock);
+    let metrics = worker.metrics.clone();
     let failed = || {
+        metrics.emit(now.now().get(), &[Metric::JobFailed]);
         let mut failure = BatchItemFailure::default();
         failure.item_identifier.clone_from(&id);
         Some(failure)

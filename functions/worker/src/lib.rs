@@ -28,7 +28,7 @@ use sentinel_core::budget::{Limits, Scope};
 use sentinel_core::card::ModelId;
 use sentinel_core::chain::{self, Sealed};
 use sentinel_core::drive::{DriveError, Driven, Start, drive, drive_sealing};
-use sentinel_core::incident::{Child, ChildName, DeliveryKey, Fence, Head, IncidentId, Job};
+use sentinel_core::incident::{Child, ChildName, DeliveryKey, Fence, Head, IncidentId, Job, State};
 use sentinel_core::lifecycle::{
     Abort, Aborted, Claim, Claimed, Commit, Ended, Fail, Reopened, Rules, WindowOver, Yield, Yielded,
 };
@@ -181,10 +181,14 @@ impl Worker {
         // Who took the alerts in may know fewer secrets. What is written from here on lacks those, too.
         head.redact(&self.redactor.for_incident(&head.id));
         let rules = self.rules(&head.card);
+        let was_over = head.state.is_terminal();
         let claim = Claim { generation: job.generation, owner: (self.ports.fresh)() };
         let Driven { outcome, head } = self.claim(head, &claim, &rules).await?;
         let Some(head) = head else { return Ok(Handled::Acknowledged) };
         let now = self.ports.clock.now();
+        if !was_over && head.state == State::Failed {
+            metrics::failed(self);
+        }
         match outcome {
             Claimed::Acknowledge => Ok(Handled::Acknowledged),
             Claimed::Deferred => Ok(Handled::Deferred),
@@ -387,6 +391,7 @@ impl Worker {
                 match (outcome, head) {
                     (Yielded::Yielded, _) => Ok(Handled::PutOff),
                     (Yielded::Failed, Some(head)) => {
+                        metrics::failed(self);
                         self.tell_end(&head);
                         let due = head.due_deliveries(self.ports.clock.now());
                         self.tell_all(head, &due, rules).await?;
@@ -459,6 +464,9 @@ impl Worker {
         let start = Start::Known(Box::new(head));
         let Driven { outcome, head } =
             drive_sealing(&self.ports, &id, &input, rules, start, &unsealed).await?;
+        if matches!(outcome, Ended::Ended(_)) {
+            metrics::failed(self);
+        }
         self.ended(outcome, head, rules, Handled::Failed).await
     }
 

@@ -9,7 +9,7 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use sentinel_aws::{Aws, CallLimits, Deployment, MachineClock, Secrets, environment};
 use sentinel_config::{Reading, load_for, locate_deployed};
 use sentinel_core::UnixMs;
-use sentinel_telemetry::{LogSettings, Metrics};
+use sentinel_telemetry::{LogSettings, Metric, Metrics};
 use sentinel_worker::lambda::{Live, batch};
 use tracing::Instrument;
 
@@ -31,8 +31,9 @@ async fn main() -> anyhow::Result<()> {
     let secrets = Secrets::new(aws.secrets(), clock.clone(), first.secret_ids.clone());
     let ports = deployment.ports(&aws, clock);
     let keys = aws.tag_keys(&variable);
-    let (live, settings) =
-        Live::start(first, source, env, ports, secrets, Metrics::to(io::stdout), keys).await?;
+    let metrics = Metrics::to(io::stdout).of_stack(variable("SENTINEL_STACK").as_deref());
+    let (clock, counted) = (Arc::clone(&ports.clock), metrics.clone());
+    let (live, settings) = Live::start(first, source, env, ports, secrets, metrics, keys).await?;
 
     let level = settings.log_level.as_str().parse()?;
     let logs = LogSettings { level, json: true, ..LogSettings::default() };
@@ -48,7 +49,9 @@ async fn main() -> anyhow::Result<()> {
                 batch(&live.worker().await?, messages, concurrency, deadline).await,
             )
         };
-        handled.instrument(span).await
+        let handled = handled.instrument(span).await;
+        counted.emit(clock.now().get(), &[Metric::Throttled(aws.calls().take_throttled())]);
+        handled
     });
     let serve = async { lambda_runtime::run(handle).await.map_err(|e| anyhow::anyhow!(e)) };
     // Cards that do not compile end the function, as everything else does that is wrong with its configuration.

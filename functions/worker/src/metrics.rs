@@ -47,8 +47,14 @@ pub(crate) fn told(worker: &Worker, key: &DeliveryKey, told: &Result<Told, SinkE
         Err(error) if error.is_retryable() => SinkOutcome::Retry,
         Err(_) => SinkOutcome::Refused,
     };
-    let metric = Metric::SinkResult { sink: key.sink.clone(), result };
-    worker.metrics.emit(worker.ports.clock.now().get(), &[metric]);
+    let mut metrics = vec![Metric::SinkResult { sink: key.sink.clone(), result }];
+    metrics.extend((result == SinkOutcome::Refused).then_some(Metric::SinkRefused));
+    worker.metrics.emit(worker.ports.clock.now().get(), &metrics);
+}
+
+/// An investigation that is given up.
+pub(crate) fn failed(worker: &Worker) {
+    worker.metrics.emit(worker.ports.clock.now().get(), &[Metric::InvestigationFailed]);
 }
 
 /// Investigates, listens to the progress on its way to whoever watches, and writes down what it heard. `claimed` is

@@ -205,6 +205,15 @@ pub fn due_at(head: &Head) -> Option<UnixMs> {
     }
 }
 
+/// Since when somebody should have done something about a head that is due; `None`: it waits for nobody. Unlike [`due_at`]
+/// it does not move when the sweeper sends the job once more.
+pub fn waits_since(head: &Head) -> Option<UnixMs> {
+    match head.state {
+        State::Pending => Some(head.not_before),
+        _ => due_at(head),
+    }
+}
+
 /// When the next delivery of any sink is due, or its claim over.
 fn next_telling(head: &Head) -> Option<UnixMs> {
     head.next_deliveries().map(|d| d.at).min()

@@ -42,6 +42,9 @@ impl<'t> Pairs<'t> {
                 continue;
             }
             read = name.end;
+            if self.is_resource_of_arn(&name) {
+                continue;
+            }
             if let Some(sense) = self.text.get(name.clone()).and_then(sense) {
                 self.value(&name, sense);
                 taken = self.found.last().map_or(taken, |(range, _)| range.end.max(taken));
@@ -70,6 +73,19 @@ impl<'t> Pairs<'t> {
         let name = self.text.get(start..end).unwrap_or_default();
         let start = start + (name.len() - name.trim_start_matches(['-', '.']).len());
         start..end - (name.len() - name.trim_end_matches(['.', '-']).len()).min(end - start)
+    }
+
+    /// Whether this names what an ARN is of: `arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME` says where a secret
+    /// is, not what.
+    fn is_resource_of_arn(&self, name: &Range<usize>) -> bool {
+        let part = |b: &&u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(**b, b'-' | b':');
+        let before = self.bytes.get(..name.start).unwrap_or_default();
+        let length = before.iter().rev().take(LONGEST_NAME).take_while(part).count();
+        let arn = self.text.get(name.start - length..name.start).unwrap_or_default();
+        let mut fields = arn.split(':');
+        let begins = fields.next() == Some("arn") && fields.next().is_some_and(|p| p.starts_with("aws"));
+        let account = fields.nth(2).is_some_and(|account| account.bytes().all(|b| b.is_ascii_digit()));
+        begins && account && fields.next() == Some("") && fields.next().is_none() && self.at(name.end) == b':'
     }
 
     fn skip(&self, from: usize, most: usize, which: impl Fn(u8) -> bool) -> usize {

@@ -126,6 +126,19 @@ fn ordinary_operational_text_is_left_alone() {
 }
 
 #[test]
+fn an_arn_says_where_a_secret_is_and_stays() {
+    for text in [
+        "reading secret arn:aws:secretsmanager:eu-central-1:123456789012:secret:team/model-AbCdEf: AccessDenied",
+        "no such arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:password-of-db-x9Yw3q",
+        r#"{"error":"reading secret arn:aws:secretsmanager:eu-central-1:123456789012:secret:token: denied"}"#,
+    ] {
+        assert_eq!(redacted(text), text);
+    }
+    let value = "secret: hunter2-Long-Pass and arn:aws:x:secret:hunter2-Long-Pass";
+    assert!(!redacted(value).contains("hunter2"), "{}", redacted(value));
+}
+
+#[test]
 fn what_looks_like_a_placeholder_is_one_only_where_its_kind_is_known() {
     for text in
         ["[redacted: password a1f3]", "password=[redacted: password]", "[redacted: k8s-secret 0000] x"]

@@ -33,6 +33,7 @@ async fn a_webhook_counts_its_alerts_and_what_became_of_them() {
                 "Duplicates": duplicates,
                 "Unmatched": 1,
                 "Refused": 1,
+                "Webhooks": 1,
             })]
         );
     }
@@ -49,16 +50,17 @@ async fn whatever_is_refused_as_a_whole_counts_once() {
         ("POST", "/else", "right", alert, 404),
     ] {
         assert_eq!(send(&bench, method, path, token, body).await, status);
-        assert_eq!(bench.lines.taken(), [json!({"Refused": 1})], "{method} {path}");
+        let by_status = json!({"RefusedWebhooks": 1, "Status": status.to_string()});
+        assert_eq!(bench.lines.taken(), [json!({"Refused": 1}), by_status], "{method} {path}");
     }
 }
 
 #[tokio::test]
-async fn what_is_put_off_and_what_is_no_webhook_counts_nothing() {
+async fn what_is_put_off_counts_once_whatever_is_in_it_and_what_is_no_webhook_counts_nothing() {
     let bench = bench();
     assert_eq!(send(&bench, "GET", "/healthz", "wrong", "").await, 200);
     *bench.store.fails.lock().unwrap() = Some(|| StoreError::Unavailable("time-out".into()));
     let alert = r#"{"alerts":[{"labels":{"alertname":"PodDown"}}]}"#;
     assert_eq!(send(&bench, "POST", "/webhook/alertmanager", "right", alert).await, 503);
-    assert!(bench.lines.taken().is_empty());
+    assert_eq!(bench.lines.taken(), [json!({"WebhooksPutOff": 1})]);
 }
