@@ -146,7 +146,12 @@ fn wrong_usage_ends_with_2_and_a_failure_with_1() {
         (&["up", "--listen", "nowhere"], 2, "nowhere"),
         (&["replay"], 2, "EVENT"),
         (&["incidents", "show"], 2, "ID"),
-        (&["incidents", "list", "--limit", "0"], 2, "1..=1000"),
+        (&["incidents", "list", "--limit", "0"], 2, "0 is not in 1.."),
+        (&["incidents", "delete"], 2, "ID"),
+        (&["incidents", "delete", "ab", "--before", "2026-01-31"], 2, "cannot be used with"),
+        (&["incidents", "delete", "--before", "last week"], 2, "no time like 2026-01-31"),
+        (&["incidents", "delete", "--label", "pod"], 2, "NAME=VALUE"),
+        (&["incidents", "resume", "--table", "t"], 2, "--since"),
         (&["validate", "--config", "gone.yaml"], 2, "gone.yaml"),
         (&["up", "--config", "gone.yaml"], 2, "gone.yaml"),
         (&["up", "--listen", "0.0.0.0:0"], 2, "not a loopback address"),
@@ -221,6 +226,65 @@ async fn an_incident_that_waits_can_be_aborted_once() {
     assert_eq!(Sentinel::told(&aborted), ["aborted to log: sent"]);
     let again = home.run(&["incidents", "abort", &id], 1).stderr;
     assert!(again.contains("ended before: aborted"), "{again}");
+}
+
+#[tokio::test]
+async fn what_is_over_is_deleted_through_a_running_up_and_from_its_folder_and_leaves_who_did_it() {
+    let waits = CONFIG.replace("prompt:", "wait: 1h, prompt:");
+    let home = Home::with(CONFIG);
+    let mut up = home.up().await;
+    let ids =
+        [up.open(&trouble("one")).await, up.open(&trouble("two")).await, up.open(&trouble("three")).await];
+    for id in &ids {
+        up.ended(id).await;
+    }
+    let labels = home.run(&["incidents", "show", &ids[1], "--json"], 0).json()["labels"].clone();
+    let (name, value) = labels.as_object().unwrap().iter().find(|(_, value)| *value == "two").unwrap();
+    let label = format!("{name}={}", value.as_str().unwrap());
+    let would = home.run(&["incidents", "delete", "--label", &label, "--dry-run"], 0).stdout;
+    assert!(
+        would.contains(&ids[1]) && would.contains("would be deleted") && !would.contains(&ids[0]),
+        "{would}"
+    );
+    home.run(&["incidents", "delete", &ids[0][..12], "--who", "the on-call"], 0);
+    let none = home.run(&["incidents", "delete", "--before", "2020-01-01"], 0).stdout;
+    assert_eq!(none, "No such incidents.\n");
+    let listed = || {
+        let listed = home.run(&["incidents", "list", "--json"], 0).json();
+        let ids = listed.as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap().to_owned());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(listed(), [ids[2].clone(), ids[1].clone()]);
+    let shown = home.run(&["incidents", "show", &ids[0]], 0).stdout;
+    assert!(shown.contains("was deleted by") && shown.contains("the on-call"), "{shown}");
+    let detail = home.run(&["incidents", "show", &ids[0], "--json"], 0).json();
+    assert_eq!(
+        (&detail["report"], &detail["evidence"], &detail["labels"]),
+        (&Value::Null, &json!([]), &json!({}))
+    );
+    let verified = home.run(&["audit", "verify", &ids[0]], 0).stdout;
+    assert!(verified.contains("deleted whole"), "a deletion is no breach: {verified}");
+    home.run(&["incidents", "delete", &ids[0]], 0);
+
+    up.child.terminate();
+    assert!(up.child.wait_for_exit().await.success());
+    assert_eq!(listed(), [ids[2].clone(), ids[1].clone()]);
+    home.run(&["incidents", "delete", "--label", &label], 0);
+    assert_eq!(listed(), [ids[2].clone()]);
+
+    home.write("config.yaml", &waits);
+    let up = home.up().await;
+    let waiting = up.open(&trouble("four")).await;
+    let refused = home.run(&["incidents", "delete", &waiting], 1).stderr;
+    assert!(refused.contains("not over: abort it first"), "{refused}");
+    let left = home.run(&["incidents", "delete", "--before", "2100-01-01"], 0);
+    assert!(
+        left.stderr.contains(&waiting) && left.stdout.contains(&ids[2]),
+        "{} {}",
+        left.stdout,
+        left.stderr
+    );
+    assert_eq!(listed(), [waiting]);
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
 
-use crate::item::{Item, Partition, children_from_items, head_from_item, head_to_item};
+use crate::item::{Item, Keep, Partition, children_from_items, head_from_item, head_to_item};
+
+const KEEP: Keep = Keep { record: std::time::Duration::from_hours(1) };
 
 /// Items of the table are records, or refused by name; a head that was read comes back the same.
 ///
@@ -16,7 +18,7 @@ pub fn items(body: &[u8]) {
     for item in &items {
         match head_from_item(item.clone()) {
             Ok(head) => {
-                let again = head_to_item(&head).and_then(head_from_item);
+                let again = head_to_item(&head, KEEP).and_then(head_from_item);
                 assert!(again.is_ok_and(|again| again == head));
             }
             Err(refused) => assert!(!refused.is_retryable() && !refused.to_string().is_empty()),
@@ -77,8 +79,8 @@ mod tests {
     fn stored() -> Vec<String> {
         let usual = usual_head();
         let child = Child { generation: Gen(5), name: ChildName::Output(1), body: "{\"a\":1}".to_owned() };
-        let child = child_to_items(&usual.id, &child).named;
-        let head = |head| written(&head_to_item(&head).unwrap());
+        let child = child_to_items(&usual.id, &child, KEEP, sentinel_core::UnixMs::new(5)).named;
+        let head = |head| written(&head_to_item(&head, KEEP).unwrap());
         vec![json!([head(usual), written(&child)]).to_string(), json!([head(largest_head())]).to_string()]
     }
 

@@ -13,6 +13,7 @@
 //! | either | `GEN#<gen>#AUD#<n>` | entries of the record's chain up to the `n`-th, by whoever moved them out of the head |
 //! | `REC#<id>` | `GEN#<gen>#LIST#<hash>` | the list of children that one entry seals |
 //! | its child's | `GEN#<gen>#PART#<hash>#<n>` | a part of a body that is too large for one item |
+//! | `REC#` | `SWEPT` | which deployment swept the table last (`by`), when (`at`), and since when what falls due is swept (`from`) |
 //! | `REC#` | `SINCE` | when this table was first written so, in milliseconds (`at`) |
 //!
 //! Earlier Sentinels wrote everything into `INC#<id>`. What is there of an investigation is read where its generation is
@@ -26,18 +27,24 @@
 //! What is spent of the budgets is in items of its own, one a scope and a day (`BUDGET#<date>#ALL`, `…#CARD#<name>`;
 //! `SPENT`): see `budget.rs`.
 //!
-//! Two sparse indexes, both with keys only. `due`: `due_shard` (`D#0` to `D#7`, by the id's hash) and `due`
-//! (milliseconds) from [`due_at`](sentinel_core::lifecycle::due_at). `recent`: `recent_shard` (`R#0` to `R#3`) and
-//! `gen`. `expires` is the table's time-to-live, in seconds.
+//! Two sparse indexes, both with keys only. `due`: `due_shard` (by the id's hash `D#0` to `D#7`, and `P#0` to `P#7` of
+//! what [waits to be begun](Owed::Queued)) and `due` (milliseconds) from [`due_at`](sentinel_core::lifecycle::due_at).
+//! `recent`: `recent_shard` (`R#0` to `R#3`) and `gen`.
+//!
+//! `expires` is the table's time-to-live, in seconds. Children, their parts and entries have it from the start: their
+//! generation's opening, how long records are kept, and 30 days. A head has it once it is over and told, and never before
+//! the children of its generation. An item of the budgets has it from the start. `SINCE` and `SWEPT` stay with their
+//! table.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use sentinel_core::UnixMs;
 use sentinel_core::digest::sha256;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId};
-use sentinel_core::lifecycle::due_at;
+use sentinel_core::lifecycle::{Owed, Rules, due_at};
 use sentinel_core::ports::StoreError;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
@@ -99,6 +106,11 @@ pub(crate) fn since_key() -> Item {
     Item::from([(attr::PK.into(), text(RECORD)), (attr::SK.into(), text("SINCE"))])
 }
 
+/// The key of the item that says who swept the table last.
+pub(crate) fn keeper_key() -> Item {
+    Item::from([(attr::PK.into(), text(RECORD)), (attr::SK.into(), text("SWEPT"))])
+}
+
 /// The sort key's beginning of all children.
 pub(crate) const CHILDREN: &str = "GEN#";
 
@@ -108,8 +120,39 @@ pub(crate) fn generation_prefix(generation: Gen) -> String {
 }
 
 /// The hash keys of all partitions of an index.
-pub(crate) fn due_shards() -> impl Iterator<Item = String> {
-    (0..DUE_SHARDS).map(|n| format!("D#{n}"))
+pub(crate) fn due_shards(owed: Owed) -> impl Iterator<Item = String> {
+    (0..DUE_SHARDS).map(move |n| due_shard(owed, n))
+}
+
+fn due_shard(owed: Owed, n: u32) -> String {
+    match owed {
+        Owed::Soon => format!("D#{n}"),
+        Owed::Queued => format!("P#{n}"),
+    }
+}
+
+/// How long what is stored is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Keep {
+    /// From a generation's opening: how long its record is to be there, and 30 days.
+    pub(crate) record: Duration,
+}
+
+impl Keep {
+    pub(crate) fn of(audit_retention: Duration) -> Self {
+        Self { record: audit_retention.saturating_add(Rules::RETENTION) }
+    }
+
+    /// When a child of this generation goes that is written at `now`: of a generation that is open for longer than records
+    /// are kept, not before the head can.
+    fn child(self, generation: Gen, now: UnixMs) -> UnixMs {
+        UnixMs::new(generation.0).plus(self.record).max(now.plus(Rules::RETENTION))
+    }
+
+    /// When a head goes whose own time is `ttl`.
+    fn head(self, head: &Head, ttl: UnixMs) -> UnixMs {
+        ttl.max(UnixMs::new(head.generation.0).plus(self.record))
+    }
 }
 
 /// See [`due_shards`].
@@ -123,7 +166,7 @@ fn shard(id: &IncidentId, of: u32) -> u32 {
 }
 
 /// A head as an item.
-pub(crate) fn head_to_item(head: &Head) -> Result<Item, StoreError> {
+pub(crate) fn head_to_item(head: &Head, keep: Keep) -> Result<Item, StoreError> {
     let mut item: Item = to_item(head).map_err(|e| StoreError::Refused {
         action: format!("writing the head of {}", head.id),
         reason: e.to_string(),
@@ -133,10 +176,10 @@ pub(crate) fn head_to_item(head: &Head) -> Result<Item, StoreError> {
     item.insert(attr::RECENT_SHARD.into(), text(format!("R#{}", shard(&head.id, RECENT_SHARDS))));
     if let Some(due) = due_at(head) {
         item.insert(attr::DUE.into(), number(due.get()));
-        item.insert(attr::DUE_SHARD.into(), text(format!("D#{}", shard(&head.id, DUE_SHARDS))));
+        item.insert(attr::DUE_SHARD.into(), text(due_shard(Owed::of(head), shard(&head.id, DUE_SHARDS))));
     }
     if let Some(ttl) = head.ttl {
-        item.insert(attr::EXPIRES.into(), number(UnixMs::ceil_seconds(ttl)));
+        item.insert(attr::EXPIRES.into(), number(UnixMs::ceil_seconds(keep.head(head, ttl))));
     }
     Ok(item)
 }
@@ -166,9 +209,16 @@ pub(crate) struct ChildItems {
 }
 
 /// A child as items.
-pub(crate) fn child_to_items(id: &IncidentId, child: &Child) -> ChildItems {
+pub(crate) fn child_to_items(id: &IncidentId, child: &Child, keep: Keep, now: UnixMs) -> ChildItems {
     let partition = if child.name.is_intakes() { partition(id) } else { record_partition(id) };
-    let key = |sk: String| Item::from([(attr::PK.into(), partition.clone()), (attr::SK.into(), text(sk))]);
+    let expires = number(UnixMs::ceil_seconds(keep.child(child.generation, now)));
+    let key = |sk: String| {
+        Item::from([
+            (attr::PK.into(), partition.clone()),
+            (attr::SK.into(), text(sk)),
+            (attr::EXPIRES.into(), expires.clone()),
+        ])
+    };
     let mut named = key(format!("{}{}", generation_prefix(child.generation), child.name));
     if child.body.len() <= PART_BYTES {
         named.insert(attr::BODY.into(), text(&*child.body));
@@ -315,12 +365,16 @@ mod tests {
     use super::*;
     use crate::test_support;
 
+    const NOW: UnixMs = UnixMs::new(1_800_000_000_000);
+    const DAY: Duration = Duration::from_hours(24);
+    const KEEP: Keep = Keep { record: Duration::from_hours(24 * 430) };
+
     fn id() -> IncidentId {
         IncidentId::new("ab".repeat(32))
     }
 
     fn stored(child: &Child) -> Vec<Item> {
-        let items = child_to_items(&id(), child);
+        let items = child_to_items(&id(), child, KEEP, NOW);
         items.parts.into_iter().chain([items.named]).collect()
     }
 
@@ -371,7 +425,7 @@ mod tests {
         let child = |body: String| Child { generation, name: ChildName::Output(1), body };
         let winner = child("w".repeat(PART_BYTES + 1));
         let mut items = stored(&winner);
-        items.extend(child_to_items(&id(), &child("l".repeat(3 * PART_BYTES))).parts);
+        items.extend(child_to_items(&id(), &child("l".repeat(3 * PART_BYTES)), KEEP, NOW).parts);
         assert_eq!(children_from_items(Partition::Record, items).unwrap(), [winner]);
     }
 
@@ -400,7 +454,7 @@ mod tests {
     }
 
     fn item_size(head: &Head) -> usize {
-        head_to_item(head).unwrap().iter().map(|(name, value)| name.len() + size(value)).sum()
+        head_to_item(head, KEEP).unwrap().iter().map(|(name, value)| name.len() + size(value)).sum()
     }
 
     #[test]
@@ -414,7 +468,7 @@ mod tests {
     #[test]
     fn a_head_comes_back_as_it_was_stored() {
         for head in [test_support::usual_head(), test_support::largest_head()] {
-            assert_eq!(head_from_item(head_to_item(&head).unwrap()).unwrap(), head);
+            assert_eq!(head_from_item(head_to_item(&head, KEEP).unwrap()).unwrap(), head);
         }
     }
 
@@ -422,26 +476,80 @@ mod tests {
     fn only_a_head_that_is_due_is_in_the_index_of_due_ones() {
         let mut head = test_support::usual_head();
         assert_eq!(
-            head_to_item(&head).unwrap().get(attr::DUE),
+            head_to_item(&head, KEEP).unwrap().get(attr::DUE),
             due_at(&head).map(|due| number(due.get())).as_ref()
         );
         head.state = sentinel_core::incident::State::Done;
         head.deliveries.clear();
-        let item = head_to_item(&head).unwrap();
+        let item = head_to_item(&head, KEEP).unwrap();
         assert!(!item.contains_key(attr::DUE) && !item.contains_key(attr::DUE_SHARD), "{item:?}");
     }
 
     #[test]
     fn only_a_head_with_a_ttl_expires() {
         let mut head = test_support::usual_head();
-        assert!(!head_to_item(&head).unwrap().contains_key(attr::EXPIRES));
+        assert!(!head_to_item(&head, KEEP).unwrap().contains_key(attr::EXPIRES));
+        let of_children = UnixMs::new(head.generation.0).plus(KEEP.record);
         head.ttl = Some(UnixMs::new(1_001));
-        assert_eq!(head_to_item(&head).unwrap().get(attr::EXPIRES), Some(&number(2)));
+        let expires = |head: &Head| head_to_item(head, KEEP).unwrap().get(attr::EXPIRES).cloned();
+        assert_eq!(
+            expires(&head),
+            Some(number(UnixMs::ceil_seconds(of_children))),
+            "not before its children"
+        );
+        head.ttl = Some(of_children.plus(DAY));
+        assert_eq!(expires(&head), Some(number(UnixMs::ceil_seconds(of_children.plus(DAY)))));
+    }
+
+    #[test]
+    fn every_item_of_a_child_goes_when_its_generations_time_is_over() {
+        let generation = Gen(NOW.minus(5 * DAY).get());
+        let names = [
+            ChildName::Snapshot("d".into()),
+            ChildName::Turn(1),
+            ChildName::Output(1),
+            ChildName::Report,
+            ChildName::Entries(3),
+            ChildName::IntakeEntries(3),
+            ChildName::List("l".into()),
+        ];
+        let wanted = number(UnixMs::ceil_seconds(UnixMs::new(generation.0).plus(430 * DAY)));
+        for name in names {
+            for body in ["{}".to_owned(), "x".repeat(PART_BYTES + 1)] {
+                let child = Child { generation, name: name.clone(), body };
+                let items = stored(&child);
+                assert!(items.iter().all(|item| item.get(attr::EXPIRES) == Some(&wanted)), "{name}");
+            }
+        }
+        // One of a generation that has been open for longer than that is kept as long as its head at least.
+        let old = Child { generation: Gen(1), name: ChildName::Report, body: "{}".into() };
+        let [item] = &stored(&old)[..] else { panic!("one item") };
+        assert_eq!(item.get(attr::EXPIRES), Some(&number(UnixMs::ceil_seconds(NOW.plus(30 * DAY)))));
+    }
+
+    #[test]
+    fn what_waits_to_be_begun_is_in_partitions_of_its_own_of_the_index() {
+        let mut head = test_support::usual_head();
+        let shard = |head: &Head| {
+            head_to_item(head, KEEP).unwrap()[attr::DUE_SHARD]
+                .as_s()
+                .unwrap()
+                .split('#')
+                .next()
+                .unwrap()
+                .to_owned()
+        };
+        for (state, prefix) in
+            [(sentinel_core::incident::State::Pending, "P"), (sentinel_core::incident::State::Running, "D")]
+        {
+            head.state = state;
+            assert_eq!(shard(&head), prefix);
+        }
     }
 
     #[test]
     fn a_head_of_a_newer_sentinel_is_refused_with_what_to_do() {
-        let mut item = head_to_item(&test_support::usual_head()).unwrap();
+        let mut item = head_to_item(&test_support::usual_head(), KEEP).unwrap();
         item.insert(attr::SCHEMA.into(), number(Head::SCHEMA + 1));
         let error = head_from_item(item).unwrap_err();
         assert!(!error.is_retryable());

@@ -1,6 +1,7 @@
 //! The port's methods, as `DynamoDB` calls.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,21 +12,27 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure};
 use futures::future::try_join_all;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::incident::{Child, Gen, Head, IncidentId};
-use sentinel_core::lifecycle::due_at;
-use sentinel_core::ports::{Appended, Clock as _, Created, IncidentStore, StoreError, Swapped};
+use sentinel_core::lifecycle::{Owed, due_at};
+use sentinel_core::ports::{Appended, Clock as _, Created, DuePage, IncidentStore, StoreError, Swapped};
 
 use crate::MachineClock;
 use crate::error::store_error;
-use crate::item::{self, Item, Partition, attr, number, partition, record_partition, text};
+use crate::item::{self, Item, Keep, Partition, attr, number, partition, record_partition, text};
 
 /// The most items that one `BatchGetItem` takes.
 const BATCH: usize = 100;
 /// How often the rest of a batch is asked for of which nothing comes, and how long the first pause is.
 const BATCH_TRIES: u32 = 5;
 const BATCH_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many items of a deleted incident are deleted at once.
+const DELETED_AT_ONCE: usize = 8;
+/// How long records are kept where nobody says otherwise: `defaults.audit-retention`.
+const AUDIT_RETENTION: Duration = Duration::from_hours(400 * 24);
 
 /// Incidents in one `DynamoDB` table.
 #[derive(Clone, Debug)]
@@ -34,12 +41,19 @@ pub struct DynamoStore {
     table: String,
     /// Since when records have partitions of their own, once that is known.
     since: Arc<OnceLock<Gen>>,
+    keep: Keep,
 }
 
 impl DynamoStore {
     /// A store in `table`, which [`crate::create_table`] or the deployment's template has made.
     pub fn new(client: Client, table: impl Into<String>) -> Self {
-        Self { client, table: table.into(), since: Arc::default() }
+        Self { client, table: table.into(), since: Arc::default(), keep: Keep::of(AUDIT_RETENTION) }
+    }
+
+    /// The same, which keeps the record of a generation for so long from its opening, and 30 days.
+    #[must_use]
+    pub fn keeping(self, audit_retention: Duration) -> Self {
+        Self { keep: Keep::of(audit_retention), ..self }
     }
 
     pub(crate) const fn client(&self) -> &Client {
@@ -155,6 +169,34 @@ impl DynamoStore {
         Ok(items)
     }
 
+    /// The keys of all items of one partition that belong to generations before this one.
+    async fn child_keys(
+        &self,
+        id: &IncidentId,
+        pk: AttributeValue,
+        before: Gen,
+    ) -> Result<Vec<Item>, StoreError> {
+        let mut keys = Vec::new();
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :first AND :before")
+            .projection_expression("pk, sk")
+            .expression_attribute_values(":pk", pk)
+            .expression_attribute_values(":first", text(item::CHILDREN))
+            // What no key is of this generation itself: each has more behind it.
+            .expression_attribute_values(":before", text(item::generation_prefix(before)))
+            .into_paginator()
+            .items()
+            .send();
+        while let Some(key) = pages.next().await {
+            keys.push(key.map_err(|e| store_error(self.action("listing the children of", id.as_str()), &e))?);
+        }
+        Ok(keys)
+    }
+
     /// The children of both partitions whose keys begin so.
     async fn both(&self, id: &IncidentId, prefix: &str) -> Result<Vec<Child>, StoreError> {
         let (since, incident, record) = futures::try_join!(
@@ -181,14 +223,10 @@ impl DynamoStore {
                 .query()
                 .table_name(&self.table)
                 .index_name(ask.index)
-                .key_condition_expression(if ask.until.is_some() {
-                    "#shard = :shard AND #sort <= :until"
-                } else {
-                    "#shard = :shard"
-                })
+                .key_condition_expression("#shard = :shard AND #sort BETWEEN :from AND :until")
                 .set_expression_attribute_names(Some(ask.names()))
                 .set_expression_attribute_values(Some(ask.values()))
-                .scan_index_forward(ask.until.is_some())
+                .scan_index_forward(ask.ascending)
                 .limit(i32::try_from(left).unwrap_or(i32::MAX))
                 .set_exclusive_start_key(from)
                 .send()
@@ -270,31 +308,28 @@ enum Put {
     Found(Option<Item>),
 }
 
-/// One partition of an index, ascending up to `until`, or descending where there is none.
+/// A part of one partition of an index, from one of its ends.
 struct IndexQuery<'a> {
     index: &'a str,
     shard_name: &'a str,
     shard: String,
     sort_name: &'a str,
-    until: Option<UnixMs>,
+    within: RangeInclusive<i64>,
+    ascending: bool,
     limit: usize,
 }
 
 impl IndexQuery<'_> {
     fn names(&self) -> HashMap<String, String> {
-        let mut names = HashMap::from([("#shard".into(), self.shard_name.into())]);
-        if self.until.is_some() {
-            names.insert("#sort".into(), self.sort_name.into());
-        }
-        names
+        HashMap::from([("#shard".into(), self.shard_name.into()), ("#sort".into(), self.sort_name.into())])
     }
 
     fn values(&self) -> HashMap<String, AttributeValue> {
-        let mut values = HashMap::from([(":shard".into(), text(&*self.shard))]);
-        if let Some(until) = self.until {
-            values.insert(":until".into(), number(until.get()));
-        }
-        values
+        HashMap::from([
+            (":shard".into(), text(&*self.shard)),
+            (":from".into(), number(self.within.start())),
+            (":until".into(), number(self.within.end())),
+        ])
     }
 }
 
@@ -304,7 +339,7 @@ impl IncidentStore for DynamoStore {
         let put = self
             .client
             .put_item()
-            .set_item(Some(item::head_to_item(head)?))
+            .set_item(Some(item::head_to_item(head, self.keep)?))
             .condition_expression("attribute_not_exists(pk)");
         match self.put("creating", &head.id, put).await? {
             Put::Stored => Ok(Created::New),
@@ -335,7 +370,7 @@ impl IncidentStore for DynamoStore {
         let put = self
             .client
             .put_item()
-            .set_item(Some(item::head_to_item(head)?))
+            .set_item(Some(item::head_to_item(head, self.keep)?))
             .condition_expression("#version = :read")
             .expression_attribute_names("#version", attr::VERSION)
             .expression_attribute_values(":read", number(head.version.saturating_sub(1)));
@@ -352,7 +387,7 @@ impl IncidentStore for DynamoStore {
         if !child.name.is_intakes() {
             self.begin_record().await?;
         }
-        let items = item::child_to_items(id, child);
+        let items = item::child_to_items(id, child, self.keep, MachineClock::default().now());
         for part in items.parts {
             self.client
                 .put_item()
@@ -396,38 +431,73 @@ impl IncidentStore for DynamoStore {
         self.both(id, item::CHILDREN).await
     }
 
-    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
-        let shards = item::due_shards().map(|shard| {
+    async fn remove(&self, id: &IncidentId, before: Gen) -> Result<usize, StoreError> {
+        let keys = futures::try_join!(
+            self.child_keys(id, partition(id), before),
+            self.child_keys(id, record_partition(id), before)
+        )?;
+        let all: Vec<Item> = keys.0.into_iter().chain(keys.1).collect();
+        let removed = all.len();
+        stream::iter(all)
+            .map(|key| async move {
+                let delete = self.client.delete_item().table_name(&self.table).set_key(Some(key));
+                let deleted = delete.send().await;
+                deleted
+                    .map(drop)
+                    .map_err(|e| store_error(self.action("deleting a child of", id.as_str()), &e))
+            })
+            .buffer_unordered(DELETED_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        Ok(removed)
+    }
+
+    async fn due(
+        &self,
+        owed: Owed,
+        within: RangeInclusive<UnixMs>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        if limit == 0 {
+            return Ok(DuePage::default());
+        }
+        let until = *within.end();
+        let shards = item::due_shards(owed).map(|shard| {
             self.index_keys(IndexQuery {
                 index: attr::DUE_INDEX,
                 shard_name: attr::DUE_SHARD,
                 shard,
                 sort_name: attr::DUE,
-                until: Some(now),
-                limit,
+                within: within.start().get()..=until.get(),
+                ascending: true,
+                // One more says whether there are more.
+                limit: limit.saturating_add(1),
             })
         });
         let mut keys: Vec<_> = try_join_all(shards).await?.into_iter().flatten().collect();
         keys.sort_by_key(|(due, _)| *due);
+        let more = keys.len() > limit;
         keys.truncate(limit);
+        let next = keys.last().map(|(due, _)| UnixMs::new(*due)).filter(|_| more);
         let heads = self.heads(keys.into_iter().map(|(_, key)| key).collect()).await?;
         // The index lags behind the table: what was dealt with in the meantime is not due any more.
         let mut due: Vec<_> = heads
             .into_iter()
-            .filter_map(|head| due_at(&head).filter(|due| *due <= now).map(|due| (due, head)))
+            .filter_map(|head| due_at(&head).filter(|due| *due <= until).map(|due| (due, head)))
             .collect();
         due.sort_by_key(|(due, _)| *due);
-        Ok(due.into_iter().map(|(_, head)| head).collect())
+        Ok(DuePage { heads: due.into_iter().map(|(_, head)| head).collect(), next })
     }
 
-    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
+    async fn recent_before(&self, before: Gen, limit: usize) -> Result<Vec<Head>, StoreError> {
         let shards = item::recent_shards().map(|shard| {
             self.index_keys(IndexQuery {
                 index: attr::RECENT_INDEX,
                 shard_name: attr::RECENT_SHARD,
                 shard,
                 sort_name: attr::GEN,
-                until: None,
+                within: 0..=before.0.saturating_sub(1),
+                ascending: false,
                 limit,
             })
         });

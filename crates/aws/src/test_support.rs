@@ -38,6 +38,7 @@ pub(crate) fn usual_head() -> Head {
         reason: None,
         openings: None,
         ttl: None,
+        deleted: None,
         chain: Vec::new(),
         signed: None,
         began: Some(now),
@@ -97,6 +98,7 @@ pub(crate) fn largest_head() -> Head {
         reason: Some("r".repeat(200)),
         openings: None,
         ttl: Some(now),
+        deleted: None,
         chain: Vec::new(),
         signed: None,
     }

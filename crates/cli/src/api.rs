@@ -1,5 +1,7 @@
 //! What is said about incidents in JSON: by `up`'s API, by `incidents --json` and by `replay --json`.
 
+use std::collections::HashSet;
+
 use sentinel_core::UnixMs;
 use sentinel_core::alert::Labels;
 use sentinel_core::incident::{ChildName, Delivery, DeliveryState, Event, Gen, Head, IncidentId, State};
@@ -11,6 +13,9 @@ use sentinel_investigation::{EvidenceRecord, TurnRecord, evidence_of, turns_of};
 use sentinel_worker::stored_report;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+/// Heads that are read at once for a listing.
+const LARGEST_PAGE: usize = 1000;
 
 /// One line of a listing.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -80,6 +85,18 @@ pub struct Detail {
     pub attempts: u32,
     /// What was told to whom.
     pub deliveries: Vec<Told>,
+    /// Who deleted all the rest, and when, where somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<Deleted>,
+}
+
+/// A deletion.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Who, as they said.
+    pub who: String,
+    /// When, RFC 3339.
+    pub at: String,
 }
 
 /// What fires, and is not what was investigated.
@@ -236,23 +253,42 @@ pub async fn detail(
         evidence: evidence_of(&children).into_iter().map(Evidence::from).collect(),
         attempts: head.attempts,
         deliveries: head.deliveries.iter().map(Told::of).collect(),
+        deleted: head.deleted.as_ref().map(|d| Deleted { who: d.who.clone(), at: d.at.to_string() }),
     }))
 }
 
-/// The newest incidents, at most `limit`, but for secrets that `redactor` knows and who stored them did not.
+/// Of the incidents that opened before `before` the newest, at most `limit`, but for secrets that `redactor` knows and who
+/// stored them did not. Fewer than `limit`: there are no more. Of what was deleted nothing is listed.
 ///
 /// # Errors
 /// The store does not answer, or what it holds cannot be read.
 pub async fn list(
     store: &dyn IncidentStore,
     redactor: &Redactor,
+    mut before: Gen,
     limit: usize,
 ) -> Result<Vec<Summary>, StoreError> {
-    let mut heads = store.recent(limit).await?;
-    // A notice is a record like an incident's, and no incident.
-    heads.retain(|head| !head.is_notice());
-    for head in &mut heads {
-        head.redact(&redactor.for_incident(&head.id));
+    let (mut listed, mut seen, mut page) = (Vec::new(), HashSet::new(), limit.min(LARGEST_PAGE));
+    while listed.len() < limit {
+        let heads = store.recent_before(before, page).await?;
+        let full = heads.len() >= page;
+        let last = heads.last().map(|head| Gen(head.generation.0.saturating_add(1)));
+        let new = heads.into_iter().filter(|head| seen.insert(head.id.clone())).collect::<Vec<_>>();
+        match last {
+            // Of one moment there may be more than a page.
+            Some(_) if new.is_empty() && full => page = page.saturating_mul(2),
+            Some(last) if !new.is_empty() => before = last,
+            _ => break,
+        }
+        for mut head in new {
+            // A notice is a record like an incident's, and no incident.
+            if head.is_notice() || head.deleted.is_some() {
+                continue;
+            }
+            head.redact(&redactor.for_incident(&head.id));
+            listed.push(Summary::of(&head));
+        }
     }
-    Ok(heads.iter().map(Summary::of).collect())
+    listed.truncate(limit);
+    Ok(listed)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
+use sentinel_core::UnixMs;
 use sentinel_core::chain::PublicKey;
 
 use crate::aws::args::AwsArgs;
@@ -47,6 +48,8 @@ impl Cli {
                 IncidentsCommand::List(a) => a.store.json,
                 IncidentsCommand::Show(a) => a.store.json,
                 IncidentsCommand::Abort(a) => a.store.json,
+                IncidentsCommand::Delete(a) => a.store.json,
+                IncidentsCommand::Resume(a) => a.json,
             },
             Command::Tools(a) => match &a.command {
                 ToolsCommand::Lock(a) => a.json,
@@ -227,6 +230,10 @@ pub enum IncidentsCommand {
     Show(Show),
     /// Stop an investigation
     Abort(Abort),
+    /// Take away all that is kept of incidents that are over; what stays is who did it and when
+    Delete(Delete),
+    /// Decide about what fell due while nobody swept a table on AWS: it came from a backup, say
+    Resume(Resume),
 }
 
 /// Which store.
@@ -253,8 +260,8 @@ pub struct List {
     #[command(flatten)]
     pub store: StoreFlags,
     /// At most this many
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub limit: u16,
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
 }
 
 /// Arguments of `incidents show`.
@@ -278,6 +285,44 @@ pub struct Abort {
     /// Which store.
     #[command(flatten)]
     pub store: StoreFlags,
+}
+
+/// Arguments of `incidents delete`.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("meant").required(true).multiple(true).args(["ids", "before", "label"]))]
+pub struct Delete {
+    /// Their ids, or the beginnings of them
+    #[arg(value_name = "ID", conflicts_with_all = ["before", "label"])]
+    pub ids: Vec<String>,
+    /// Whatever opened last before this time
+    #[arg(long, value_name = "DATE", value_parser = crate::deletion::time)]
+    pub before: Option<UnixMs>,
+    /// Whatever has this label among those of its key; several: all of them
+    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::deletion::label)]
+    pub label: Vec<(String, String)>,
+    /// Say which would go, and delete nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Who deletes them, for the record
+    #[arg(long, default_value = "the command line")]
+    pub who: String,
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreFlags,
+}
+
+/// Arguments of `incidents resume`.
+#[derive(Args, Debug)]
+pub struct Resume {
+    /// The table, in the region and with the credentials of the environment
+    #[arg(long, value_name = "NAME")]
+    pub table: String,
+    /// What fell due from this time on is investigated and told; what did before stays as it is
+    #[arg(long, value_name = "TIME", value_parser = crate::deletion::time)]
+    pub since: UnixMs,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `audit`.

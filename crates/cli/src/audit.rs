@@ -87,7 +87,7 @@ async fn all(
     json: bool,
     env: &Environment,
 ) -> anyhow::Result<Exit> {
-    let mut incidents = place.every(env).await?;
+    let mut incidents = place.every().await?;
     incidents.retain(|(generation, _)| generation.0 >= since.get());
     incidents.sort();
     let (number, began) = (incidents.len(), Instant::now());

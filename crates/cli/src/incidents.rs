@@ -1,5 +1,6 @@
 //! `sentinel incidents`: through the running `up` where one holds the data folder, else from its store.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sentinel_aws::{Aws, CallLimits, DynamoStore, MachineClock, fresh_ids};
 use sentinel_core::chain::{IncidentRecord, read_export};
 use sentinel_core::drive::{Start, drive};
-use sentinel_core::incident::IncidentId;
+use sentinel_core::incident::{Gen, IncidentId};
 use sentinel_core::lifecycle::{Abort, Aborted, Rules};
 use sentinel_core::ports::{IncidentStore, Ports};
 use sentinel_core::redact::Redactor;
@@ -25,17 +26,17 @@ use crate::api::{self, Detail, Record, Summary};
 use crate::args::{Incidents, IncidentsCommand, StoreFlags};
 use crate::environment::Environment;
 use crate::server::AbortRequest;
-use crate::{audit, render, setup};
+use crate::{audit, deletion, render, resume, setup};
 
-/// Incidents among which the beginning of an id is looked for.
-const SEARCHED: usize = 1000;
+/// The most incidents that a running `up` lists in one answer.
+const PAGE: usize = 1000;
 
 pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Exit> {
     let mut out = anstream::stdout();
     match args.command {
         IncidentsCommand::List(args) => {
             let place = Place::of(&args.store).await?.keeping_back(&args.store, env);
-            let incidents = place.list(usize::from(args.limit)).await?;
+            let incidents = place.list(usize::try_from(args.limit)?).await?;
             if args.store.json {
                 writeln!(out, "{}", serde_json::to_string_pretty(&incidents)?)?;
             } else if incidents.is_empty() {
@@ -50,10 +51,19 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
             let Some(detail) = place.detail(&id).await? else { bail!("there is no incident {id}") };
             if args.store.json {
                 writeln!(out, "{}", serde_json::to_string_pretty(&detail)?)?;
+            } else if let Some(deleted) = &detail.deleted {
+                writeln!(
+                    out,
+                    "Incident {id} was deleted by {} at {}.",
+                    render::inert(&deleted.who),
+                    deleted.at
+                )?;
             } else {
                 writeln!(out, "{}", render::incident(&detail))?;
             }
         }
+        IncidentsCommand::Delete(args) => return deletion::run(args, env).await,
+        IncidentsCommand::Resume(args) => return resume::run(args).await,
         IncidentsCommand::Abort(args) => {
             let place = Place::of(&args.store).await?.keeping_back(&args.store, env);
             let id = place.whole_id(&args.id).await?;
@@ -118,10 +128,14 @@ impl Place {
         }
     }
 
-    async fn list(&self, limit: usize) -> anyhow::Result<Vec<Summary>> {
+    /// The newest incidents, at most `limit`.
+    pub(crate) async fn list(&self, limit: usize) -> anyhow::Result<Vec<Summary>> {
         match self {
             Self::Service(service) => service.list(limit).await,
-            Self::Store { store, redactor } => Ok(api::list(store.as_ref(), redactor, limit).await?),
+            Self::Store { store, redactor } => {
+                let newest = Gen(i64::MAX);
+                Ok(api::list(store.as_ref(), redactor, newest, limit).await?)
+            }
         }
     }
 
@@ -156,16 +170,11 @@ impl Place {
         }
     }
 
-    /// All incidents and storm notices of a store; of a running `up` its newest incidents, as many as it lists.
-    pub(crate) async fn every(&self, env: &Environment) -> anyhow::Result<audit::Listed> {
+    /// All incidents and storm notices of a store; of a running `up` its incidents.
+    pub(crate) async fn every(&self) -> anyhow::Result<audit::Listed> {
         match self {
             Self::Service(service) => {
-                let listed = service.list(SEARCHED).await?;
-                if listed.len() >= SEARCHED {
-                    env.note(&format!(
-                        "a running `sentinel up` lists its newest {SEARCHED} incidents; stop it to look at all"
-                    ));
-                }
+                let listed = service.list(usize::MAX).await?;
                 Ok(listed.into_iter().map(|summary| (summary.generation, summary.id)).collect())
             }
             Self::Store { store, .. } => {
@@ -181,7 +190,7 @@ impl Place {
             return Ok(IncidentId::new(given));
         }
         let found: Vec<IncidentId> = self
-            .list(SEARCHED)
+            .list(usize::MAX)
             .await?
             .into_iter()
             .map(|i| i.id)
@@ -189,8 +198,25 @@ impl Place {
             .collect();
         match found.as_slice() {
             [id] => Ok(id.clone()),
-            [] => bail!("none of the newest {SEARCHED} incidents has an id that begins with {given:?}"),
+            [] => bail!("no incident that is kept has an id that begins with {given:?}"),
             more => bail!("{} incidents have ids that begin with {given:?}: say more of it", more.len()),
+        }
+    }
+
+    /// Deletes all that is kept of an incident; why not, where it did not.
+    pub(crate) async fn delete(
+        &self,
+        id: &IncidentId,
+        who: String,
+        flags: &StoreFlags,
+    ) -> anyhow::Result<Option<String>> {
+        match self {
+            Self::Service(service) => service.delete(id, who).await,
+            Self::Store { store, redactor } => {
+                let who = redactor.for_incident(id).redact(&who).into_owned();
+                let outcome = sentinel_core::delete::delete(&ports_of(store, flags)?, id, who).await?;
+                Ok(deletion::why_not(outcome))
+            }
         }
     }
 
@@ -208,20 +234,7 @@ impl Place {
                 let Ok(loaded) = setup::load(flags.config.config.as_deref(), env) else {
                     bail!("the sinks to tell are not known without a configuration");
                 };
-                let clock = Arc::new(MachineClock::default());
-                // Nobody listens to this queue: the next `up`, or the sweeper, finds what is to be told.
-                let (queue, _) = LocalQueue::new(clock.clone());
-                let signing_key = match &flags.table {
-                    Some(_) => None,
-                    None => sentinel_local::signing_key(&flags.data_dir)?,
-                };
-                let ports = Ports {
-                    store: Arc::clone(store),
-                    queue: Arc::new(queue),
-                    clock,
-                    fresh: fresh_ids(),
-                    signing_key,
-                };
+                let ports = ports_of(store, flags)?;
                 let card = store.load(id).await?.map(|head| head.card);
                 let rules = loaded
                     .settings
@@ -238,6 +251,18 @@ impl Place {
             Aborted::Unknown => bail!("there is no incident {id}"),
         }
     }
+}
+
+/// The ports on a store that no `up` holds.
+fn ports_of(store: &Arc<dyn IncidentStore>, flags: &StoreFlags) -> anyhow::Result<Ports> {
+    let clock = Arc::new(MachineClock::default());
+    // Nobody listens to this queue: the next `up`, or the sweeper, finds what is to be told.
+    let (queue, _) = LocalQueue::new(clock.clone());
+    let signing_key = match &flags.table {
+        Some(_) => None,
+        None => sentinel_local::signing_key(&flags.data_dir)?,
+    };
+    Ok(Ports { store: Arc::clone(store), queue: Arc::new(queue), clock, fresh: fresh_ids(), signing_key })
 }
 
 /// A running `up`, over its API, with the token that it wrote into its data folder for this.
@@ -272,8 +297,22 @@ impl Service {
     }
 
     async fn list(&self, limit: usize) -> anyhow::Result<Vec<Summary>> {
-        let response = self.send(self.http.get(format!("{}/api/incidents?limit={limit}", self.url))).await?;
-        Ok(accepted(response).await?.json().await?)
+        let (mut all, mut seen): (Vec<Summary>, HashSet<IncidentId>) = (Vec::new(), HashSet::new());
+        let mut before = Gen(i64::MAX);
+        while all.len() < limit {
+            let asked = (limit - all.len()).min(PAGE);
+            let url = format!("{}/api/incidents?limit={asked}&before={before}", self.url);
+            let page: Vec<Summary> = accepted(self.send(self.http.get(url)).await?).await?.json().await?;
+            let (more, known) = (page.len() >= asked, all.len());
+            all.extend(page.into_iter().filter(|incident| seen.insert(incident.id.clone())));
+            // Several may have opened in the last one's moment: they are asked for once more.
+            let last = all.last().map(|incident| Gen(incident.generation.0.saturating_add(1)));
+            match last.filter(|last| more && all.len() > known && *last <= before) {
+                Some(last) => before = last,
+                None => break,
+            }
+        }
+        Ok(all)
     }
 
     /// `None`: there is no such incident.
@@ -298,6 +337,18 @@ impl Service {
         let url = format!("{}/api/incidents/{id}/abort", self.url);
         accepted(self.send(self.http.post(url).json(&AbortRequest { who })).await?).await?;
         Ok(())
+    }
+
+    async fn delete(&self, id: &IncidentId, who: String) -> anyhow::Result<Option<String>> {
+        let url = format!("{}/api/incidents/{id}/delete", self.url);
+        let response = self.send(self.http.post(url).json(&AbortRequest { who })).await?;
+        if matches!(response.status(), StatusCode::CONFLICT | StatusCode::NOT_FOUND) {
+            let body: serde_json::Value = response.json().await?;
+            let why = body["error"].as_str().unwrap_or("the running `sentinel up` does not say why");
+            return Ok(Some(why.to_owned()));
+        }
+        accepted(response).await?;
+        Ok(None)
     }
 }
 

@@ -15,8 +15,8 @@ use http::{HeaderValue, StatusCode, header};
 use hyper::body::{Frame, SizeHint};
 use sentinel_alertmanager::MAX_BODY_BYTES;
 use sentinel_core::chain::write_export;
-use sentinel_core::incident::IncidentId;
-use sentinel_core::lifecycle::Aborted;
+use sentinel_core::incident::{Gen, IncidentId};
+use sentinel_core::lifecycle::{Aborted, Deletion};
 use sentinel_core::ports::StoreError;
 use sentinel_ingest::{Admission, Admitted, Refusal};
 use sentinel_worker::Worker;
@@ -31,7 +31,7 @@ use crate::connections::{Crowd, Place, Standing};
 use crate::events::Readers;
 use crate::health::{self, Ready};
 use crate::house::{Current, House};
-use crate::{api, events};
+use crate::{api, deletion, events};
 
 /// A body that takes longer than a millisecond, in bytes.
 const LARGE_BODY: usize = 64 * 1024;
@@ -107,8 +107,10 @@ pub(crate) fn router(service: Service) -> Router {
         .route("/api/incidents/{id}/events", get(events::stream))
         .route("/metrics", get(health::metrics))
         .layer(guarded(Right::Read));
-    let operate =
-        Router::new().route("/api/incidents/{id}/abort", post(abort)).layer(guarded(Right::Operate));
+    let operate = Router::new()
+        .route("/api/incidents/{id}/abort", post(abort))
+        .route("/api/incidents/{id}/delete", post(delete))
+        .layer(guarded(Right::Operate));
     Router::new()
         .merge(read)
         .merge(operate)
@@ -227,6 +229,8 @@ async fn webhook(State(service): State<Service>, request: Request) -> Response {
 #[derive(Deserialize)]
 struct Page {
     limit: Option<usize>,
+    /// Only what opened before: the `gen` of the last one of the page before.
+    before: Option<i64>,
 }
 
 /// Incidents of one answer, unless fewer are asked for.
@@ -235,7 +239,8 @@ const LISTED: usize = 1000;
 async fn list(State(service): State<Service>, Query(page): Query<Page>) -> Response {
     let limit = page.limit.unwrap_or(LISTED).clamp(1, LISTED);
     let Worker { ports, redactor, .. } = &*service.worker();
-    match api::list(ports.store.as_ref(), redactor, limit).await {
+    let before = Gen(page.before.unwrap_or(i64::MAX));
+    match api::list(ports.store.as_ref(), redactor, before, limit).await {
         Ok(incidents) => Json(incidents).into_response(),
         Err(error) => store_problem(&error),
     }
@@ -294,22 +299,54 @@ impl AbortRequest {
     }
 }
 
+/// Who asks, or why nobody can be told apart: the body names somebody, and whose token it is has been checked.
+async fn asked_by(service: &Service, body: Body, token: Option<String>) -> Result<String, Response> {
+    let whole = match service.bodies.read(body, MOST_OF_A_REQUEST + 1).await {
+        Ok(whole) => whole,
+        Err(why) => return Err(service.unread(why)),
+    };
+    let AbortRequest { who } =
+        AbortRequest::read(&whole).map_err(|(status, message)| service.turned_away(status, &message))?;
+    Ok(token.map_or(who.clone(), |token| format!("{token} ({who})")))
+}
+
+async fn delete(
+    State(service): State<Service>,
+    Path(id): Path<String>,
+    Extension(Caller(token)): Extension<Caller>,
+    body: Body,
+) -> Response {
+    let who = match asked_by(&service, body, token).await {
+        Ok(who) => who,
+        Err(refused) => return refused,
+    };
+    let (id, worker) = (IncidentId::new(id), service.worker());
+    let who = worker.redactor.for_incident(&id).redact(&who).into_owned();
+    match sentinel_core::delete::delete(&worker.ports, &id, who).await {
+        Ok(outcome) => match deletion::why_not(outcome) {
+            None => Json(json!({"outcome": "deleted"})).into_response(),
+            Some(_) if outcome == Deletion::Unknown => {
+                problem(StatusCode::NOT_FOUND, "there is no such incident")
+            }
+            Some(why) => problem(StatusCode::CONFLICT, &why),
+        },
+        Err(error) => {
+            tracing::error!(%error, "a deletion failed");
+            problem(StatusCode::SERVICE_UNAVAILABLE, "the store did not answer")
+        }
+    }
+}
+
 async fn abort(
     State(service): State<Service>,
     Path(id): Path<String>,
     Extension(Caller(token)): Extension<Caller>,
     body: Body,
 ) -> Response {
-    let whole = match service.bodies.read(body, MOST_OF_A_REQUEST + 1).await {
-        Ok(whole) => whole,
-        Err(why) => return service.unread(why),
+    let who = match asked_by(&service, body, token).await {
+        Ok(who) => who,
+        Err(refused) => return refused,
     };
-    let AbortRequest { who } = match AbortRequest::read(&whole) {
-        Ok(request) => request,
-        Err((status, message)) => return service.turned_away(status, &message),
-    };
-    // Whose token it is has been checked; who is named in the body has only been said.
-    let who = token.map_or(who.clone(), |token| format!("{token} ({who})"));
     match service.worker().abort(&IncidentId::new(id), who).await {
         Ok(Aborted::Aborted) => Json(json!({"outcome": "aborted"})).into_response(),
         Ok(Aborted::AlreadyEnded(state)) => {

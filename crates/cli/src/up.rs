@@ -13,6 +13,7 @@ use sentinel_core::incident::Job;
 use sentinel_core::ports::{Clock, Ports};
 use sentinel_ingest::Refusals;
 use sentinel_local::{Backend, Handled, LocalQueue, Receiver, write_private};
+use sentinel_sweeper::When;
 use sentinel_worker::Running;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -36,8 +37,6 @@ use crate::{progress, setup};
 
 /// How often the sweeper looks.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
-/// Heads of one page of a sweep.
-const SWEEP_PAGE: usize = 500;
 
 pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     let to_run = match setup::load_to_run(args.config.config.as_deref(), env).await? {
@@ -205,7 +204,9 @@ async fn sweep(ports: Ports, current: Current, refusals: Refusals, stop: Cancell
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let house = current.house();
-        if let Err(error) = sentinel_sweeper::sweep(&ports, |card| house.rules(card), SWEEP_PAGE).await {
+        let end = ports.clock.now().plus(SWEEP_EVERY);
+        if let Err(error) = sentinel_sweeper::sweep(&ports, |card| house.rules(card), When::until(end)).await
+        {
             tracing::error!(%error, "sweep failed; the next one is in a minute");
         }
         refusals.tell(ports.clock.now());

@@ -297,6 +297,9 @@ pub struct Head {
     /// When the store may collect it: only ever set on a terminal, settled head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<UnixMs>,
+    /// Who deleted what there was, and when: then this is no more than a tombstone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<Deleted>,
     /// The newest entries of the record's chain, the oldest first, as text: see [`crate::chain`]. Belongs to
     /// [`crate::drive`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -304,6 +307,17 @@ pub struct Head {
     /// The newest signature over an entry of the chain, where the deployment has a key. Belongs to [`crate::drive`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<Signature>,
+}
+
+/// A person's deletion of an incident.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Deleted {
+    /// When.
+    #[serde(rename = "t")]
+    pub at: UnixMs,
+    /// Who, as they said; cut.
+    #[serde(rename = "w")]
+    pub who: String,
 }
 
 /// An incident whose findings say nothing of what fires now, because that came up later: it is investigated when the

@@ -16,6 +16,7 @@ pub mod budget;
 pub mod canonical;
 pub mod card;
 pub mod chain;
+pub mod delete;
 pub mod digest;
 pub mod drive;
 pub mod incident;

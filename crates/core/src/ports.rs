@@ -1,6 +1,7 @@
 //! The outside world, as the rules see it: a store, a queue, sinks and a clock. No SDK type appears here.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::UnixMs;
 use crate::budget::{Entered, Entry};
 use crate::chain::SigningKey;
 use crate::incident::{Child, Event, Gen, Head, IncidentId, Job};
+use crate::lifecycle::Owed;
 use crate::notification::Notification;
 use crate::report::Report;
 use crate::storm::Listed;
@@ -54,6 +56,27 @@ pub enum Appended {
     Other,
 }
 
+/// What [`IncidentStore::due`] gives.
+#[must_use]
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct DuePage {
+    /// The heads. Fewer than were asked for say nothing: some may have been dealt with meanwhile.
+    pub heads: Vec<Head>,
+    /// From when on the next page is to be asked for, some of this one among it; `None`: this is the last one.
+    pub next: Option<UnixMs>,
+}
+
+impl DuePage {
+    /// Of heads that were found at these times, in their order, at most `limit` of them.
+    pub fn of(mut found: Vec<(UnixMs, Head)>, limit: usize) -> Self {
+        found.sort_by_key(|(due, _)| *due);
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().map(|(due, _)| *due).filter(|_| more);
+        Self { heads: found.into_iter().map(|(_, head)| head).collect(), next }
+    }
+}
+
 /// Where incidents are kept: the truth.
 #[async_trait]
 pub trait IncidentStore: Send + Sync + fmt::Debug {
@@ -83,11 +106,26 @@ pub trait IncidentStore: Send + Sync + fmt::Debug {
     /// Reads the children of all generations, consistently, in the order of generations and names.
     async fn all_children(&self, id: &IncidentId) -> Result<Vec<Child>, StoreError>;
 
-    /// Heads whose [`crate::lifecycle::due_at`] is not after `now`, the longest overdue first, at most `limit`.
-    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError>;
+    /// Deletes everything that is stored of the generations before this one, but for the head. Gives how many items that
+    /// were.
+    async fn remove(&self, id: &IncidentId, before: Gen) -> Result<usize, StoreError>;
+
+    /// A page of the heads of this kind whose [`crate::lifecycle::due_at`] is within this time, the longest overdue first,
+    /// at most `limit`.
+    async fn due(
+        &self,
+        owed: Owed,
+        within: RangeInclusive<UnixMs>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError>;
 
     /// The newest generations first, at most `limit`.
-    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError>;
+    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
+        self.recent_before(Gen(i64::MAX), limit).await
+    }
+
+    /// Of the generations that opened before this one the newest first, at most `limit`.
+    async fn recent_before(&self, before: Gen, limit: usize) -> Result<Vec<Head>, StoreError>;
 
     /// Reserves or settles spending, in one conditional write on the counters of a scope and a day.
     async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError>;

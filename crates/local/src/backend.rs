@@ -113,6 +113,7 @@ fn answer(db: &Database, operation: &str, body: &[u8]) -> Answer {
     let answered = match operation {
         "PutItem" => run(body, |r| db.put_item(r)),
         "GetItem" => run(body, |r| db.get_item(r)),
+        "DeleteItem" => run(body, |r| db.delete_item(r)),
         "Query" => run(body, |r| db.query(r)),
         "UpdateItem" => run(body, |r| db.update_item(r)),
         "BatchGetItem" => run(body, |r| db.batch_get_item(r)),

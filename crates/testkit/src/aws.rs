@@ -1,4 +1,5 @@
-//! SQS and Secrets Manager as far as Sentinel speaks to them: AWS's JSON protocol on a socket of the loopback.
+//! SQS, Secrets Manager and S3 as far as Sentinel speaks to them: AWS's JSON protocol, and objects by their paths, on a
+//! socket of the loopback.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -76,6 +77,8 @@ struct Fake {
     asked: Log<Asked>,
     messages: Log<Message>,
     secrets: Mutex<BTreeMap<String, String>>,
+    /// What is in buckets, by its path: the text and its `ETag`.
+    objects: Mutex<BTreeMap<String, (String, String)>>,
     script: Mutex<VecDeque<Trouble>>,
     always: Mutex<Option<Trouble>>,
 }
@@ -128,6 +131,18 @@ impl FakeAws {
         *self.state.always.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
+    /// Puts a text into a bucket; nothing: takes it away. `path` is `bucket/key`.
+    pub fn put_object(&self, path: &str, text: Option<&str>) {
+        let mut objects = self.state.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        match text {
+            None => drop(objects.remove(path)),
+            Some(text) => {
+                let etag = format!("\"{}\"", sentinel_core::digest::sha256(text));
+                objects.insert(path.to_owned(), (text.to_owned(), etag));
+            }
+        }
+    }
+
     /// Stores a secret.
     pub fn put_secret(&self, id: &str, text: &str) {
         let mut secrets = self.state.secrets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,6 +178,31 @@ impl Fake {
         granted(&json!({"Successful": successful, "Failed": failed}))
     }
 
+    /// An object, where its request is signed as S3 wants it.
+    fn object(&self, path: &str, headers: &HeaderMap) -> Response {
+        let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let signed = header("authorization").contains("/s3/aws4_request")
+            && !header("x-amz-content-sha256").is_empty();
+        let xml = |status, code: &str| {
+            raw(status, "application/xml", format!("<Error><Code>{code}</Code></Error>"))
+        };
+        if !signed {
+            return xml(StatusCode::FORBIDDEN, "SignatureDoesNotMatch");
+        }
+        match self.objects.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
+            // Whoever may not list the bucket is not told that there is none.
+            None => xml(StatusCode::FORBIDDEN, "AccessDenied"),
+            Some((_, etag)) if header("if-none-match") == etag => {
+                raw(StatusCode::NOT_MODIFIED, "text/plain", String::new())
+            }
+            Some((text, etag)) => {
+                let mut response = raw(StatusCode::OK, "text/plain", text.clone());
+                response.headers_mut().insert("etag", etag.parse().expect("an ETag is a header"));
+                response
+            }
+        }
+    }
+
     fn secret(&self, request: &Value) -> Response {
         let id = text(request, "SecretId");
         match self.secrets.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
@@ -172,7 +212,25 @@ impl Fake {
     }
 }
 
-async fn answer(State(fake): State<Arc<Fake>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(
+    State(fake): State<Arc<Fake>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if method == Method::GET {
+        let path = uri.path().trim_start_matches('/').to_owned();
+        fake.asked.push(Asked { operation: "GetObject".to_owned(), body: json!({"path": path}) });
+        return match fake.trouble() {
+            Some(Trouble::Error { status, code }) => error(status, code),
+            Some(Trouble::Held(gate)) => {
+                gate.passed().await;
+                fake.object(&path, &headers)
+            }
+            _ => fake.object(&path, &headers),
+        };
+    }
     let target = headers.get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
     let request: Value = serde_json::from_slice(&body).expect("the SDK sends JSON");
@@ -190,6 +248,7 @@ async fn answer(State(fake): State<Arc<Fake>>, headers: HeaderMap, body: Bytes) 
             granted(&json!({"MessageId": "m", "MD5OfMessageBody": "d"}))
         }
         "SendMessageBatch" => fake.send_batch(&request, &failing, blame),
+        "ChangeMessageVisibility" => granted(&json!({})),
         "GetSecretValue" => fake.secret(&request),
         _ => error(400, "UnknownOperationException"),
     }

@@ -160,6 +160,7 @@ pub fn head(id: &str) -> Head {
         reason: None,
         openings: None,
         ttl: None,
+        deleted: None,
         chain: Vec::new(),
         signed: None,
     }

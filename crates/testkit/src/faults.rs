@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::future::{Future, pending};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,9 +18,10 @@ use sentinel_core::UnixMs;
 use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::card::ToolId;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job};
+use sentinel_core::lifecycle::Owed;
 use sentinel_core::ports::{
-    Appended, Created, IncidentStore, JobQueue, QueueError, Sink, SinkError, StoreError, Swapped, Telling,
-    Told,
+    Appended, Created, DuePage, IncidentStore, JobQueue, QueueError, Sink, SinkError, StoreError, Swapped,
+    Telling, Told,
 };
 use sentinel_investigation::ports::{
     Model, ModelError, ToolBox, ToolDefinition, ToolError, ToolOutput, TurnRequest, TurnResponse,
@@ -322,15 +324,26 @@ impl IncidentStore for Through<dyn IncidentStore> {
         self.process.call("all_children", false, effect, unavailable).await
     }
 
-    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
+    async fn remove(&self, id: &IncidentId, before: Gen) -> Result<usize, StoreError> {
+        let (port, id) = (Arc::clone(&self.port), id.clone());
+        let effect = async move { port.remove(&id, before).await };
+        self.process.call("remove", true, effect, unavailable).await
+    }
+
+    async fn due(
+        &self,
+        owed: Owed,
+        within: RangeInclusive<UnixMs>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
         let port = Arc::clone(&self.port);
-        let effect = async move { port.due(now, limit).await };
+        let effect = async move { port.due(owed, within, limit).await };
         self.process.call("due", false, effect, unavailable).await
     }
 
-    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
+    async fn recent_before(&self, before: Gen, limit: usize) -> Result<Vec<Head>, StoreError> {
         let port = Arc::clone(&self.port);
-        let effect = async move { port.recent(limit).await };
+        let effect = async move { port.recent_before(before, limit).await };
         self.process.call("recent", false, effect, unavailable).await
     }
 

@@ -7,6 +7,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -14,8 +15,8 @@ use sentinel_core::UnixMs;
 use sentinel_core::budget::{self, Entered};
 use sentinel_core::chain::IncidentRecord;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId};
-use sentinel_core::lifecycle::due_at;
-use sentinel_core::ports::{Appended, Created, IncidentStore, StoreError, Swapped};
+use sentinel_core::lifecycle::{Owed, due_at};
+use sentinel_core::ports::{Appended, Created, DuePage, IncidentStore, StoreError, Swapped};
 
 use crate::counters::Counters;
 
@@ -216,18 +217,34 @@ impl IncidentStore for MemoryStore {
         Ok(self.items().children_of(id))
     }
 
-    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
-        let items = self.items();
-        let readable = items.heads.values().filter(|head| is_readable(head));
-        let mut due: Vec<(UnixMs, &Head)> =
-            readable.filter_map(|head| Some((due_at(head).filter(|due| *due <= now)?, head))).collect();
-        due.sort_by_key(|(due, _)| *due);
-        Ok(due.into_iter().take(limit).map(|(_, head)| head.clone()).collect())
+    async fn remove(&self, id: &IncidentId, before: Gen) -> Result<usize, StoreError> {
+        let mut items = self.items();
+        let gone = |(of, generation): &(IncidentId, Gen)| of == id && *generation < before;
+        let removed = items.children.iter().filter(|(key, _)| gone(key)).map(|(_, of)| of.len()).sum();
+        items.children.retain(|key, _| !gone(key));
+        Ok(removed)
     }
 
-    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
+    async fn due(
+        &self,
+        owed: Owed,
+        within: RangeInclusive<UnixMs>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
         let items = self.items();
-        let mut heads: Vec<&Head> = items.heads.values().filter(|head| is_readable(head)).collect();
+        let readable = items.heads.values().filter(|head| is_readable(head) && Owed::of(head) == owed);
+        let due = readable.filter_map(|head| Some((due_at(head).filter(|at| within.contains(at))?, head)));
+        let mut due: Vec<(UnixMs, &Head)> = due.collect();
+        due.sort_by_key(|(at, _)| *at);
+        // One more says whether there are more.
+        let page = due.into_iter().take(limit.saturating_add(1)).map(|(at, head)| (at, head.clone()));
+        Ok(DuePage::of(page.collect(), limit))
+    }
+
+    async fn recent_before(&self, before: Gen, limit: usize) -> Result<Vec<Head>, StoreError> {
+        let items = self.items();
+        let mut heads: Vec<&Head> =
+            items.heads.values().filter(|head| is_readable(head) && head.generation < before).collect();
         heads.sort_by_key(|head| std::cmp::Reverse(head.generation));
         Ok(heads.into_iter().take(limit).cloned().collect())
     }

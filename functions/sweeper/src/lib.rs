@@ -8,20 +8,21 @@
 pub mod lambda;
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use sentinel_core::UnixMs;
 use sentinel_core::drive::{DriveError, Start, drive};
 use sentinel_core::incident::{Head, IncidentId};
-use sentinel_core::lifecycle::{Input, Restart, Rules, Sweep, Swept as Looked, waits_since};
+use sentinel_core::lifecycle::{Input, Owed, Restart, Rules, Sweep, Swept as Looked, waits_since};
 use sentinel_core::ports::{Ports, StoreError};
 use thiserror::Error;
 
 /// Incidents that are driven at once.
 const CONCURRENCY: usize = 16;
 /// Incidents that are read at once.
-const PAGE: usize = 128;
+const PAGE: usize = 512;
 
 /// What came of a sweep.
 #[must_use]
@@ -64,16 +65,32 @@ impl SweepError {
     }
 }
 
-/// Sends the jobs of incidents that are due, the longest overdue first, of at most `limit` incidents (and the rest of
-/// a page). `rules` gives the rules of a card by its name; [`Rules::of_no_card`] for one that is no longer configured.
+/// What a sweep looks at, and for how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct When {
+    /// What was due before is left.
+    pub from: UnixMs,
+    /// No page is begun from then on. The next sweep comes to the rest.
+    pub end: UnixMs,
+}
+
+impl When {
+    /// Everything that is due, until then.
+    pub const fn until(end: UnixMs) -> Self {
+        Self { from: UnixMs::new(0), end }
+    }
+}
+
+/// Sends the jobs of incidents that are due: first of those for which nobody else may come, then of those that wait to be
+/// begun, each the longest overdue first. `rules` gives the rules of a card by its name; [`Rules::of_no_card`] for one that is no longer configured.
 ///
 /// # Errors
 /// The store does not say what is due, or some incidents failed; one failure does not stop the others.
-pub async fn sweep<R>(ports: &Ports, rules: R, limit: usize) -> Result<Swept, SweepError>
+pub async fn sweep<R>(ports: &Ports, rules: R, when: When) -> Result<Swept, SweepError>
 where
     R: Fn(&str) -> Rules + Send + Sync,
 {
-    each_due(ports, &Sweep, ports.clock.now(), rules, limit).await
+    each_due(ports, &Sweep, when.from..=ports.clock.now(), rules, when.end).await
 }
 
 /// Ends every lease and claim and sends the job of every incident that still needs one, not before its time.
@@ -86,15 +103,15 @@ pub async fn restart<R>(ports: &Ports, rules: R) -> Result<Swept, SweepError>
 where
     R: Fn(&str) -> Rules + Send + Sync,
 {
-    each_due(ports, &Restart, UnixMs::new(i64::MAX), rules, usize::MAX).await
+    each_due(ports, &Restart, UnixMs::new(0)..=UnixMs::new(i64::MAX), rules, UnixMs::new(i64::MAX)).await
 }
 
 async fn each_due<I, R>(
     ports: &Ports,
     input: &I,
-    until: UnixMs,
+    within: RangeInclusive<UnixMs>,
     rules: R,
-    limit: usize,
+    end: UnixMs,
 ) -> Result<Swept, SweepError>
 where
     I: Input<Outcome = Looked>,
@@ -102,32 +119,35 @@ where
 {
     let mut seen: HashSet<IncidentId> = HashSet::new();
     let mut swept = Swept::default();
-    let now = ports.clock.now();
     let mut failed = 0usize;
     let mut first = None;
-    while seen.len() < limit {
-        // What was sent may stay due until a worker takes it, so the page grows by what was seen: otherwise a page
-        // of incidents that nobody can finish would hide all others.
-        let due = ports.store.due(until, seen.len().saturating_add(PAGE)).await.map_err(SweepError::Due)?;
-        let new: Vec<Head> = due.into_iter().filter(|head| seen.insert(head.id.clone())).collect();
-        if new.is_empty() {
-            break;
-        }
-        swept.looked += new.len();
-        let waited = |head: &Head| waits_since(head).map(|since| now.since(since));
-        swept.longest = new.iter().filter_map(waited).max().unwrap_or_default().max(swept.longest);
-        let mut results = stream::iter(new)
-            .map(|head| look(ports, input, rules(&head.card), head))
-            .buffer_unordered(CONCURRENCY);
-        while let Some(result) = results.next().await {
-            match result {
-                Ok(Looked::Sent) => swept.sent += 1,
-                Ok(Looked::Left) => {}
-                Err(error) => {
-                    failed += 1;
-                    first.get_or_insert(error);
+    let now = ports.clock.now();
+    for owed in Owed::ALL {
+        let (mut from, mut limit) = (*within.start(), PAGE);
+        while ports.clock.now() < end {
+            let page = ports.store.due(owed, from..=*within.end(), limit).await;
+            let page = page.map_err(SweepError::Due)?;
+            let new: Vec<Head> = page.heads.into_iter().filter(|head| seen.insert(head.id.clone())).collect();
+            swept.looked += new.len();
+            let waited = |head: &Head| waits_since(head).map(|since| now.since(since));
+            swept.longest = new.iter().filter_map(waited).max().unwrap_or_default().max(swept.longest);
+            let mut results = stream::iter(new)
+                .map(|head| look(ports, input, rules(&head.card), head))
+                .buffer_unordered(CONCURRENCY);
+            while let Some(result) = results.next().await {
+                match result {
+                    Ok(Looked::Sent) => swept.sent += 1,
+                    Ok(Looked::Left) => {}
+                    Err(error) => {
+                        failed += 1;
+                        first.get_or_insert(error);
+                    }
                 }
             }
+            let Some(next) = page.next else { break };
+            // A page whose heads are all due at one time leads nowhere but to a larger one.
+            limit = if next > from { PAGE } else { limit.saturating_mul(2) };
+            from = next;
         }
     }
     match first {

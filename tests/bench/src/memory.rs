@@ -1,6 +1,7 @@
 //! The ports that an investigation needs, in memory: what is measured is the library, not a store.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,8 +10,9 @@ use async_trait::async_trait;
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::incident::{Child, Gen, Head, IncidentId, Job};
+use sentinel_core::lifecycle::Owed;
 use sentinel_core::ports::{
-    Appended, Clock, Created, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
+    Appended, Clock, Created, DuePage, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
 };
 
 /// Ports over an empty store.
@@ -104,15 +106,19 @@ impl IncidentStore for Store {
         Ok(self.lock().get(id).map(|(_, children)| children.clone()).unwrap_or_default())
     }
 
-    async fn due(&self, _: UnixMs, _: usize) -> Result<Vec<Head>, StoreError> {
-        Ok(Vec::new())
+    async fn remove(&self, _: &IncidentId, _: Gen) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+
+    async fn due(&self, _: Owed, _: RangeInclusive<UnixMs>, _: usize) -> Result<DuePage, StoreError> {
+        Ok(DuePage::default())
     }
 
     async fn budget(&self, _: &Entry) -> Result<Entered, StoreError> {
         Ok(Entered::Done)
     }
 
-    async fn recent(&self, _: usize) -> Result<Vec<Head>, StoreError> {
+    async fn recent_before(&self, _: Gen, _: usize) -> Result<Vec<Head>, StoreError> {
         Ok(Vec::new())
     }
 }

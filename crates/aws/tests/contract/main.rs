@@ -9,6 +9,7 @@
 
 mod budget;
 mod cost;
+mod kept;
 mod loose;
 mod lost_reply;
 mod proxy;
@@ -25,7 +26,9 @@ use sentinel_core::incident::{ChildName, Fence, Gen, Head, State};
 use sentinel_core::lifecycle::{Claim, Claimed, Rules, due_at};
 use sentinel_core::ports::{Appended, Created, IncidentStore as _, StoreError, Swapped};
 use sentinel_testkit::process::closed_port;
-use support::{child, client, head, id, next, ports, with_every_store, with_racing_stores, with_table};
+use support::{
+    all_due, child, client, head, id, next, ports, with_every_store, with_racing_stores, with_table,
+};
 
 #[tokio::test]
 async fn a_head_is_created_once_and_a_conflict_shows_the_one_that_stands() {
@@ -288,14 +291,15 @@ async fn due_heads_come_longest_overdue_first_and_no_others() {
         let _ = store.create(&Head { state: State::Done, ..head(500, 0) }).await.unwrap();
         // The last but nine: each is due two minutes after it opened.
         let now = UnixMs::new(122 * minute);
-        let due = store.due(now, 1_000).await.unwrap();
+        let due = all_due(store.as_ref(), now, 1_000).await;
         let times: Vec<_> = due.iter().map(|head| head.generation.0).collect();
         assert_eq!(times, opened[..=120]);
         assert!(due.iter().all(|head| due_at(head).is_some_and(|due| due <= now)));
-        let first: Vec<_> = store.due(now, 3).await.unwrap().iter().map(|head| head.generation.0).collect();
+        let first: Vec<_> =
+            all_due(store.as_ref(), now, 3).await.iter().map(|head| head.generation.0).collect();
         assert_eq!(first, opened[..3]);
-        assert_eq!(store.due(now, 0).await.unwrap(), []);
-        assert_eq!(store.due(UnixMs::new(0), 10).await.unwrap(), []);
+        assert_eq!(all_due(store.as_ref(), now, 0).await, []);
+        assert_eq!(all_due(store.as_ref(), UnixMs::new(0), 10).await, []);
     })
     .await;
 }
@@ -306,10 +310,10 @@ async fn a_head_leaves_the_due_ones_when_nothing_more_is_to_do() {
         let pending = head(1, 1_000);
         let _ = store.create(&pending).await.unwrap();
         let later = UnixMs::new(1_000).plus(Duration::from_hours(1));
-        assert_eq!(store.due(later, 10).await.unwrap(), std::slice::from_ref(&pending));
+        assert_eq!(all_due(store.as_ref(), later, 10).await, std::slice::from_ref(&pending));
         let done = Head { state: State::Done, ttl: Some(later), ..next(&pending, "second") };
         assert_eq!(store.swap(&done).await.unwrap(), Swapped::Stored);
-        assert_eq!(store.due(later, 10).await.unwrap(), []);
+        assert_eq!(all_due(store.as_ref(), later, 10).await, []);
         assert_eq!(store.recent(10).await.unwrap(), [done]);
     })
     .await;
@@ -351,7 +355,7 @@ async fn a_record_of_a_newer_sentinel_is_refused_and_left_as_it_is() {
         let readable = head(2, 1_000);
         let _ = t.store.create(&readable).await.unwrap();
         assert_eq!(t.store.recent(10).await.unwrap(), std::slice::from_ref(&readable));
-        assert_eq!(t.store.due(UnixMs::new(i64::MAX), 10).await.unwrap(), [readable]);
+        assert_eq!(all_due(&t.store, UnixMs::new(i64::MAX), 10).await, [readable]);
         let key = |name: &str| aws_sdk_dynamodb::types::AttributeValue::S(name.into());
         let stored = t.client.get_item().table_name(&t.table).key("pk", key(&format!("INC#{}", id(1))));
         let stored = stored.key("sk", key("HEAD")).send().await.unwrap().item.unwrap();

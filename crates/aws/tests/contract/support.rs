@@ -11,6 +11,7 @@ use sentinel_aws::{
 };
 use sentinel_core::UnixMs;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId};
+use sentinel_core::lifecycle::Owed;
 use sentinel_core::ports::{IncidentStore, Ports};
 use sentinel_testkit::builders;
 use sentinel_testkit::clock::ManualClock;
@@ -147,4 +148,14 @@ pub(crate) fn next(head: &Head, writer: &str) -> Head {
 
 pub(crate) fn child(generation: i64, name: ChildName, body: impl Into<String>) -> Child {
     Child { generation: Gen(generation), name, body: body.into() }
+}
+
+/// Heads that are due, those first that are served first, in pages as large as may be.
+pub(crate) async fn all_due(store: &(impl IncidentStore + ?Sized), until: UnixMs, limit: usize) -> Vec<Head> {
+    let mut due = Vec::new();
+    for owed in Owed::ALL {
+        let page = store.due(owed, UnixMs::new(0)..=until, limit - due.len()).await.unwrap();
+        due.extend(page.heads);
+    }
+    due
 }

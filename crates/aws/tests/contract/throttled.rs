@@ -6,7 +6,7 @@ use sentinel_core::incident::{ChildName, Gen};
 use sentinel_core::ports::{Appended, Created, IncidentStore as _, Swapped};
 
 use crate::proxy::Proxy;
-use crate::support::{child, head, id, next, with_table};
+use crate::support::{all_due, child, head, id, next, with_table};
 
 #[tokio::test]
 async fn a_throttled_call_is_tried_again_and_done_once() {
@@ -20,7 +20,7 @@ async fn a_throttled_call_is_tried_again_and_done_once() {
         assert_eq!(proxy.throttle(1).append(&id(1), &turn).await.unwrap(), Appended::Written);
         assert_eq!(proxy.throttle(1).load(&id(1)).await.unwrap(), Some(second.clone()));
         assert_eq!(proxy.throttle(1).children(&id(1), Gen(1_000)).await.unwrap(), [turn]);
-        let due = proxy.throttle(1).due(UnixMs::new(i64::MAX), 10).await.unwrap();
+        let due = all_due(proxy.throttle(1), UnixMs::new(i64::MAX), 10).await;
         assert_eq!(due, std::slice::from_ref(&second));
         assert_eq!(proxy.throttle(1).recent(10).await.unwrap(), [second]);
         assert_eq!(proxy.happened(), 7);

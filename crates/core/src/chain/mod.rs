@@ -83,6 +83,11 @@ pub enum Happened {
         /// Who.
         who: String,
     },
+    /// A person deleted what there was.
+    Deleted {
+        /// Who.
+        who: String,
+    },
     /// A delivery was claimed.
     Telling {
         /// What is told.
@@ -124,7 +129,8 @@ impl Happened {
             Self::Claimed { owner: text }
             | Self::PutOff { reason: text }
             | Self::Failed { reason: text }
-            | Self::Aborted { who: text } => clip(text),
+            | Self::Aborted { who: text }
+            | Self::Deleted { who: text } => clip(text),
             Self::Telling { sink, .. } | Self::Told { sink, .. } => clip(sink),
             Self::Missed { sink, error, .. } => {
                 clip(sink);

@@ -206,12 +206,17 @@ impl Input for Arrival {
     type Outcome = Received;
 
     fn rows(&self, head: Option<&Head>, rules: &Rules, now: UnixMs) -> Decision<Received> {
-        match (head, self.is_firing()) {
+        let mut decision = match (head, self.is_firing()) {
             (None, true) => open(None, self, rules, now),
             (None, false) => Decision::keep(Received::all(self, Taken::Duplicate)),
             (Some(head), true) => wake_for_deliveries(head, notify(head, self, rules, now), now),
             (Some(head), false) => wake_for_deliveries(head, resolve(head, self, rules, now), now),
+        };
+        // What was deleted and fires again needs a name when its next generation begins.
+        if let Some(next) = decision.next.as_mut().filter(|n| n.deleted.is_some() && n.again.is_some()) {
+            next.labels = displayed(&self.labels);
         }
+        decision
     }
 
     fn happened(&self, outcome: &Received) -> Happened {

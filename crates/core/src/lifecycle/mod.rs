@@ -7,6 +7,7 @@
 //! the payload's own times instead, because senders and receivers do not share a clock.
 
 mod arrival;
+mod delete;
 mod delivery;
 mod notice;
 mod opening;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 pub(crate) use arrival::strongest;
 pub use arrival::{Arrival, Member, Received, Taken};
+pub use delete::{Delete, Deletion};
 pub use delivery::{ClaimDelivery, Delivered, DeliveryClaimed, DeliveryRecorded, Missed};
 pub use notice::{BETWEEN_NOTICES, GATHER, Note, notice_id};
 pub use opening::{Reopened, WindowOver};
@@ -38,6 +40,11 @@ pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
 pub const DELIVERY_LEASE: Duration = Duration::from_mins(2);
 /// The most bytes of a reason on the head.
 const MOST_REASON: usize = 200;
+/// The most bytes of who deleted an incident on its tombstone.
+const MOST_WHO: usize = 100;
+/// The longest that a queue holds a message back. Whoever has to wait longer is sent for by the sweeper, when it is time.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>
+pub const LONGEST_HOP: Duration = Duration::from_mins(15);
 /// The most bytes of a sink's last error on the head.
 const MOST_ERROR: usize = 92;
 /// The longest id of a destination that the head keeps, in bytes; of a longer one nothing is kept.
@@ -183,13 +190,36 @@ pub fn decide<I: Input>(head: Option<&Head>, input: &I, rules: &Rules, now: Unix
     decision
 }
 
+/// How much hurry there is for the sweeper with a head that is due.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Owed {
+    /// Its lease has ended, somebody is to be told, its window is over: nobody else may come for it.
+    Soon,
+    /// It waits to be begun: most likely its message is in the queue, however long that is.
+    Queued,
+}
+
+impl Owed {
+    /// All, those first that are served first.
+    pub const ALL: [Self; 2] = [Self::Soon, Self::Queued];
+
+    /// Of this head, when it is due.
+    pub const fn of(head: &Head) -> Self {
+        match head.state {
+            State::Pending => Self::Queued,
+            State::Running | State::Done | State::Failed | State::Suppressed | State::Aborted => Self::Soon,
+        }
+    }
+}
+
 /// When the sweeper has to look at a head again; `None`: never.
 ///
-/// A pending one 2, 4, 8 … 15 minutes after it was last sent or may start; a running one when its lease ends, or when
+/// A pending one that waited so long that no message is on its way when it may start; any other pending one 2, 4, 8 … 15 minutes after it was last sent or may start; a running one when its lease ends, or when
 /// somebody is to be told that it started; a terminal one when the next delivery of a sink is due or its claim over, and
 /// then, where it fires again, when it may be opened again.
 pub fn due_at(head: &Head) -> Option<UnixMs> {
     match head.state {
+        State::Pending if waits_without_a_message(head) => Some(head.not_before),
         State::Pending => {
             let sent = head.sent_at.map_or(head.not_before, |s| s.max(head.not_before));
             let minutes = 2u64.saturating_pow(head.sends.saturating_add(1)).min(15);
@@ -203,6 +233,12 @@ pub fn due_at(head: &Head) -> Option<UnixMs> {
             next_telling(head).or_else(|| head.reopens_at())
         }
     }
+}
+
+/// Whether a head's first message has come back too early, to be dropped, by the time that it may start.
+fn waits_without_a_message(head: &Head) -> bool {
+    let opened = UnixMs::new(head.generation.0);
+    head.sent_at.is_none() && head.slices == 0 && head.not_before.since(opened) > LONGEST_HOP
 }
 
 /// Since when somebody should have done something about a head that is due; `None`: it waits for nobody. Unlike [`due_at`]
@@ -232,6 +268,10 @@ fn release(head: &mut Head) {
 
 /// Makes `event` due to every sink of the card that wants it.
 fn arm(head: &mut Head, event: Event, rules: &Rules, now: UnixMs) {
+    // Of what was deleted nobody hears any more. What comes up later is a generation of its own.
+    if head.deleted.is_some() {
+        return;
+    }
     for subscription in rules.sinks.iter().filter(|s| s.events.contains(&event)) {
         let sink = &subscription.sink;
         if event.is_ending() {

@@ -125,6 +125,7 @@ fn open(note: &Note, old: Option<&Head>, at: UnixMs, now: UnixMs) -> Decision<()
         reason: Some(clip(&note.reason, MOST_REASON)),
         openings: None,
         ttl: None,
+        deleted: None,
         chain: old.map(|h| h.chain.clone()).unwrap_or_default(),
         signed: old.and_then(|h| h.signed.clone()),
     };

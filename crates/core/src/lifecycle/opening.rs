@@ -55,6 +55,7 @@ impl Opening {
             reason: None,
             openings: rules.generations_per_hour.map(|_| Openings::after(old.and_then(|h| h.openings), now)),
             ttl: None,
+            deleted: None,
             chain: old.map(|h| h.chain.clone()).unwrap_or_default(),
             signed: old.and_then(|h| h.signed.clone()),
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Decision, FIRST_LEASE, Input, LEASE_MARGIN, MOST_REASON, Rules, arm, clip, fail, finish, holds,
-    is_over_unpaid, release, suppress,
+    Decision, FIRST_LEASE, Input, LEASE_MARGIN, LONGEST_HOP, MOST_REASON, Rules, arm, clip, fail, finish,
+    holds, is_over_unpaid, release, suppress,
 };
 use crate::UnixMs;
 use crate::chain::Happened;
@@ -30,7 +30,7 @@ pub enum Claimed {
     Deliver(Vec<DeliveryKey>),
     /// Nothing to do: it is over, newer than the job, or someone else's.
     Acknowledge,
-    /// Too early; the job was sent again.
+    /// Too early; the job was sent again, or the sweeper sends it when it is time.
     Deferred,
     /// It is over, and told, and fires again, and its window is over: [`WindowOver`](super::WindowOver) comes next.
     WindowOver,
@@ -48,7 +48,10 @@ impl Input for Claim {
                 Decision::keep(deliver(head, now))
             }
             State::Pending if head.not_before > now => {
-                Decision::keep(Claimed::Deferred).and_send(super::arrival::until(head.not_before, now))
+                let left = super::arrival::until(head.not_before, now);
+                let deferred = Decision::keep(Claimed::Deferred);
+                // A wait of hours would be a chain of messages: the sweeper sends one when it is time.
+                if left > LONGEST_HOP { deferred } else { deferred.and_send(left) }
             }
             State::Running if head.owner.as_ref() == Some(&self.owner) => {
                 let fence = Fence { generation: head.generation, epoch: head.epoch };

@@ -134,8 +134,12 @@ fn an_arn_says_where_a_secret_is_and_stays() {
     ] {
         assert_eq!(redacted(text), text);
     }
-    let value = "secret: hunter2-Long-Pass and arn:aws:x:secret:hunter2-Long-Pass";
-    assert!(!redacted(value).contains("hunter2"), "{}", redacted(value));
+    let beside =
+        "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-x9Yw3q password=Zx9Qw7Lk2Pv5Tn8R";
+    let shown = redacted(beside);
+    assert!(shown.contains(":secret:db-x9Yw3q ") && !shown.contains("Zx9Qw7Lk2Pv5Tn8R"), "{shown}");
+    let no_arn = "not-arn:aws:a:b:c:password:Zx9Qw7Lk2Pv5Tn8R";
+    assert!(!redacted(no_arn).contains("Zx9Qw7Lk2Pv5Tn8R"), "{}", redacted(no_arn));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What can happen next, and what comes of it: the scenario as a model that stateright explores.
 
-use sentinel_core::incident::{Event, State};
-use sentinel_core::lifecycle::Abort;
+use sentinel_core::incident::{Event, Head, State};
+use sentinel_core::lifecycle::{Abort, Delete};
 use stateright::{Model, Property};
 
 use crate::rule::{Asked, Mutant};
@@ -32,6 +32,8 @@ pub(crate) enum Action {
     Change,
     /// An operator aborts.
     Abort,
+    /// An operator deletes.
+    Delete,
     /// A worker puts its run off, or gives it up.
     PutOff(usize),
     GivesUp(usize),
@@ -221,6 +223,10 @@ impl Model for Scenario {
         if w.left.aborts > 0 && w.head.as_ref().is_some_and(|h| !h.state.is_terminal()) {
             to.push(Action::Abort);
         }
+        let may_delete = |h: &Head| h.state.is_terminal() && h.deleted.is_none();
+        if w.left.deletions > 0 && w.abort.is_none() && w.head.as_deref().is_some_and(may_delete) {
+            to.push(Action::Delete);
+        }
         for (n, stand) in w.workers.iter().enumerate() {
             if matches!(stand, Stand::Paying { drive, .. } if matches!(drive.phase, Phase::Write { .. })) {
                 if w.left.yields > 0 {
@@ -266,6 +272,14 @@ impl Model for Scenario {
             Action::Abort => {
                 w.left.aborts -= 1;
                 let asked = Asked::Abort(Abort { who: "operator".into() });
+                w.abort = match self.begin(&mut w, Who::Operator, asked, Start::Load) {
+                    Step::On(drive) => Some(drive),
+                    Step::Finished(_) => None,
+                };
+            }
+            Action::Delete => {
+                w.left.deletions -= 1;
+                let asked = Asked::Delete(Delete { who: "operator".into() });
                 w.abort = match self.begin(&mut w, Who::Operator, asked, Start::Load) {
                     Step::On(drive) => Some(drive),
                     Step::Finished(_) => None,
@@ -458,7 +472,8 @@ impl Scenario {
         w.head.as_deref().is_none_or(|h| {
             // The notice that it flaps stands for that.
             let told = was_sent(h, Event::Resolved) || was_sent(h, Event::Flapping);
-            h.firing.is_empty() && (h.state == State::Suppressed || told)
+            // Of what was deleted nobody hears any more.
+            h.firing.is_empty() && (h.state == State::Suppressed || told || h.deleted.is_some())
         })
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::scenario::{ENDS_AGAIN, FIRES_AGAIN, FLAPS, STORM, TWO_AND_TWO, TWO_FAULTS, YIELD};
+use crate::scenario::{DELETED, ENDS_AGAIN, FIRES_AGAIN, FLAPS, STORM, TWO_AND_TWO, TWO_FAULTS, YIELD};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::{DeliveryKey, Event, Fence, Head, Members, State};
 use sentinel_core::lifecycle::{
-    Abort, Aborted, Arrival, Claim, ClaimDelivery, Claimed, Commit, Decision, Delivered, DeliveryClaimed,
-    DeliveryRecorded, Ended, Fail, Input, Missed, Note, Paid, PaidOutcome, Received, Reopened, Rules, Sweep,
-    Swept, Taken, WindowOver, Yield, Yielded, decide,
+    Abort, Aborted, Arrival, Claim, ClaimDelivery, Claimed, Commit, Decision, Delete, Deletion, Delivered,
+    DeliveryClaimed, DeliveryRecorded, Ended, Fail, Input, Missed, Note, Paid, PaidOutcome, Received,
+    Reopened, Rules, Sweep, Swept, Taken, WindowOver, Yield, Yielded, decide,
 };
 
 /// Any input.
@@ -22,6 +22,7 @@ pub(crate) enum Asked {
     Commit(Commit),
     Fail(Fail),
     Abort(Abort),
+    Delete(Delete),
     ClaimDelivery(ClaimDelivery),
     Delivered(Delivered),
     Missed(Missed),
@@ -39,6 +40,7 @@ pub(crate) enum Answer {
     Yielded(Yielded),
     Ended(Ended),
     Aborted(Aborted),
+    Deletion(Deletion),
     DeliveryClaimed(DeliveryClaimed),
     Recorded(DeliveryRecorded),
     Reopened(Reopened),
@@ -78,11 +80,15 @@ pub(crate) enum Mutant {
     WaitsForARepeat,
     /// The window's end opens a generation, whether or not it still fires.
     ReopensWhatHasEnded,
+    /// What has ended can be deleted before it is told.
+    DeletesWhatIsOwed,
+    /// What is deleted is forgotten whole.
+    DeletesWithoutATombstone,
 }
 
 impl Mutant {
     /// Each with its name and the world in which it shows.
-    pub(crate) const ALL: [(Self, &'static str, &'static str); 15] = [
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 17] = [
         (Self::OkOnAnyConflict, "200 on any conflict", TWO_AND_TWO),
         (Self::ResendForOwnTokenOnly, "re-send only for one's own token", TWO_AND_TWO),
         (Self::SendBeforeSwap, "send before the swap", TWO_FAULTS),
@@ -98,6 +104,8 @@ impl Mutant {
         (Self::TellsAnEndThatWas, "an end told although it fires again", FIRES_AGAIN),
         (Self::WaitsForARepeat, "what fires again left to its next repeat", FIRES_AGAIN),
         (Self::ReopensWhatHasEnded, "a window's end that opens what has ended", ENDS_AGAIN),
+        (Self::DeletesWhatIsOwed, "what has ended deleted before it is told", DELETED),
+        (Self::DeletesWithoutATombstone, "what is deleted forgotten whole", DELETED),
     ];
 }
 
@@ -210,6 +218,23 @@ pub(crate) fn rule(
         },
         Asked::Fail(input) => run(head, input, rules, now, Answer::Ended),
         Asked::Abort(input) => run(head, input, rules, now, Answer::Aborted),
+        Asked::Delete(input) => match (mutant, head) {
+            (Some(Mutant::DeletesWhatIsOwed), Some(head)) if head.state.is_terminal() => {
+                let settled = Head { deliveries: vec![], again: None, lease_until: None, ..head.clone() };
+                run(Some(&settled), input, rules, now, Answer::Deletion)
+            }
+            (Some(Mutant::DeletesWithoutATombstone), Some(head)) => {
+                let mut decision = run(Some(head), input, rules, now, Answer::Deletion);
+                if let Some(next) = &mut decision.next {
+                    // As if nothing had been there: whatever comes opens it.
+                    (next.known, next.firing) = (Members::default(), Members::default());
+                    (next.began, next.seen, next.resolved_at) = (None, None, None);
+                    next.reopen_after = now;
+                }
+                decision
+            }
+            _ => run(head, input, rules, now, Answer::Deletion),
+        },
         Asked::ClaimDelivery(input) => match (mutant, head) {
             (Some(Mutant::TellsAnEndThatWas), Some(head)) if input.key.event == Event::Resolved => {
                 let firing = head.firing.clone();

@@ -259,7 +259,9 @@ impl Scenario {
         // Whoever opened it may be about to store what it is about. A worker that runs it meanwhile puts it off, and if
         // nobody ever stores it the incident ends as FAILED, which is told: a duplicate stays as cheap as one write.
         let begun = head.is_some_and(|h| h.state != State::Pending);
-        let has_any = begun || w.snapshots.iter().any(|(g, _)| Some(*g) == found);
+        // What was deleted meanwhile had been stored, and investigated, and told.
+        let deleted = w.head.as_ref().is_some_and(|h| h.deleted.is_some());
+        let has_any = begun || deleted || w.snapshots.iter().any(|(g, _)| Some(*g) == found);
         let honest = !fires
             || (stands
                 && has_any

@@ -293,7 +293,9 @@ impl Witness {
             // One notice stands for what comes in the rest of its hour.
             let flaps = after.deliveries.iter().any(|d| d.key.event == Event::Flapping)
                 && after.openings.is_some_and(|o| at(t.start) < o.since.plus(Openings::WINDOW));
-            if opened || will_tell || flaps || (after.state == State::Pending && !begun) {
+            // Nobody hears of what was deleted: what comes up late is investigated when the window is over.
+            let comes_back = after.deleted.is_some() && after.again.is_some();
+            if opened || will_tell || comes_back || flaps || (after.state == State::Pending && !begun) {
                 self.cover(t);
             }
         }
@@ -350,6 +352,10 @@ fn member(alert: usize) -> MemberId {
 
 /// Whether the end of a generation was told to everybody.
 pub(crate) fn is_told(head: &Head) -> bool {
+    if head.deleted.is_some() {
+        // It was told before, or could not have been deleted.
+        return head.is_settled();
+    }
     let event = match head.state {
         State::Done if head.is_notice() => Event::Storm,
         State::Done => Event::Findings,

@@ -235,6 +235,7 @@ pub(crate) struct Budget {
     pub(crate) yields: u8,
     pub(crate) failures: u8,
     pub(crate) aborts: u8,
+    pub(crate) deletions: u8,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -391,7 +392,12 @@ impl World {
     fn hash_asked<H: Hasher>(&self, asked: &Asked, to: &mut H) {
         std::mem::discriminant(asked).hash(to);
         match asked {
-            Asked::Arrival(_) | Asked::Note(_) | Asked::Abort(_) | Asked::Sweep | Asked::Fail(_) => {}
+            Asked::Arrival(_)
+            | Asked::Note(_)
+            | Asked::Abort(_)
+            | Asked::Delete(_)
+            | Asked::Sweep
+            | Asked::Fail(_) => {}
             Asked::Claim(c) => {
                 let mine = self.head.as_ref().is_some_and(|h| h.owner.as_ref() == Some(&c.owner));
                 (c.generation, mine).hash(to);
@@ -428,7 +434,7 @@ fn hash_head<H: Hasher>(head: Option<&Head>, to: &mut H) {
     (h.state, h.generation, h.epoch, h.owner.is_some(), h.lease_until, h.attempts, h.slices, h.turn).hash(to);
     (h.not_before, h.sent_at, h.sends, h.reopen_after, h.began, h.seen, h.resolved_at, h.again, &h.digest)
         .hash(to);
-    (h.truncated, h.ttl.is_some(), h.openings.map(|o| (o.since, o.count))).hash(to);
+    (h.truncated, h.ttl.is_some(), h.deleted.is_some(), h.openings.map(|o| (o.since, o.count))).hash(to);
     hash_members(&h.known, to);
     hash_members(&h.firing, to);
     for d in &h.deliveries {

@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,10 +18,10 @@ use sentinel_core::alert::{Alert, AlertStatus, Labels};
 use sentinel_core::budget::{self, Amount, Entered, MicroUsd, Reservation, Scope, Spent};
 use sentinel_core::card::{Card, DedupeBy, Prompt, PromptSource, Resource};
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job};
-use sentinel_core::lifecycle::due_at;
+use sentinel_core::lifecycle::{Owed, due_at};
 use sentinel_core::notification::{Envelope, Message, Source};
 use sentinel_core::ports::{
-    Appended, Clock, Created, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
+    Appended, Clock, Created, DuePage, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
 };
 
 pub(crate) const START: i64 = 1_795_348_800_000;
@@ -229,13 +230,28 @@ impl IncidentStore for World {
             .collect())
     }
 
-    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
-        let heads = self.heads();
-        Ok(heads.into_iter().filter(|h| due_at(h).is_some_and(|due| due <= now)).take(limit).collect())
+    async fn remove(&self, id: &IncidentId, before: Gen) -> Result<usize, StoreError> {
+        let fault = self.call("remove").await?;
+        let mut children = self.children.lock().unwrap();
+        let stored = children.len();
+        children.retain(|(of, generation, _), _| of != id || *generation >= before);
+        reply("remove", fault, stored - children.len())
     }
 
-    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
+    async fn due(
+        &self,
+        owed: Owed,
+        within: RangeInclusive<UnixMs>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        let due = self.heads().into_iter().filter(|head| Owed::of(head) == owed);
+        let due = due.filter_map(|head| Some((due_at(&head).filter(|at| within.contains(at))?, head)));
+        Ok(DuePage::of(due.collect(), limit))
+    }
+
+    async fn recent_before(&self, before: Gen, limit: usize) -> Result<Vec<Head>, StoreError> {
         let mut heads = self.heads();
+        heads.retain(|head| head.generation < before);
         heads.sort_by_key(|h| std::cmp::Reverse(h.generation));
         heads.truncate(limit);
         Ok(heads)

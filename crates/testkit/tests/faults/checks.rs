@@ -42,7 +42,8 @@ pub(crate) fn write(before: Option<&Head>, after: &Head, now: UnixMs, most_skew:
     }
     let begins =
         before.state.is_terminal() && after.state == first && (before.is_settled() || !after.is_notice());
-    if !(same || begins) {
+    let deletes = after.deleted.is_some() && before.state.is_terminal() && before.is_settled();
+    if !(same || begins || deletes) {
         wrong("a generation began beside another");
     }
     if after.state == State::Running && after.epoch != before.epoch {
@@ -100,6 +101,10 @@ pub(crate) fn at_the_end(world: &World, may_fail: bool) {
     let told: BTreeSet<_> =
         world.told().into_iter().map(|t| (t.incident, t.generation, t.event, t.sink)).collect();
     for ((id, generation), head) in &generations {
+        // A tombstone tells nobody anything: what was deleted was told before.
+        if head.deleted.is_some() {
+            continue;
+        }
         let last = match head.state {
             State::Done => Event::Findings,
             State::Failed => Event::Failed,
@@ -122,7 +127,13 @@ pub(crate) fn at_the_end(world: &World, may_fail: bool) {
             let sent = head.deliveries.iter().all(|d| d.state == DeliveryState::Sent);
             broken.unless(sent, || format!("something was not delivered: {head:?}"));
         }
-        if head.state == State::Done {
+        let deleted = generations
+            .iter()
+            .any(|((other, later), head)| other == id && later > generation && head.deleted.is_some());
+        if deleted {
+            let left = world.store.record(id).children.iter().filter(|c| c.generation == *generation).count();
+            broken.unless(left == 0, || format!("{left} items of a deleted generation are left: {head:?}"));
+        } else if head.state == State::Done {
             let stored = world.store.body(id, *generation, &ChildName::Report).is_some();
             broken.unless(stored, || format!("a commit without a report: {head:?}"));
         }

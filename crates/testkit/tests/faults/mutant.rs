@@ -4,6 +4,7 @@
 //! They stand in this test program, so no build of the product can hold them: the test kit is a dependency of tests only
 //! (`tests/tests/architecture.rs`).
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,8 +13,9 @@ use async_trait::async_trait;
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job};
+use sentinel_core::lifecycle::Owed;
 use sentinel_core::ports::{
-    Appended, Created, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
+    Appended, Created, DuePage, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
 };
 
 /// Once a head turned out to be there already, everything that intake would still do is left out, as if the other
@@ -73,12 +75,21 @@ impl IncidentStore for OkOnConflict<dyn IncidentStore> {
         self.port.all_children(id).await
     }
 
-    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
-        self.port.due(now, limit).await
+    async fn remove(&self, id: &IncidentId, before: Gen) -> Result<usize, StoreError> {
+        self.port.remove(id, before).await
     }
 
-    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
-        self.port.recent(limit).await
+    async fn due(
+        &self,
+        owed: Owed,
+        within: RangeInclusive<UnixMs>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        self.port.due(owed, within, limit).await
+    }
+
+    async fn recent_before(&self, before: Gen, limit: usize) -> Result<Vec<Head>, StoreError> {
+        self.port.recent_before(before, limit).await
     }
 
     async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError> {
@@ -156,12 +167,21 @@ impl IncidentStore for Unfaithful {
         self.port.all_children(id).await
     }
 
-    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
-        self.port.due(now, limit).await
+    async fn remove(&self, id: &IncidentId, before: Gen) -> Result<usize, StoreError> {
+        self.port.remove(id, before).await
     }
 
-    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
-        self.port.recent(limit).await
+    async fn due(
+        &self,
+        owed: Owed,
+        within: RangeInclusive<UnixMs>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        self.port.due(owed, within, limit).await
+    }
+
+    async fn recent_before(&self, before: Gen, limit: usize) -> Result<Vec<Head>, StoreError> {
+        self.port.recent_before(before, limit).await
     }
 
     async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError> {

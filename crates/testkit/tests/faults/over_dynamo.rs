@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Debug};
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use sentinel_aws::{Answer, CallLimits, Client, DynamoStore, client_for_engine, c
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::incident::{Child, Gen, Head, IncidentId};
-use sentinel_core::ports::{Appended, Created, IncidentStore, StoreError, Swapped};
+use sentinel_core::lifecycle::Owed;
+use sentinel_core::ports::{Appended, Created, DuePage, IncidentStore, StoreError, Swapped};
 use sentinel_testkit::faults::Faults;
 use sentinel_testkit::loose::{Liberties, Loose};
 use sentinel_testkit::memory::MemoryStore;
@@ -90,13 +92,14 @@ impl OverDynamo {
     }
 
     /// Lists heads from an index that lags: not all may be there yet, but what is there is as it is by now.
-    async fn listed<F>(
+    async fn listed<F, T>(
         &self,
         what: &'static str,
         list: impl Fn(Arc<dyn IncidentStore>) -> F + Send + Sync + 'static,
-    ) -> Result<Vec<Head>, StoreError>
+    ) -> Result<(Vec<Head>, T), StoreError>
     where
-        F: Future<Output = Result<Vec<Head>, StoreError>> + Send + 'static,
+        F: Future<Output = Result<(Vec<Head>, T), StoreError>> + Send + 'static,
+        T: Debug + Send + 'static,
     {
         let both = Arc::clone(&self.0);
         let made = tokio::spawn(async move {
@@ -104,7 +107,7 @@ impl OverDynamo {
             let got = list(both.dynamo().await).await;
             both.loose.catch_up();
             let heads = both.memory.heads();
-            let same = got.iter().flatten().all(|head| heads.contains(head));
+            let same = got.iter().flat_map(|(listed, _)| listed).all(|head| heads.contains(head));
             both.broken.unless(same && got.is_ok(), || format!("{what}: {got:?} of {heads:?}"));
             got
         });
@@ -178,12 +181,34 @@ impl IncidentStore for OverDynamo {
         self.call("all children", children, Vec::eq).await
     }
 
-    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError> {
-        self.listed("due", move |store| async move { store.due(now, limit).await }).await
+    async fn remove(&self, id: &IncidentId, before: Gen) -> Result<usize, StoreError> {
+        let id = id.clone();
+        let remove = move |store: Arc<dyn IncidentStore>| {
+            let id = id.clone();
+            async move { store.remove(&id, before).await }
+        };
+        // One is asked again after a lost reply, and finds less: what matters is what is left.
+        self.call("remove", remove, |_, _| true).await
     }
 
-    async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
-        self.listed("recent", move |store| async move { store.recent(limit).await }).await
+    async fn due(
+        &self,
+        owed: Owed,
+        within: RangeInclusive<UnixMs>,
+        limit: usize,
+    ) -> Result<DuePage, StoreError> {
+        let due = move |store: Arc<dyn IncidentStore>| {
+            let within = within.clone();
+            async move { store.due(owed, within, limit).await.map(|page| (page.heads, page.next)) }
+        };
+        self.listed("due", due).await.map(|(heads, next)| DuePage { heads, next })
+    }
+
+    async fn recent_before(&self, before: Gen, limit: usize) -> Result<Vec<Head>, StoreError> {
+        let recent = move |store: Arc<dyn IncidentStore>| async move {
+            store.recent_before(before, limit).await.map(|heads| (heads, ()))
+        };
+        self.listed("recent", recent).await.map(|(heads, ())| heads)
     }
 
     async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError> {

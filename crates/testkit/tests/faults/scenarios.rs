@@ -132,7 +132,7 @@ fn arrivals() -> [Scenario; 7] {
 }
 
 /// What goes wrong around them.
-fn troubles() -> [Scenario; 7] {
+fn troubles() -> [Scenario; 8] {
     [
         Scenario {
             name: "batch with a poison message",
@@ -201,6 +201,20 @@ fn troubles() -> [Scenario; 7] {
             ends: &[State::Done, State::Aborted, State::Suppressed],
             told: &[Event::Findings],
             perhaps: &[Event::Aborted, Event::Resolved, Event::Updated, Event::Suppressed],
+            ..PLAIN
+        },
+        Scenario {
+            name: "deletion, then a re-fire",
+            script: || {
+                vec![
+                    (0, pods(vec![fires("a", 0)])),
+                    (300_000, Action::Delete),
+                    (310_000, pods(vec![fires("a", 0)])),
+                    (360_000, pods(vec![ended("a", 0, 355)])),
+                    (720_000, pods(vec![fires("a", 710)])),
+                ]
+            },
+            perhaps: &[Event::Resolved, Event::Updated],
             ..PLAIN
         },
         Scenario {

@@ -48,6 +48,8 @@ pub(crate) enum Action {
     Garbage,
     /// A person aborts whatever is not over.
     Abort,
+    /// A person deletes every incident, again and again until it is done.
+    Delete,
     /// The one process of the embedded service is killed and started again.
     Restart,
     /// Somebody meddles with what is stored.
@@ -60,6 +62,7 @@ impl fmt::Debug for Action {
             Self::Post(webhook) => webhook.fmt(f),
             Self::Garbage => f.write_str("garbage"),
             Self::Abort => f.write_str("abort"),
+            Self::Delete => f.write_str("delete"),
             Self::Restart => f.write_str("restart"),
             Self::Do(_) => f.write_str("something"),
         }
@@ -287,6 +290,7 @@ impl World {
                 Action::Post(webhook) => self.post(webhook, 1),
                 Action::Garbage => self.queue.put("not a job at all".to_owned(), 0, Duration::ZERO),
                 Action::Abort => self.abort(),
+                Action::Delete => self.delete(),
                 Action::Restart => self.restart(),
                 Action::Do(act) => act(self),
             }

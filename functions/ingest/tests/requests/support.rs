@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,8 +14,9 @@ use sentinel_core::UnixMs;
 use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::card::Card;
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job};
+use sentinel_core::lifecycle::Owed;
 use sentinel_core::ports::{
-    Appended, Created, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
+    Appended, Created, DuePage, IncidentStore, JobQueue, Ports, QueueError, StoreError, Swapped,
 };
 use sentinel_core::redact::Redactor;
 use sentinel_ingest::{Door, Ingest};
@@ -81,11 +83,15 @@ impl IncidentStore for FakeStore {
         unreachable!("a webhook reads no children")
     }
 
-    async fn due(&self, _: UnixMs, _: usize) -> Result<Vec<Head>, StoreError> {
+    async fn remove(&self, _: &IncidentId, _: Gen) -> Result<usize, StoreError> {
+        unreachable!("a webhook deletes nothing")
+    }
+
+    async fn due(&self, _: Owed, _: RangeInclusive<UnixMs>, _: usize) -> Result<DuePage, StoreError> {
         unreachable!("a webhook does not sweep")
     }
 
-    async fn recent(&self, _: usize) -> Result<Vec<Head>, StoreError> {
+    async fn recent_before(&self, _: Gen, _: usize) -> Result<Vec<Head>, StoreError> {
         unreachable!("a webhook lists nothing")
     }
 

@@ -31,6 +31,44 @@ fn a_pending_one_is_not_sent_before_its_time() {
 }
 
 #[test]
+fn a_wait_of_hours_is_one_message_and_the_sweepers() {
+    let mut s = Story::with(Rules { wait: Duration::from_hours(3), ..rules() });
+    let _ = s.tell(&[fires(1, 0)]);
+    assert_eq!(s.sent, Some(Duration::from_hours(3)), "the queue cuts it to what it can do");
+    assert_eq!(s.at(900).claim("w"), Claimed::Deferred);
+    assert_eq!((s.wrote, s.sent), (false, None), "no chain of hops");
+    assert_eq!(due_at(s.head()), Some(at(10_800)), "when it may start");
+    assert_eq!(s.at(10_799).take(&Sweep), Swept::Left);
+    assert_eq!(s.at(10_800).take(&Sweep), Swept::Sent);
+    assert_eq!(due_at(s.head()), Some(at(10_800 + 4 * 60)), "from then on as any other");
+    // What is left of a shorter wait is waited for in the queue.
+    let mut s = Story::with(Rules { wait: secs(1_000), ..rules() });
+    let _ = s.tell(&[fires(1, 0)]);
+    assert_eq!(s.at(900).claim("w"), Claimed::Deferred);
+    assert_eq!(s.sent, Some(secs(100)));
+}
+
+#[test]
+fn what_waits_to_be_begun_has_less_hurry_than_anything_else_that_is_due() {
+    let s = Story::pending();
+    assert_eq!(Owed::of(s.head()), Owed::Queued);
+    let (mut s, fence) = Story::running();
+    assert_eq!(Owed::of(s.head()), Owed::Soon);
+    let _ = s.commit(fence);
+    assert_eq!(Owed::of(s.head()), Owed::Soon);
+    assert!(Owed::Soon < Owed::Queued && Owed::ALL.is_sorted());
+}
+
+#[test]
+fn how_long_one_waits_does_not_start_anew_when_its_job_is_sent_again() {
+    let mut s = Story::pending();
+    let since = waits_since(s.head());
+    assert_eq!(s.at(120).take(&Sweep), Swept::Sent);
+    assert_eq!((since, waits_since(s.head())), (Some(at(0)), since));
+    assert_eq!(waits_since(Story::done().head()), None);
+}
+
+#[test]
 fn a_running_one_is_due_when_its_lease_ends() {
     let (mut s, _) = Story::running();
     assert_eq!(due_at(s.head()), Some(at(60)));

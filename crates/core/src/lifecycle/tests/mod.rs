@@ -3,6 +3,7 @@
 
 mod aborting;
 mod again;
+mod deleting;
 mod delivering;
 mod due;
 mod edges;

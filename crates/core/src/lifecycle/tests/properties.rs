@@ -51,6 +51,7 @@ enum Step {
         retry: bool,
     },
     Sweep,
+    Delete,
     WindowOver,
     Restart,
     Pass {
@@ -80,6 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2_usize, event(), any::<bool>())
             .prop_map(|(teller, event, retry)| Step::Missed { teller, event, retry }),
         1 => Just(Step::Sweep),
+        1 => Just(Step::Delete),
         1 => Just(Step::Restart),
         4 => prop::sample::select(vec![1_i64, 40, 130, 650, 3700]).prop_map(|seconds| Step::Pass { seconds }),
     ]
@@ -174,6 +176,12 @@ impl Run {
             Step::Sweep => {
                 let _ = self.story.take(&Sweep);
             }
+            Step::Delete => {
+                let settled = self.story.head().state.is_terminal() && self.story.head().is_settled();
+                let deleted = self.story.take(&Delete { who: "an operator".into() }) == Deletion::Deleted;
+                assert!(settled || !deleted, "what is owed is not deleted");
+                assert_eq!(deleted, self.story.head().deleted.is_some());
+            }
             Step::WindowOver => {
                 let due = self.story.head().reopens_at().is_some_and(|at| at <= now);
                 let opened = self.story.window_over() == Reopened::Reopened;
@@ -237,12 +245,15 @@ impl Run {
         if settled && (after_end || after_window || stranger) {
             let head = self.story.head();
             let tells = |event| head.deliveries.iter().any(|d| d.key.event == event);
-            let told = tells(Event::Updated) || tells(Event::Flapping);
+            // Of what was deleted nobody hears any more.
+            let told = tells(Event::Updated) || tells(Event::Flapping) || head.deleted.is_some();
             assert!(
                 head.state == State::Pending || told || self.story.rules.sinks.is_empty(),
                 "never swallowed"
             );
-            if before.reopen_after <= now && lease_over && !tells(Event::Flapping) {
+            let flaps = tells(Event::Flapping)
+                || opening::flaps_until(before, &self.story.rules, now).is_some() && head.deleted.is_some();
+            if before.reopen_after <= now && lease_over && !flaps {
                 assert_eq!(taken, Taken::Accepted);
             }
             assert!(
@@ -257,7 +268,12 @@ impl Run {
         assert!(after.epoch >= before.epoch, "epochs only grow");
         assert!(after.generation >= before.generation, "generations only grow");
         let reopened = before.state.is_terminal() && !after.state.is_terminal();
-        assert_eq!(reopened, after.generation > before.generation, "a generation opens where one has ended");
+        let deleted = after.deleted.is_some() && before.deleted.is_none();
+        assert_eq!(
+            reopened || deleted,
+            after.generation > before.generation,
+            "a generation opens where one has ended"
+        );
         if before.state != State::Running && after.state == State::Running {
             assert!(after.epoch > before.epoch);
         }
@@ -385,7 +401,13 @@ fn the_sequences_reach_every_state_and_every_outcome() {
             run.step(step);
             let Some(after) = &run.story.head else { continue };
             reached.insert(after.state.to_string());
-            if before.as_ref().is_some_and(|b| b.generation < after.generation) {
+            if after.deleted.is_some() {
+                reached.insert("deleted".into());
+            } else if before.as_ref().is_some_and(|b| b.deleted.is_some()) {
+                reached.insert("opened after a deletion".into());
+            }
+            if before.as_ref().is_some_and(|b| b.generation < after.generation && !after.state.is_terminal())
+            {
                 reached.insert(format!("reopened {}", before.unwrap().state));
             }
             if after.lease_until.is_some_and(|until| until > run.story.now) && after.state == State::Aborted {
@@ -404,7 +426,14 @@ fn the_sequences_reach_every_state_and_every_outcome() {
     }
     let states = ["pending", "running", "done", "failed", "suppressed", "aborted"].map(str::to_owned);
     let reopened = ["done", "failed", "suppressed", "aborted"].map(|s| format!("reopened {s}"));
-    let others = ["aborted beside a live lease", "yielded or taken over", "rearmed"].map(str::to_owned);
+    let others = [
+        "aborted beside a live lease",
+        "yielded or taken over",
+        "rearmed",
+        "deleted",
+        "opened after a deletion",
+    ];
+    let others = others.map(str::to_owned);
     // A storm is told of a notice, which is no incident.
     let events = Event::ALL.into_iter().filter(|e| *e != Event::Storm);
     let told = events.flat_map(|e| ["Due", "Claimed", "Sent"].map(|s| format!("{e} {s}")));

@@ -1,5 +1,6 @@
 //! One incident in memory, which can fail at a chosen write.
 
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,7 +9,10 @@ use async_trait::async_trait;
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::incident::{Child, ChildName, Gen, Head, IncidentId, Job};
-use sentinel_core::ports::{Appended, Created, IncidentStore, JobQueue, QueueError, StoreError, Swapped};
+use sentinel_core::lifecycle::Owed;
+use sentinel_core::ports::{
+    Appended, Created, DuePage, IncidentStore, JobQueue, QueueError, StoreError, Swapped,
+};
 use sentinel_testkit::builders::NOON;
 
 /// One incident in memory. Every write counts; the one at `fail_at` and all after it fail, as if the process had died.
@@ -101,11 +105,15 @@ impl IncidentStore for Store {
         Ok(self.children.lock().unwrap().clone())
     }
 
-    async fn due(&self, _: UnixMs, _: usize) -> Result<Vec<Head>, StoreError> {
-        Ok(vec![])
+    async fn remove(&self, _: &IncidentId, _: Gen) -> Result<usize, StoreError> {
+        unreachable!("an investigation deletes nothing")
     }
 
-    async fn recent(&self, _: usize) -> Result<Vec<Head>, StoreError> {
+    async fn due(&self, _: Owed, _: RangeInclusive<UnixMs>, _: usize) -> Result<DuePage, StoreError> {
+        Ok(DuePage::default())
+    }
+
+    async fn recent_before(&self, _: Gen, _: usize) -> Result<Vec<Head>, StoreError> {
         Ok(vec![])
     }
 

@@ -9,12 +9,14 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{SqsEvent, SqsMessage};
 use bytes::Bytes;
 use http::Request;
+use sentinel_core::UnixMs;
 use sentinel_core::drive::{Start, drive};
 use sentinel_core::lifecycle::Abort;
 use sentinel_core::ports::{FreshId, JobQueue, Ports, Sink};
 use sentinel_core::redact::Redactor;
 use sentinel_ingest::{Authenticator, Credentials, Ingest};
 use sentinel_investigation::ports::{Model, ToolBox};
+use sentinel_sweeper::When;
 use sentinel_testkit::faults::Process;
 use sentinel_worker::{Mind, Worker};
 use tokio::time::sleep;
@@ -106,11 +108,9 @@ impl World {
                 record
             })
             .collect();
-        let batch =
-            supervised(
-                process,
-                async move { sentinel_worker::lambda::batch(&worker, event, 4, deadline).await },
-            );
+        let batch = supervised(process, async move {
+            sentinel_worker::lambda::batch(&worker, event, 4, deadline, None).await
+        });
         self.running.push(Box::pin(async move {
             let failures = batch.await.map(|answer| {
                 answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
@@ -123,7 +123,8 @@ impl World {
         let (process, ports) = self.process("sweeper");
         let swept = supervised(process, async move {
             // What it could not do is due again in a minute.
-            let _ = sentinel_sweeper::sweep(&ports, rules, 1_000).await;
+            let all = When::until(UnixMs::new(i64::MAX));
+            let _ = sentinel_sweeper::sweep(&ports, rules, all).await;
         });
         self.other(swept);
     }
@@ -137,6 +138,20 @@ impl World {
                 drive(&ports, &head.id, &input, &rules, Start::Load, None).await.is_ok()
             });
             self.other(aborted);
+        }
+    }
+
+    pub(super) fn delete(&mut self) {
+        for head in self.store.heads() {
+            // Whoever was interrupted, or told of an error, asks once more.
+            for _ in 0..3 {
+                let (process, ports) = self.process("delete");
+                let id = head.id.clone();
+                let deleted = supervised(process, async move {
+                    sentinel_core::delete::delete(&ports, &id, "a person".to_owned()).await.is_ok()
+                });
+                self.other(deleted);
+            }
         }
     }
 
