@@ -40,10 +40,11 @@ const MAY_IMPORT: &[(&str, Ours)] = &[
     ("model", Only(&["core", "investigation", "http"])),
     ("mcp", Only(&["core", "investigation", "http"])),
     ("local", Only(&["core", "aws"])),
-    ("ingest", Only(&["core", "config", "alertmanager", "aws", "http", "telemetry"])),
+    ("deployed", Only(&["aws", "config", "core"])),
+    ("ingest", Only(&["core", "config", "alertmanager", "aws", "deployed", "http", "telemetry"])),
     ("worker", AnyButTestkit),
     ("sweeper", AnyButTestkit),
-    ("watcher", Only(&["core", "config", "http", "telemetry", "aws"])),
+    ("watcher", Only(&["core", "config", "deployed", "http", "telemetry", "aws"])),
     ("cli", AnyButTestkit),
     ("testkit", Any),
     // It has no product code: its library is what the tests share.

@@ -144,7 +144,8 @@ impl Aws {
 
     /// `DynamoDB`.
     pub fn dynamo(&self) -> aws_sdk_dynamodb::Client {
-        let mut config = aws_sdk_dynamodb::config::Builder::from(&self.config).interceptor(self.calls.clone());
+        let mut config =
+            aws_sdk_dynamodb::config::Builder::from(&self.config).interceptor(self.calls.clone());
         if let Some(url) = &self.dynamo {
             config.set_endpoint_url(Some(url.clone()));
         }
@@ -162,7 +163,8 @@ impl Aws {
 
     /// Secrets Manager.
     pub fn secrets(&self) -> aws_sdk_secretsmanager::Client {
-        let mut config = aws_sdk_secretsmanager::config::Builder::from(&self.config).interceptor(self.calls.clone());
+        let mut config =
+            aws_sdk_secretsmanager::config::Builder::from(&self.config).interceptor(self.calls.clone());
         if let Some(url) = &self.secrets {
             config.set_endpoint_url(Some(url.clone()));
         }

@@ -55,10 +55,15 @@ impl Deployment {
         Ok(Self { table: required(env, TABLE)?, queue_url: required(env, QUEUE_URL)? })
     }
 
-    /// The ports on this table and queue.
-    pub fn ports(&self, aws: &Aws, clock: Arc<dyn Clock>) -> Ports {
+    /// The store in this table.
+    pub fn store(&self, aws: &Aws) -> DynamoStore {
+        DynamoStore::new(aws.dynamo(), &*self.table)
+    }
+
+    /// The ports on this store and the queue.
+    pub fn ports(&self, store: DynamoStore, aws: &Aws, clock: Arc<dyn Clock>) -> Ports {
         Ports {
-            store: Arc::new(DynamoStore::new(aws.dynamo(), &*self.table)),
+            store: Arc::new(store),
             queue: Arc::new(SqsQueue::new(aws.sqs(), &*self.queue_url)),
             clock,
             fresh: fresh_ids(),

@@ -11,6 +11,8 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod any_input;
+mod away;
+mod bucket;
 mod budget;
 mod calls;
 mod client;
@@ -28,9 +30,10 @@ mod tag_key;
 mod test_support;
 mod transport;
 
+pub use bucket::{Bucket, BucketError, Fetched};
+pub use calls::Calls;
 #[cfg(feature = "default-chain")]
 pub use client::credentials_of_environment;
-pub use calls::Calls;
 pub use client::{Aws, CallLimits, credentials_of_function};
 pub use deployment::{Deployment, StartError};
 pub use engine::{Answer, Engine, client_for_engine};

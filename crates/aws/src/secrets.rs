@@ -1,8 +1,9 @@
-//! Secrets Manager, with a cache that is never older than five minutes.
+//! Secrets Manager, with a cache that is never older than five minutes, or an hour more while the store is out of reach.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
@@ -17,6 +18,10 @@ use crate::error::Fault;
 
 /// How long a value is used without asking again: a rotated secret takes effect within this time.
 const FRESH: Duration = Duration::from_mins(5);
+/// How much longer it is used where the store does not answer: an outage of it turns nobody away.
+const STALE: Duration = Duration::from_hours(1);
+/// How long the store is then left alone before it is asked again: whoever asks may have to wait for it.
+const LEFT_ALONE: Duration = Duration::from_secs(30);
 /// How long a failure stands: those who waited for the same request do not each wait for one of their own.
 const FAILED: Duration = Duration::from_secs(1);
 
@@ -30,6 +35,8 @@ pub struct Secrets {
     clock: Arc<dyn Clock>,
     ids: Arc<BTreeSet<String>>,
     cache: Arc<Mutex<Cache>>,
+    /// How often they were used on since that was asked last.
+    stale: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -64,15 +71,21 @@ impl SecretError {
 impl Secrets {
     /// These secrets, by ARN or name. Nothing is asked before [`Self::values`] is.
     pub fn new(client: Client, clock: Arc<dyn Clock>, ids: BTreeSet<String>) -> Self {
-        Self { client, clock, ids: Arc::new(ids), cache: Arc::default() }
+        Self { client, clock, ids: Arc::new(ids), cache: Arc::default(), stale: Arc::default() }
     }
 
-    /// All of them, none read more than five minutes ago; the same `Arc` as long as nothing has changed.
+    /// How often secrets were used on beyond their five minutes since this was asked last.
+    pub fn take_stale(&self) -> u64 {
+        self.stale.swap(0, Ordering::Relaxed)
+    }
+
+    /// All of them, none read more than five minutes ago, or an hour more where the store does not answer; the same `Arc`
+    /// as long as nothing has changed.
     ///
     /// Where there are none to read, nothing is asked. Those who come while they are being read wait for that.
     ///
     /// # Errors
-    /// The cache is too old and the store did not give one of them.
+    /// The cache is too old and the store did not give one of them. What it refuses is not used on.
     pub async fn values(&self) -> Result<Arc<SecretTexts>, SecretError> {
         let mut cache = self.cache.lock().await;
         let now = self.clock.now();
@@ -83,10 +96,17 @@ impl Secrets {
         {
             return Ok(Arc::clone(values));
         }
-        if let Some((at, error)) = &cache.failure
-            && age(*at) < FAILED
-        {
-            return Err(error.clone());
+        let usable = |cache: &Cache, error: &SecretError| match &cache.values {
+            Some((read, values)) if error.is_retryable() && age(*read) < FRESH + STALE => {
+                Some(Arc::clone(values))
+            }
+            _ => None,
+        };
+        if let Some((at, error)) = &cache.failure {
+            let usable = usable(&cache, error);
+            if age(*at) < if usable.is_some() { LEFT_ALONE } else { FAILED } {
+                return self.used_on(usable, error);
+            }
         }
         match try_join_all(self.ids.iter().map(|id| self.read(id))).await {
             Ok(read) => {
@@ -100,9 +120,24 @@ impl Secrets {
             }
             Err(error) => {
                 cache.failure = Some((self.clock.now(), error.clone()));
-                Err(error)
+                let usable = usable(&cache, &error);
+                if usable.is_some() {
+                    tracing::warn!(%error, "secrets that were read before are used on, for an hour at most");
+                }
+                self.used_on(usable, &error)
             }
         }
+    }
+
+    /// The values from before, where they may be used on.
+    fn used_on(
+        &self,
+        usable: Option<Arc<SecretTexts>>,
+        error: &SecretError,
+    ) -> Result<Arc<SecretTexts>, SecretError> {
+        let values = usable.ok_or_else(|| error.clone())?;
+        self.stale.fetch_add(1, Ordering::Relaxed);
+        Ok(values)
     }
 
     async fn read(&self, id: &str) -> Result<(String, SecretString), SecretError> {

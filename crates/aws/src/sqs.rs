@@ -63,6 +63,27 @@ impl SqsQueue {
     }
 }
 
+impl SqsQueue {
+    /// Lets a message that was received be seen again after `delay`, not when its visibility ends.
+    ///
+    /// # Errors
+    /// As [`JobQueue::send`].
+    pub async fn see_again(&self, receipt: &str, delay: Duration) -> Result<(), QueueError> {
+        let Sender { client, url, .. } = &*self.sender;
+        let changed = client.change_message_visibility().queue_url(url).receipt_handle(receipt);
+        let changed = changed.visibility_timeout(whole_seconds(delay)).send().await;
+        changed.map(drop).map_err(|error| match Fault::of(&error) {
+            Fault::Passing(reason) => {
+                QueueError::Unavailable(format!("changing a message's visibility in queue {url}: {reason}"))
+            }
+            Fault::Lasting(reason) => QueueError::Refused {
+                action: format!("changing a message's visibility in queue {url}"),
+                reason,
+            },
+        })
+    }
+}
+
 impl fmt::Debug for SqsQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqsQueue").field("url", &self.sender.url).finish_non_exhaustive()

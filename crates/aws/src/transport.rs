@@ -37,6 +37,15 @@ pub(crate) fn shared(
     folder: &Path,
     limit: Duration,
 ) -> Result<SharedHttpClient, StartError> {
+    Ok(SharedHttpClient::new(Shared(connector(env, folder, limit)?)))
+}
+
+/// The same, for requests that no client of the SDK makes.
+pub(crate) fn connector(
+    env: &dyn Fn(&str) -> Option<String>,
+    folder: &Path,
+    limit: Duration,
+) -> Result<SharedHttpConnector, StartError> {
     let tls = match env(BUNDLE).filter(|path| !path.is_empty()) {
         Some(path) => trusting(&path, folder)?,
         None => TlsContext::default(),
@@ -47,7 +56,7 @@ pub(crate) fn shared(
         .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
         .tls_context(tls)
         .build();
-    Ok(SharedHttpClient::new(Shared(SharedHttpConnector::new(connector))))
+    Ok(SharedHttpConnector::new(connector))
 }
 
 fn trusting(path: &str, folder: &Path) -> Result<TlsContext, StartError> {

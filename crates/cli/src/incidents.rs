@@ -344,7 +344,10 @@ impl Service {
         let response = self.send(self.http.post(url).json(&AbortRequest { who })).await?;
         if matches!(response.status(), StatusCode::CONFLICT | StatusCode::NOT_FOUND) {
             let body: serde_json::Value = response.json().await?;
-            let why = body["error"].as_str().unwrap_or("the running `sentinel up` does not say why");
+            let why = body
+                .get("error")
+                .and_then(|why| why.as_str())
+                .unwrap_or("the running `sentinel up` does not say why");
             return Ok(Some(why.to_owned()));
         }
         accepted(response).await?;

@@ -24,8 +24,10 @@ pub use source::{Source, built_in, locate, locate_deployed, read_file, read_text
 use std::collections::{BTreeMap, BTreeSet};
 
 use expand::Values;
+use read::is_prompt_file;
 use reader::Reader;
 use secrecy::SecretString;
+use sentinel_core::tools_lock;
 
 /// What a configuration came to.
 #[derive(Clone, Debug)]
@@ -164,6 +166,34 @@ fn finish(mut reader: Reader<'_>, root: &tree::Node) -> Result<Loaded, Problems>
     } else {
         Ok(Loaded { settings, warnings: diagnostics, places, secret_ids })
     }
+}
+
+/// The files that a configuration refers to beside itself, as it names them: its prompts, and `tools.lock`, which counts
+/// where it is there. Nothing of text that is no YAML: who reads it says what is wrong with it.
+pub fn files_beside(text: &str) -> Vec<String> {
+    fn gather(node: &tree::Node, found: &mut BTreeSet<String>) {
+        match &node.value {
+            tree::Value::Scalar { .. } => {}
+            tree::Value::List(nodes) => nodes.iter().for_each(|node| gather(node, found)),
+            tree::Value::Map(entries) => {
+                for entry in entries {
+                    match &entry.node.value {
+                        tree::Value::Scalar { text, .. } if entry.key == "prompt" => {
+                            found.extend(
+                                Some(text.trim()).filter(|path| is_prompt_file(path)).map(str::to_owned),
+                            );
+                        }
+                        _ => gather(&entry.node, found),
+                    }
+                }
+            }
+        }
+    }
+    let mut found = BTreeSet::from([tools_lock::FILE.to_owned()]);
+    if let Ok(root) = tree::parse(text) {
+        gather(&root, &mut found);
+    }
+    found.into_iter().collect()
 }
 
 /// The known word that was probably meant.

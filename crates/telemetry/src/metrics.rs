@@ -435,7 +435,8 @@ mod tests {
         let out = kept.clone();
         let metrics = Metrics::to(move || out.clone()).of_stack(Some("alerts-eu"));
         metrics.emit(0, &[Metric::Webhooks, Metric::RefusedWebhook { status: 401 }]);
-        let lines = kept.0.lock().unwrap().iter().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<Value>>();
+        let lines =
+            kept.0.lock().unwrap().iter().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<Value>>();
         let [all, by_status] = &lines[..] else { panic!("{lines:?}") };
         assert_eq!(all["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["Stack"]]));
         assert_eq!((&all["Stack"], &all["Webhooks"]), (&json!("alerts-eu"), &json!(1)));
@@ -456,8 +457,10 @@ mod tests {
             .filter_map(|line| line.trim().strip_prefix("/// `")?.split('`').next())
             .filter(|name| catalogue().contains_key(name))
             .collect();
-        let variants = documented.lines().filter(|line| line.starts_with("    ") && !line.starts_with("     "));
-        let variants = variants.filter(|line| line.trim().starts_with(|c: char| c.is_ascii_uppercase())).count();
+        let variants =
+            documented.lines().filter(|line| line.starts_with("    ") && !line.starts_with("     "));
+        let variants =
+            variants.filter(|line| line.trim().starts_with(|c: char| c.is_ascii_uppercase())).count();
         assert_eq!((names.len(), variants), (each.len(), each.len()));
     }
 

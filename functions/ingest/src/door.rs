@@ -73,6 +73,16 @@ impl Door {
     }
 }
 
+impl Door {
+    /// How often secrets from before were used on since this was asked last, because the secret store did not answer.
+    pub(crate) fn take_stale(&self) -> u64 {
+        match self {
+            Self::Fixed(_) => 0,
+            Self::Rotating(rotating) => rotating.secrets.take_stale(),
+        }
+    }
+}
+
 impl Rotating {
     /// Credentials of `source`, with `env` and `secrets`.
     pub fn new(source: Source, env: BTreeMap<String, String>, secrets: Secrets, loopback: bool) -> Self {

@@ -23,9 +23,9 @@ use tracing::Instrument;
 
 use crate::{Admission, Authenticator, Credentials, Door, Ingest, Rotating};
 
-/// How long before the platform's deadline every call to AWS has ended, with an error that names what hung. The rest is for
+/// How long before the platform's deadline every call to AWS has ended, with an error that names what hung. The rest is for what has not been begun by then to be refused, and for
 /// the answer's way back.
-pub const CALLS_END_BEFORE: Duration = Duration::from_millis(1_500);
+pub const CALLS_END_BEFORE: Duration = Duration::from_secs(3);
 /// How long before it an answer is given whatever else hangs: a certificate of Amazon SNS, a name server.
 pub const ANSWERED_BEFORE: Duration = Duration::from_secs(1);
 

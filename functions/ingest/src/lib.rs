@@ -188,6 +188,11 @@ impl Ingest {
         &self.refusals
     }
 
+    /// A changed configuration was not taken.
+    pub fn configuration_refused(&self) {
+        self.metrics.emit(self.ports.clock.now().get(), &[Metric::ConfigurationRefused]);
+    }
+
     /// The answer to whoever waits longer than the carrier can.
     pub(crate) fn put_off(&self) -> Response<Bytes> {
         tracing::error!("webhook put off: what it waits for did not answer before the invocation's deadline");
@@ -211,7 +216,11 @@ impl Ingest {
 
     /// Whether the sender may come in by the head of the request alone, or may still show a signature; else the answer.
     async fn let_in(&self, headers: &HeaderMap) -> Result<Admitted, Response<Bytes>> {
-        let auth = match self.door.now().await {
+        let door = self.door.now().await;
+        if self.door.take_stale() > 0 {
+            self.metrics.emit(self.ports.clock.now().get(), &[Metric::SecretsStale]);
+        }
+        let auth = match door {
             Ok(auth) => auth,
             Err(error) => {
                 tracing::error!(%error, "nobody can say who may post webhooks");

@@ -1,5 +1,10 @@
 //! The real binary under a simulated Lambda, with a `DynamoDB` in memory and a fake SQS and Secrets Manager.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -304,7 +309,7 @@ fn measured(output: &str, name: &str) -> Vec<Value> {
 #[tokio::test]
 async fn whatever_hangs_a_webhook_is_answered_before_the_deadline_and_the_log_names_it() {
     const ARN: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:team/token-AbCdEf";
-    let left = Duration::from_secs(4);
+    let left = Duration::from_secs(7);
     let by_alert = CARDS.replace("prompt: look", "prompt: look, dedupe-by: alert");
     let of_secret = SECRET.replace("token#", &format!("{ARN}#"));
     for (hangs, config, named) in [
@@ -349,4 +354,18 @@ async fn who_is_refused_by_which_status_what_is_taken_and_what_was_throttled_is_
     assert_eq!(throttled.len(), 1, "once, and mended by the second attempt: {output}");
     assert_eq!(throttled[0]["Throttled"], 1);
     assert_eq!(throttled[0]["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["Stack"]]));
+}
+
+#[tokio::test]
+async fn its_configuration_may_be_in_a_bucket_and_one_that_is_not_there_ends_it_and_is_named() {
+    let b = Bench::new("ingest: {bearer: [of-the-zip]}\n").await;
+    b.aws.put_object("conf/team/sentinel.yaml", Some(&[BEARER, CARDS].concat()));
+    let function = b.start(&[("SENTINEL_CONFIG", "s3://conf/team/sentinel.yaml")]).await;
+    assert_eq!(post(&function, &[RIGHT], &webhook("a")).await.0, 200);
+    assert_eq!(post(&function, &[("authorization", "Bearer of-the-zip")], &webhook("a")).await.0, 401);
+    let asked = b.aws.asked().into_iter().filter(|asked| asked.operation == "GetObject").count();
+    assert_eq!(asked, 1, "once at the start, and not again within a minute");
+    let (code, output) = b.start(&[("SENTINEL_CONFIG", "s3://conf/absent.yaml")]).await.ended().await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("reading s3://conf/absent.yaml") && output.contains("s3:GetObject"), "{output}");
 }

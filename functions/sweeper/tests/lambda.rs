@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sentinel_aws::{Aws, CallLimits, Credentials, Deployment, MachineClock, create_table};
+use sentinel_aws::{Aws, CallLimits, Credentials, Deployment, DynamoStore, MachineClock, create_table};
 use sentinel_core::intake::intake;
 use sentinel_core::ports::{Clock as _, Ports};
 use sentinel_core::redact::Redactor;
@@ -21,6 +21,16 @@ const CONFIG: &str = "openai: {api-key: '${secret:model}'}\n\
                       incident-cards: [{name: pods, resource: KubePodNotReady, prompt: '{{ broken'}]\n";
 
 async fn invoke(table: &str, waited: Duration) -> (Outcome, usize, String) {
+    let (swept, messages, output) = invoke_after(table, waited, async |_: DynamoStore| {}).await;
+    (swept, messages, output)
+}
+
+/// The same, after something was done to the table.
+async fn invoke_after(
+    table: &str,
+    waited: Duration,
+    before: impl AsyncFnOnce(DynamoStore),
+) -> (Outcome, usize, String) {
     let (aws, dynamo) = (FakeAws::start().await, dynamo().await);
     let client = |url: &str| {
         let keys = Credentials::new("test", "test", None, None, "test");
@@ -29,18 +39,24 @@ async fn invoke(table: &str, waited: Duration) -> (Outcome, usize, String) {
     create_table(&client(&dynamo).dynamo(), "incidents").await.unwrap();
     let deployment = Deployment { table: "incidents".into(), queue_url: aws.queue_url() };
     let clock = Arc::new(ManualClock::at(MachineClock::default().now().minus(waited)));
-    let queue = deployment.ports(&client(&aws.url()), clock.clone()).queue;
-    let ports = Ports { queue, ..deployment.ports(&client(&dynamo), clock) };
+    let queue = {
+        let aws = client(&aws.url());
+        deployment.ports(deployment.store(&aws), &aws, clock.clone()).queue
+    };
+    let ports =
+        Ports { queue, ..deployment.ports(deployment.store(&client(&dynamo)), &client(&dynamo), clock) };
     let cards = [card("pods").matching("alertname", "KubePodNotReady").build()];
     intake(&ports, &cards, &Redactor::default(), &message([alert("KubePodNotReady")])).await.unwrap();
     assert_eq!(aws.messages().len(), 1);
 
+    before(deployment.store(&client(&dynamo))).await;
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("other.yaml"), CONFIG).unwrap();
     let env = [
         ("SENTINEL_TABLE", table),
         ("SENTINEL_QUEUE_URL", &*aws.queue_url()),
         ("SENTINEL_CONFIG", "other.yaml"),
+        ("SENTINEL_STACK", "alerts-eu"),
         ("AWS_ENDPOINT_URL", &*aws.url()),
         ("AWS_ENDPOINT_URL_DYNAMODB", &*dynamo),
     ];
@@ -71,4 +87,30 @@ async fn a_missing_table_fails_the_invocation_and_is_named() {
     let Outcome::Error(error) = outcome else { panic!("{outcome:?}") };
     assert!(error.to_string().contains("in table elsewhere"), "{error}");
     assert!(output.contains("in table elsewhere"), "{output}");
+}
+
+#[tokio::test]
+async fn what_fell_due_in_a_table_that_comes_back_is_left_until_somebody_decides() {
+    let (outcome, messages, output) = invoke_after("incidents", Duration::from_mins(3), async |store| {
+        // The backup is of another deployment, or this one's under another name.
+        let _ = store.sweeping("alerts-us", MachineClock::default().now()).await.unwrap();
+    })
+    .await;
+    assert_eq!((outcome, messages), (Outcome::Response(Value::Null), 1), "{output}");
+    assert!(output.contains("incidents resume --table NAME --since TIME"), "{output}");
+    assert!(
+        output.contains(r#""OldestDueSeconds":0"#) && output.contains(r#""Stack":"alerts-eu""#),
+        "{output}"
+    );
+
+    let (outcome, messages, output) = invoke_after("incidents", Duration::from_mins(3), async |store| {
+        let now = MachineClock::default().now();
+        let _ = store.sweeping("alerts-us", now.minus(Duration::from_hours(1))).await.unwrap();
+        let left = store.sweeping("alerts-eu", now).await.unwrap();
+        assert_eq!(left, now, "all that was due before it came");
+        let before = store.resume(now.minus(Duration::from_mins(5)), now).await.unwrap();
+        assert_eq!(before, now);
+    })
+    .await;
+    assert_eq!((outcome, messages), (Outcome::Response(Value::Null), 2), "{output}");
 }

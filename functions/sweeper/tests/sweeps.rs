@@ -110,7 +110,8 @@ impl IncidentStore for FakeStore {
         let from = (owed, *within.start(), IncidentId::new(""));
         let page = due.range(from..).take_while(|(of, at, _)| *of == owed && at <= within.end());
         // One more says whether there are more.
-        let page = page.take(limit.saturating_add(1)).map(|(_, at, id)| (*at, heads[id].clone()));
+        let page =
+            page.take(limit.saturating_add(1)).filter_map(|(_, at, id)| Some((*at, heads.get(id)?.clone())));
         Ok(DuePage::of(page.collect(), limit))
     }
 
@@ -158,7 +159,9 @@ impl Bench {
     }
 
     fn on(store: FakeStore, heads: Vec<Head>) -> Self {
-        heads.into_iter().for_each(|head| store.put(head));
+        for head in heads {
+            store.put(head);
+        }
         let clock = Arc::clone(&store.clock);
         let queue = Arc::new(FakeQueue { clock: Arc::clone(&clock), ..FakeQueue::default() });
         let store = Arc::new(store);
@@ -306,7 +309,7 @@ async fn fifty_thousand_that_wait_do_not_hold_up_a_lease_that_has_ended() {
         "50,000 wait: a lease that has ended is served after {longest:?} at most, a sweep takes {longest_sweep:?}"
     );
     assert!(longest <= Duration::from_mins(2), "{longest:?}");
-    assert!(longest_sweep < Duration::from_secs(60), "{longest_sweep:?}");
+    assert!(longest_sweep < Duration::from_mins(1), "{longest_sweep:?}");
     assert_eq!(waited.len(), WAITING, "and each of the others is sent again, too");
 }
 

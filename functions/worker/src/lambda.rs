@@ -9,13 +9,13 @@ use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMe
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use futures::stream::{self, StreamExt};
-use sentinel_aws::{SecretError, SecretTexts, Secrets};
+use sentinel_aws::{SecretError, SecretTexts, Secrets, SqsQueue};
 use sentinel_config::{Loaded, Problems, Reading, Settings, Source, load_for};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::Job;
 use sentinel_core::ports::Ports;
 use sentinel_core::redact::{Redactor, TagKeys};
-use sentinel_telemetry::{Metric, Metrics, Redact};
+use sentinel_telemetry::{Metric, Metrics};
 use thiserror::Error;
 use tracing::Instrument;
 
@@ -93,10 +93,9 @@ impl Live {
         Ok((Self { source, env, ports, secrets, metrics, keys, built, redactor }, settings))
     }
 
-    /// What the lines of the log pass: it knows the secrets as they are now, also where they have changed since the start.
-    pub fn redact(&self) -> Redact {
-        let redactor = Arc::clone(&self.redactor);
-        Arc::new(move |line| redactor.read().unwrap_or_else(PoisonError::into_inner).redact(line))
+    /// A line of the log without the secrets as they are now, also where they have changed since the start.
+    pub fn redacted(&self, line: &str) -> String {
+        self.redactor.read().unwrap_or_else(PoisonError::into_inner).redact(line).into_owned()
     }
 
     /// The worker for one invocation, with secrets that are at most five minutes old.
@@ -108,7 +107,11 @@ impl Live {
     /// There has never been one: the cards do not compile, or [`AssembleError`].
     pub async fn worker(&self) -> Result<Arc<Worker>, LiveError> {
         let (values, built) = self.built.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match self.renewed(&values).await {
+        let renewed = self.renewed(&values).await;
+        if self.secrets.take_stale() > 0 || matches!(&renewed, Err(LiveError::Secrets(_))) {
+            self.metrics.emit(self.ports.clock.now().get(), &[Metric::SecretsStale]);
+        }
+        match renewed {
             Ok(Some((values, worker))) => {
                 *self.redactor.write().unwrap_or_else(PoisonError::into_inner) = (*worker.redactor).clone();
                 let building = std::future::ready(Ok(Arc::clone(&worker))).boxed().shared();
@@ -176,17 +179,21 @@ impl fmt::Debug for Live {
 /// all others: those whose store or queue did not answer or refused, whose body cannot be read, whose task has panicked.
 /// They come back until the queue gives them up to its dead-letter queue, where an alarm sees them. One that runs into the
 /// deadline is done with: the sweeper sends its job again once its lease is over.
+///
+/// What a passing trouble of the store or the queue keeps is to be seen again soon: where `queue` is given, it is told so,
+/// and does not hold the message back for as long as an investigation may take.
 pub async fn batch(
     worker: &Arc<Worker>,
     event: SqsEvent,
     concurrency: usize,
     deadline: UnixMs,
+    queue: Option<&SqsQueue>,
 ) -> SqsBatchResponse {
     let left = deadline.since(worker.ports.clock.now());
     let end = tokio::time::Instant::now() + left.saturating_sub(LAST_MOMENT);
     let stop_beginning = deadline.minus(MARGIN);
     let failures = stream::iter(event.records)
-        .map(|message| one(Arc::clone(worker), message, stop_beginning, end))
+        .map(|message| one(Arc::clone(worker), message, stop_beginning, end, queue))
         .buffer_unordered(concurrency.max(1))
         .filter_map(std::future::ready)
         .collect::<Vec<_>>()
@@ -196,13 +203,23 @@ pub async fn batch(
     response
 }
 
+/// How long a message that was received so often is left alone: with five receives, trouble of some seven minutes is
+/// outlived without a dead letter.
+fn pause_after(received: u32) -> Duration {
+    Duration::from_secs(30).saturating_mul(1 << received.saturating_sub(1).min(3))
+}
+
 /// Handles one message; gives its failure, if it has to come back.
 async fn one(
     worker: Arc<Worker>,
     message: SqsMessage,
     stop_beginning: UnixMs,
     end: tokio::time::Instant,
+    queue: Option<&SqsQueue>,
 ) -> Option<BatchItemFailure> {
+    let receipt = message.receipt_handle.clone().zip(queue);
+    let received =
+        message.attributes.get("ApproximateReceiveCount").and_then(|n| n.parse().ok()).unwrap_or(1);
     let id = message.message_id.unwrap_or_default();
     let now = Arc::clone(&worker.ports.clock);
     let metrics = worker.metrics.clone();
@@ -241,6 +258,11 @@ async fn one(
         }
         Ok(Err(error)) => {
             tracing::error!(%incident, %error, "job not handled");
+            if let Some((receipt, queue)) = receipt.filter(|_| error.is_retryable())
+                && let Err(error) = queue.see_again(&receipt, pause_after(received)).await
+            {
+                tracing::warn!(%incident, %error, "the job comes back when its visibility ends, not before");
+            }
             failed()
         }
         Err(_) => {

@@ -232,7 +232,7 @@ async fn a_job_that_runs_into_the_deadline_is_done_with_and_left_to_the_sweeper(
     let event = serde_json::from_value(sqs_event(&[&body])).unwrap();
     let deadline = bench.clock.now().plus(Duration::from_secs(30));
     let began = tokio::time::Instant::now();
-    let response = lambda::batch(&Arc::new(bench.worker.clone()), event, 1, deadline).await;
+    let response = lambda::batch(&Arc::new(bench.worker.clone()), event, 1, deadline, None).await;
     assert_eq!(began.elapsed(), Duration::from_secs(29), "a moment before the platform ends it");
     let response = serde_json::to_value(response).unwrap();
     assert_eq!(response, json!({"batchItemFailures": []}), "back at once, it would run into it again");

@@ -62,13 +62,48 @@ async fn those_who_come_together_share_one_request() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_is_an_error_once_the_cache_is_old_and_never_before() {
+async fn an_outage_of_the_store_is_outlived_by_an_hour_and_counted_and_the_store_is_asked_now_and_then() {
     let b = bench().await;
     b.value().await;
     b.fake.always(Some(Trouble::Error { status: 500, code: "InternalServiceError" }));
     b.clock.advance(Duration::from_mins(4));
-    assert_eq!(b.value().await, "one");
+    assert_eq!((b.value().await.as_str(), b.secrets.take_stale()), ("one", 0));
     b.clock.advance(Duration::from_mins(1));
+    let asked = b.fake.asked().len();
+    assert_eq!((b.value().await.as_str(), b.secrets.take_stale()), ("one", 1));
+    let once = b.fake.asked().len();
+    assert!(once > asked);
+    b.clock.advance(Duration::from_secs(29));
+    assert_eq!((b.value().await.as_str(), b.secrets.take_stale()), ("one", 1));
+    assert_eq!(b.fake.asked().len(), once, "nobody waits for it again so soon");
+    b.clock.advance(Duration::from_secs(1));
+    assert_eq!(b.value().await, "one");
+    assert!(b.fake.asked().len() > once);
+
+    b.clock.advance(Duration::from_mins(59));
+    assert_eq!(b.value().await, "one", "an hour, but for the last half minute of it");
+    b.clock.advance(Duration::from_mins(1));
+    assert!(b.secrets.values().await.unwrap_err().is_retryable());
+    b.fake.put_secret(ID, "two");
+    b.fake.always(None);
+    b.clock.advance(Duration::from_secs(1));
+    assert_eq!(b.value().await, "two");
+}
+
+#[tokio::test]
+async fn what_the_store_refuses_is_not_used_on() {
+    let b = bench().await;
+    b.value().await;
+    b.fake.always(Some(Trouble::Error { status: 400, code: "AccessDeniedException" }));
+    b.clock.advance(Duration::from_mins(5));
+    assert!(!b.secrets.values().await.unwrap_err().is_retryable());
+    assert_eq!(b.secrets.take_stale(), 0);
+}
+
+#[tokio::test]
+async fn without_values_from_before_a_store_that_is_down_is_an_error() {
+    let b = bench().await;
+    b.fake.always(Some(Trouble::Error { status: 500, code: "InternalServiceError" }));
     assert!(b.secrets.values().await.unwrap_err().is_retryable());
     b.fake.always(None);
     b.clock.advance(Duration::from_secs(1));

@@ -224,6 +224,11 @@ fn resource_of(r: &mut Reader<'_>, field: &Field<'_>, resources: &[Resource]) ->
     Some(Resource { name, kind: "prometheus_alert".into(), matchers, annotations: BTreeMap::new() })
 }
 
+/// Whether a prompt is the path of the file in which it stands.
+pub(crate) fn is_prompt_file(path: &str) -> bool {
+    !path.contains('\n') && [".md", ".txt", ".j2"].iter().any(|end| path.ends_with(end))
+}
+
 /// One line that ends like a text file is a file; anything else is the prompt itself, `${…}` and all.
 fn prompt_of(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Prompt> {
     let Value::Scalar { text, .. } = &field.node.value else {
@@ -235,8 +240,7 @@ fn prompt_of(r: &mut Reader<'_>, field: &Field<'_>) -> Option<Prompt> {
         r.error(field, "is empty", PROMPT_HELP);
         return None;
     }
-    let is_file = !path.contains('\n') && [".md", ".txt", ".j2"].iter().any(|end| path.ends_with(end));
-    if !is_file {
+    if !is_prompt_file(path) {
         return Some(Prompt { source: PromptSource::Inline, text: text.clone() });
     }
     let found = match &r.source.base_dir {

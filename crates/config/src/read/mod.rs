@@ -15,6 +15,7 @@ mod sinks;
 
 use std::collections::BTreeMap;
 
+pub(crate) use cards::is_prompt_file;
 pub use policy::PolicyPlaces;
 use sentinel_core::alert::Labels;
 

@@ -239,7 +239,9 @@ impl Look<'_> {
         let is_current = self.record.head.as_ref().is_none_or(|head| head.generation <= generation);
         // What is left of a generation that has gone is what was moved out of a head of the next one.
         let left = !is_current && oldest.is_none_or(|oldest| oldest > generation);
-        let gone = left || (opens && oldest.is_none_or(|oldest| oldest >= generation));
+        let gone = left
+            || (opens && oldest.is_none_or(|oldest| oldest >= generation))
+            || self.deleted().is_some_and(|deleted| generation <= deleted);
         let place =
             if from + 1 == to { format!("entry {from}") } else { format!("entries {from} to {}", to - 1) };
         if gone && from == 1 {
@@ -250,6 +252,13 @@ impl Look<'_> {
         } else {
             self.breach(place, format!("not there, and entry {to} follows"));
         }
+    }
+
+    /// The generation of the last tombstone on the chain: all that is older was deleted, but for what was stored late.
+    fn deleted(&self) -> Option<Gen> {
+        let entries = self.chain.values().map(|(entry, _)| entry);
+        let tombstones = entries.filter(|entry| matches!(entry.happened, Happened::Deleted { .. }));
+        tombstones.map(|entry| entry.generation).max()
     }
 
     /// What stands as an entry and leads nowhere.
@@ -321,7 +330,9 @@ impl Look<'_> {
         }
         let kept: BTreeSet<Gen> = self.record.children.iter().map(|child| child.generation).collect();
         for (key, (_, n)) in sealed.iter().filter(|(key, _)| !bodies.contains_key(*key)) {
-            if kept.contains(&key.0) || Some(key.0) == self.record.head.as_ref().map(|head| head.generation) {
+            let current = Some(key.0) == self.record.head.as_ref().map(|head| head.generation);
+            let deleted = self.deleted().is_some_and(|deleted| key.0 < deleted);
+            if !deleted && (kept.contains(&key.0) || current) {
                 self.breach(at(key.0, &key.1), format!("it is not there, and entry {n} sealed it"));
             } else {
                 self.note(
@@ -367,7 +378,9 @@ impl Look<'_> {
         let before = first.is_none_or(|(generation, began_at)| {
             child.generation < generation || (child.generation == generation && began_at.is_some())
         });
-        if before {
+        if self.deleted().is_some_and(|deleted| child.generation < deleted) {
+            self.note(place(child), "it is of what was deleted, and was stored late");
+        } else if before {
             self.note(place(child), "it is from before the record, or of one that has expired");
         } else if matches!(child.name, ChildName::Snapshot(_)) {
             self.note(

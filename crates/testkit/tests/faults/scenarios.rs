@@ -204,16 +204,16 @@ fn troubles() -> [Scenario; 8] {
             ..PLAIN
         },
         Scenario {
-            name: "deletion, then a re-fire",
+            name: "deletion, then a repeat and the end",
             script: || {
                 vec![
                     (0, pods(vec![fires("a", 0)])),
                     (300_000, Action::Delete),
                     (310_000, pods(vec![fires("a", 0)])),
                     (360_000, pods(vec![ended("a", 0, 355)])),
-                    (720_000, pods(vec![fires("a", 710)])),
                 ]
             },
+            // Where it could not be deleted yet.
             perhaps: &[Event::Resolved, Event::Updated],
             ..PLAIN
         },

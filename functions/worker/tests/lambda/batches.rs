@@ -107,6 +107,42 @@ async fn where_the_store_is_out_of_reach_every_message_comes_back() {
 }
 
 #[tokio::test]
+async fn what_passing_trouble_keeps_is_seen_again_soon_and_what_is_refused_ages() {
+    for (status, code, seen_again) in [
+        (400, "ThrottlingException", true),
+        (500, "InternalServerError", true),
+        (400, "AccessDeniedException", false),
+        (400, "ExpiredTokenException", false),
+        (400, "SomethingNew", false),
+    ] {
+        let b = Bench::new(CARDS).await;
+        let jobs = b.open(1).await;
+        let dynamo = FakeAws::start().await;
+        dynamo.always(Some(Trouble::Error { status, code }));
+        let function =
+            b.start(&[("AWS_ENDPOINT_URL_DYNAMODB", &dynamo.url()), ("SENTINEL_STACK", "eu")]).await;
+        let mut event = sqs_event(&[&jobs[0]]);
+        event["Records"][0]["attributes"]["ApproximateReceiveCount"] = "3".into();
+        event["Records"][0]["receiptHandle"] = "the-handle".into();
+        assert_eq!(failures(&function.invoke(event, LEFT).await), ["message-0"], "{code}");
+        let asked = b.aws.asked();
+        let changed: Vec<&Value> =
+            asked.iter().filter(|a| a.operation == "ChangeMessageVisibility").map(|a| &a.body).collect();
+        let wanted = json!({
+            "QueueUrl": b.aws.queue_url(), "ReceiptHandle": "the-handle", "VisibilityTimeout": 120,
+        });
+        assert_eq!(changed, if seen_again { vec![&wanted] } else { vec![] }, "{code}");
+        let output = function.output();
+        assert!(output.contains("in table incidents") && output.contains(code), "{code}: {output}");
+        assert!(
+            output.contains(r#""JobsFailed":1"#) && output.contains(r#""Stack":"eu""#),
+            "{code}: {output}"
+        );
+        assert_eq!(output.contains(r#""Throttled":"#), code == "ThrottlingException", "{code}: {output}");
+    }
+}
+
+#[tokio::test]
 async fn a_table_that_does_not_exist_is_named_in_the_log() {
     let b = Bench::new(CARDS).await;
     let jobs = b.open(1).await;
@@ -166,7 +202,7 @@ async fn a_job_that_panics_fails_alone() {
     let bodies: Vec<&str> = jobs.iter().map(String::as_str).collect();
     let event = serde_json::from_value(sqs_event(&bodies)).unwrap();
     // One after the other, so that it is known which claims first.
-    let response = lambda::batch(&worker, event, 1, UnixMs::new(i64::MAX)).await;
+    let response = lambda::batch(&worker, event, 1, UnixMs::new(i64::MAX), None).await;
     let response = serde_json::to_value(response).unwrap();
     assert_eq!(response, json!({"batchItemFailures": [{"itemIdentifier": "message-0"}]}));
     assert_eq!(b.head(&jobs[0]).await.state, State::Pending);
@@ -196,7 +232,7 @@ async fn an_incident_whose_run_keeps_panicking_fails_with_its_reason() {
 
     for (attempt, again) in [(1, true), (2, true), (3, false)] {
         let event = serde_json::from_value(sqs_event(&[&jobs[0]])).unwrap();
-        let response = lambda::batch(&worker, event, 1, UnixMs::new(i64::MAX)).await;
+        let response = lambda::batch(&worker, event, 1, UnixMs::new(i64::MAX), None).await;
         assert_eq!(response.batch_item_failures.len(), usize::from(again), "attempt {attempt}");
         assert_eq!(b.head(&jobs[0]).await.attempts, attempt);
         // Long after the lease, when the sweeper sends the job again.
@@ -223,4 +259,21 @@ async fn a_killed_worker_leaves_what_the_next_one_goes_on_with() {
     let head = b.head(&jobs[0]).await;
     assert_eq!((head.state, head.attempts), (State::Running, 1));
     assert!(head.lease_until.is_some(), "the sweeper sends its job again once the lease is over");
+}
+
+#[tokio::test]
+async fn its_configuration_may_be_in_a_bucket_with_the_prompts_beside_it() {
+    let model = ScriptedOpenAi::with(|_, _| message("no report").into()).await;
+    let config = with_model(&model.base_url(), "sk-test");
+    let b = Bench::new(&config).await;
+    b.aws.put_object(
+        "conf/team/sentinel.yaml",
+        Some(&config.replace("prompt: look", "prompt: prompts/pods.md")),
+    );
+    b.aws.put_object("conf/team/prompts/pods.md", Some("Look at the pod's last words."));
+    let jobs = b.open(1).await;
+    let function = b.start(&[("SENTINEL_CONFIG", "s3://conf/team/sentinel.yaml")]).await;
+    assert_eq!(failures(&function.invoke(sqs_event(&[&jobs[0]]), LEFT).await), Vec::<&str>::new());
+    let asked = model.requests()[0].body.to_string();
+    assert!(asked.contains("the pod's last words"), "{asked}");
 }

@@ -53,8 +53,12 @@ impl Bench {
         std::fs::write(folder.path().join("infra/sentinel.yaml"), config).unwrap();
         let deployment = Deployment { table: "incidents".into(), queue_url: aws.queue_url() };
         let clock = Arc::new(MachineClock::default());
-        let queue = deployment.ports(&client(&aws.url()), clock.clone()).queue;
-        let ports = Ports { queue, ..deployment.ports(&client(&dynamo), clock) };
+        let queue = {
+            let aws = client(&aws.url());
+            deployment.ports(deployment.store(&aws), &aws, clock.clone()).queue
+        };
+        let ports =
+            Ports { queue, ..deployment.ports(deployment.store(&client(&dynamo)), &client(&dynamo), clock) };
         Self { aws, ports, config: config.to_owned(), dynamo, folder }
     }
 
