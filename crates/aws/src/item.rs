@@ -119,6 +119,12 @@ pub(crate) fn generation_prefix(generation: Gen) -> String {
     format!("{CHILDREN}{:016}#", generation.0)
 }
 
+/// Of which generation a child's item is.
+pub(crate) fn generation_from_item(item: &Item) -> Option<Gen> {
+    let (generation, _) = item.get(attr::SK)?.as_s().ok()?.strip_prefix(CHILDREN)?.split_once('#')?;
+    generation.parse().ok().map(Gen)
+}
+
 /// The hash keys of all partitions of an index.
 pub(crate) fn due_shards(owed: Owed) -> impl Iterator<Item = String> {
     (0..DUE_SHARDS).map(move |n| due_shard(owed, n))

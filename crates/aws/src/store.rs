@@ -1,6 +1,6 @@
 //! The port's methods, as `DynamoDB` calls.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -429,6 +429,29 @@ impl IncidentStore for DynamoStore {
 
     async fn all_children(&self, id: &IncidentId) -> Result<Vec<Child>, StoreError> {
         self.both(id, item::CHILDREN).await
+    }
+
+    async fn generations(&self, id: &IncidentId, since: Gen) -> Result<Vec<Gen>, StoreError> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :since AND :end")
+            .expression_attribute_values(":pk", partition(id))
+            .expression_attribute_values(":since", text(item::generation_prefix(since)))
+            .expression_attribute_values(":end", text(item::generation_prefix(Gen(i64::MAX))))
+            .projection_expression(attr::SK)
+            .into_paginator()
+            .items()
+            .send();
+        let mut found = BTreeSet::new();
+        while let Some(item) = pages.next().await {
+            let item =
+                item.map_err(|e| store_error(self.action("reading the generations of", id.as_str()), &e))?;
+            found.extend(item::generation_from_item(&item));
+        }
+        Ok(found.into_iter().collect())
     }
 
     async fn remove(&self, id: &IncidentId, before: Gen) -> Result<usize, StoreError> {

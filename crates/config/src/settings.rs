@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use secrecy::{ExposeSecret, SecretString};
 use sentinel_core::budget::Limits;
 use sentinel_core::card::Card;
 use sentinel_core::incident::Event;
 use sentinel_core::redact::{Pattern, Redactor};
+use sentinel_core::view;
 use url::Url;
 
 use crate::diagnostic::{Diagnostic, Problems};
@@ -24,6 +26,8 @@ pub struct Settings {
     pub debug: bool,
     /// `log-level`; where it is not given, `debug: true` means [`Level::Debug`].
     pub log_level: Level,
+    /// `display`: how incidents are shown.
+    pub display: Display,
     /// Who may post webhooks.
     pub ingest: Ingest,
     /// Who may look at incidents and stop them, over `up`'s API.
@@ -79,6 +83,14 @@ impl Settings {
         Redactor::new(secrets).with_patterns(self.redact.clone())
     }
 
+    /// How incidents are shown, with what the resources of cards say of their alerts.
+    pub fn view(&self) -> view::Display {
+        let Display { zone, link_hosts, console } = self.display.clone();
+        let annotations = self.cards.iter().filter(|card| !card.resource.annotations.is_empty());
+        let annotations = annotations.map(|card| (card.name.clone(), card.resource.annotations.clone()));
+        view::Display { zone, link_hosts, console, annotations: annotations.collect() }
+    }
+
     /// The server of this name.
     pub fn server(&self, name: &str) -> Option<&Server> {
         self.servers.iter().find(|s| s.name == name)
@@ -89,6 +101,17 @@ impl Settings {
         let name = entry.split_once(':').map_or(entry, |(name, _)| name);
         self.sinks.iter().find(|s| s.name == name)
     }
+}
+
+/// How incidents are shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Display {
+    /// The zone in which times are told.
+    pub zone: TimeZone,
+    /// Hosts to which links of tools' outputs may lead, and all below them.
+    pub link_hosts: Vec<String>,
+    /// Where the pages are served; `None`: nothing links to them.
+    pub console: Option<Url>,
 }
 
 /// A log level.

@@ -53,8 +53,8 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/config.example.yaml");
     let loaded = loaded(&Source::read(&path, Path::new(".")).unwrap());
     insta::assert_snapshot!(warnings(&loaded), @r#"
-    118 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
-    150 watchers[0].endpoint: plain http is refused unless the host is listed
+    123 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
+    155 watchers[0].endpoint: plain http is refused unless the host is listed
     "#);
 
     let s = &loaded.settings;
@@ -376,4 +376,22 @@ fn a_cards_own_bounds_of_one_investigation_win() {
     let bounds: Vec<_> =
         loaded.settings.cards.iter().map(|c| (c.max_tokens, c.max_usd.to_string())).collect();
     assert_eq!(bounds, [(20_000, "$0.25".to_owned()), (50_000, "$0.05".to_owned())]);
+}
+
+#[test]
+fn how_incidents_are_shown_is_read_with_what_resources_say_of_their_alerts() {
+    let shown = |text: &str| inline(text).settings.view();
+    let usual = shown("debug: false");
+    assert_eq!((usual.zone.iana_name(), usual.link_hosts.len(), usual.console), (Some("UTC"), 0, None));
+    let own = shown(
+        "display: {timezone: Europe/Berlin, link-hosts: [CI.example], console-url: 'https://sentinel.example/x'}\n\
+         resources: [{name: r, annotations: {runbook: 'https://wiki.example/r'}}]\n\
+         incident-cards: [{name: c, resource: r, prompt: Look.}]",
+    );
+    assert_eq!(
+        (own.zone.iana_name(), own.link_hosts),
+        (Some("Europe/Berlin"), vec!["ci.example".to_owned()])
+    );
+    assert_eq!(own.console.unwrap().as_str(), "https://sentinel.example/x");
+    assert_eq!(own.annotations["c"]["runbook"], "https://wiki.example/r");
 }

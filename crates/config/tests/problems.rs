@@ -376,3 +376,14 @@ fn what_is_no_proxy_is_refused_and_a_private_one_that_is_not_listed_is_warned_ab
     let warned = warnings("network: {no-proxy: [a.example]}\n");
     assert!(warned.contains("network.no-proxy: says what goes past a proxy, and there is none"), "{warned}");
 }
+
+#[test]
+fn a_zone_that_no_calendar_knows_and_what_is_no_host_are_told_with_their_places() {
+    let told = problems("display: {timezone: Berlin, link-hosts: [\"https://ci.example\"]}\n").to_string();
+    for part in [
+        "config.yaml:1:21: error: display.timezone: is `Berlin`, which is no zone",
+        "display.link-hosts[0]: is not a host",
+    ] {
+        assert!(told.contains(part), "{part}\n{told}");
+    }
+}

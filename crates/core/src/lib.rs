@@ -34,6 +34,7 @@ pub mod report;
 pub mod storm;
 pub mod time;
 pub mod tools_lock;
+pub mod view;
 pub mod without_secrets;
 
 #[cfg(test)]

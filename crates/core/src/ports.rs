@@ -1,5 +1,6 @@
 //! The outside world, as the rules see it: a store, a queue, sinks and a clock. No SDK type appears here.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::lifecycle::Owed;
 use crate::notification::Notification;
 use crate::report::Report;
 use crate::storm::Listed;
+use crate::view::{Beside, Stored, View};
 
 /// Tells the time. Production reads the machine's clock once here; tests set it.
 pub trait Clock: Send + Sync + fmt::Debug {
@@ -106,6 +108,7 @@ pub trait IncidentStore: Send + Sync + fmt::Debug {
     /// Reads the children of all generations, consistently, in the order of generations and names.
     async fn all_children(&self, id: &IncidentId) -> Result<Vec<Child>, StoreError>;
 
+<<<<<<< HEAD
     /// Deletes everything that is stored of the generations before this one, but for the head. Gives how many items that
     /// were.
     async fn remove(&self, id: &IncidentId, before: Gen) -> Result<usize, StoreError>;
@@ -118,6 +121,19 @@ pub trait IncidentStore: Send + Sync + fmt::Debug {
         within: RangeInclusive<UnixMs>,
         limit: usize,
     ) -> Result<DuePage, StoreError>;
+=======
+    /// The generations from `since` on of which something is stored, the oldest first. Needs no right to read
+    /// investigations.
+    async fn generations(&self, id: &IncidentId, since: Gen) -> Result<Vec<Gen>, StoreError> {
+        let children = self.all_children(id).await?;
+        let stored =
+            children.into_iter().filter(|child| child.name.is_intakes()).map(|child| child.generation);
+        Ok(stored.filter(|generation| *generation >= since).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    /// Heads whose [`crate::lifecycle::due_at`] is not after `now`, the longest overdue first, at most `limit`.
+    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError>;
+>>>>>>> c09eafd (Make one view of an incident in core, and have Slack and webhooks tell it)
 
     /// The newest generations first, at most `limit`.
     async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {
@@ -206,6 +222,8 @@ pub struct Telling {
     pub notification: Option<Notification>,
     /// The report, once there is one.
     pub report: Option<Report>,
+    /// What people see it by.
+    pub beside: Beside,
     /// What a storm notice lists; of every other event nothing.
     pub listed: Vec<Listed>,
     /// The same for every try of one delivery, different for every other.
@@ -218,6 +236,16 @@ pub struct Telling {
 }
 
 impl Telling {
+    /// The incident as people see it. A storm notice is none, and has no view worth showing.
+    pub fn view(&self) -> View {
+        View::of(Stored {
+            head: &self.head,
+            notification: self.notification.as_ref(),
+            report: self.report.as_ref(),
+            beside: &self.beside,
+        })
+    }
+
     /// When all alerts had ended, as this tells it. Of what flaps nothing is told for the rest of the hour: it would go
     /// on saying that it is over when it fires again.
     pub fn resolved(&self) -> Option<UnixMs> {

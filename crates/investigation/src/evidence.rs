@@ -1,10 +1,12 @@
 //! Evidence: stored tool outputs, what the model sees of them, and how it looks further.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sentinel_core::UnixMs;
 use sentinel_core::digest::sha256;
 use sentinel_core::redact::Redactor;
+use sentinel_core::view::Output;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -109,6 +111,12 @@ pub struct EvidenceRecord {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_zero(n: &u64) -> bool {
     *n == 0
+}
+
+/// What a view of the incident needs of its tool outputs: of those that are the tools' own words.
+pub fn outputs(evidence: &[EvidenceRecord]) -> Arc<[Output]> {
+    let told = evidence.iter().filter(|e| e.status.is_the_tools());
+    told.map(|e| Output { id: e.id.clone(), tool: e.tool.clone(), text: e.text.clone() }).collect()
 }
 
 /// A text without secrets, bounded: what is kept of an output.

@@ -33,7 +33,7 @@ mod usage;
 
 pub use aside::aside;
 pub use error::InvestigateError;
-pub use evidence::{CallStatus, EvidenceRecord, Kept, OwnCall};
+pub use evidence::{CallStatus, EvidenceRecord, Kept, OwnCall, outputs};
 pub use hosted::{HostedOutput, hosted_tools};
 pub use playbook::{Playbook, PromptPlace};
 pub use problem::{CompileProblem, Part};

@@ -48,16 +48,13 @@ impl Sink for LogSink {
         let top: Option<&Statement> = report.and_then(|r| r.hypotheses.first());
         at!(
             self.level,
-            incident = head.id.as_str(),
-            gen = head.generation.0,
-            event = %event,
-            card = inert(&head.card),
-            labels = labels(&head.labels),
             verdict = report.map(|r| r.verdict).or(head.verdict).map(|v| v.to_string()),
             title = report.map(|r| inert(&r.title)),
             hypothesis = top.map(|h| inert(&h.statement)),
             confidence = top.and_then(|h| h.confidence),
             supported = top.and_then(|h| h.supported),
+            card = inert(&head.card),
+            labels = labels(&head.labels),
             source = report.map(|r| source(r.source)),
             usd = report.and_then(|r| r.usage.usd),
             reason = head.reason.as_deref().map(inert),
@@ -66,6 +63,9 @@ impl Sink for LogSink {
             resolved_at = telling.resolved().map(|at| at.to_string()),
             again_since = head.again.map(|again| again.since.to_string()),
             not_before = head.again.map(|again| again.not_before.to_string()),
+            event = %event,
+            incident = head.id.as_str(),
+            gen = head.generation.0,
             "{}",
             message(*event)
         );
@@ -118,7 +118,7 @@ mod tests {
     use sentinel_core::UnixMs;
     use sentinel_core::incident::{Head, State};
     use sentinel_core::report::{Report, Usage};
-    use sentinel_testkit::builders::{self, NOON};
+    use sentinel_testkit::builders::{self, NOON, beside};
 
     use super::*;
 
@@ -137,6 +137,7 @@ mod tests {
             head,
             notification: None,
             report,
+            beside: beside(),
             listed: vec![],
             idempotency_key: "k".into(),
             remote: None,
@@ -179,7 +180,7 @@ mod tests {
         let telling =
             telling(Event::Findings, head(State::Done), Some(report("api cannot start", Some(0.0125))));
         let line = logged(LogSink::new(Level::INFO), &telling).await;
-        insta::assert_snapshot!(line, @r#"INFO sentinel_sinks::log: incident findings incident="abc" gen=1795348800000 event=findings card="pods" labels="alertname=PodDown,namespace=web" verdict="action_required" title="api cannot start" hypothesis="The tag v9 is missing" confidence=0.8 supported=true source="model" usd=0.0125"#);
+        insta::assert_snapshot!(line, @r#"INFO sentinel_sinks::log: incident findings verdict="action_required" title="api cannot start" hypothesis="The tag v9 is missing" confidence=0.8 supported=true card="pods" labels="alertname=PodDown,namespace=web" source="model" usd=0.0125 event=findings incident="abc" gen=1795348800000"#);
         assert!(!line.contains("The tag does not exist"), "the summary stays in the store");
     }
 
@@ -189,7 +190,7 @@ mod tests {
         failed.reason = Some("gave up after 3 attempts: the model refused the key".into());
         failed.resolved_at = Some(UnixMs::new(NOON.get() + 1_000));
         let line = logged(LogSink::new(Level::WARN), &telling(Event::Failed, failed, None)).await;
-        insta::assert_snapshot!(line, @r#"WARN sentinel_sinks::log: incident failed incident="abc" gen=1795348800000 event=failed card="pods" labels="alertname=PodDown,namespace=web" reason="gave up after 3 attempts: the model refused the key" resolved_at="2026-11-22T12:00:01Z""#);
+        insta::assert_snapshot!(line, @r#"WARN sentinel_sinks::log: incident failed card="pods" labels="alertname=PodDown,namespace=web" reason="gave up after 3 attempts: the model refused the key" resolved_at="2026-11-22T12:00:01Z" event=failed incident="abc" gen=1795348800000"#);
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ use sentinel_core::incident::{Event, Gen, IncidentId, State};
 use sentinel_core::ports::{self, Clock, Sink, SinkError, Telling};
 use sentinel_core::report::{Report, Verdict};
 use sentinel_core::storm::Listed;
+use sentinel_core::view::View;
 use sentinel_http::{HttpClient, Url};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -79,6 +80,9 @@ struct Body<'a> {
     /// Alerts that are not in `alerts`, by the sender or for the body's size.
     alerts_left_out: u64,
     report: Option<&'a Report>,
+    /// The incident as people see it, but for what `report` says; absent of a `storm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    view: Option<View>,
     /// What a `storm` lists; absent of every other event.
     #[serde(skip_serializing_if = "<[Listed]>::is_empty")]
     listed: &'a [Listed],
@@ -174,6 +178,7 @@ impl<'a> Body<'a> {
             alerts: alerts.iter().map(Told::from).collect(),
             alerts_left_out: by_sender.saturating_add(cut),
             report: telling.report.as_ref(),
+            view: (telling.event != Event::Storm).then(|| View { findings: None, ..telling.view() }),
             listed: &telling.listed,
         }
     }

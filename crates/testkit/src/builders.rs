@@ -2,6 +2,7 @@
 //!
 //! Every builder is the value that it builds ([`AlertBuilder::build`] gives it) and converts into it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sentinel_core::UnixMs;
@@ -14,6 +15,7 @@ use sentinel_core::incident::{Gen, Head, IncidentId, Members, State};
 use sentinel_core::notification::{Envelope, Message, Notification, Source};
 use sentinel_core::pattern::Pattern;
 use sentinel_core::report::{Citation, NextStep, Report, ReportSource, Statement, Usage, Verdict};
+use sentinel_core::view::Beside;
 use serde_json::Value;
 
 /// 2026-11-22T12:00:00Z: when alerts of this module began to fire, and where [`crate::clock::ManualClock`] stands at
@@ -164,6 +166,12 @@ pub fn head(id: &str) -> Head {
         chain: Vec::new(),
         signed: None,
     }
+}
+
+/// What a view of an incident needs beside it: no outputs, no earlier generation, seen an hour after [`NOON`].
+pub fn beside() -> Beside {
+    let now = NOON.plus(Duration::from_hours(1));
+    Beside { outputs: Arc::from([]), openings: vec![], display: Arc::default(), now }
 }
 
 /// A model's report with a cause that its evidence carries and one that it does not.

@@ -240,8 +240,10 @@ fn shape(body: &Value) -> Result<(), String> {
             return inner.iter().try_for_each(|element| elements(element, chars));
         }
         let text = value["text"].as_str().unwrap_or_default();
-        *chars += text.chars().count();
-        if kind != "text" || text.is_empty() || text.chars().count() > 3_000 {
+        let url = value["url"].as_str().unwrap_or_default();
+        *chars += text.chars().count() + url.chars().count();
+        let is_link = kind == "link" && url.starts_with("http") && url.chars().count() <= 3_000;
+        if !(is_link || kind == "text" && url.is_empty()) || text.is_empty() || text.chars().count() > 3_000 {
             return Err("invalid_blocks".to_owned());
         }
         Ok(())

@@ -1,13 +1,16 @@
 //! Telling sinks what happened: claim, tell, record, one delivery after the other, each on its own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sentinel_core::drive::{Driven, Start, drive};
-use sentinel_core::incident::{Child, ChildName, DeliveryKey, Event, Head};
+use sentinel_core::incident::{Child, ChildName, DeliveryKey, Event, Gen, Head};
 use sentinel_core::lifecycle::{ClaimDelivery, Delivered, DeliveryClaimed, DeliveryRecorded, Missed, Rules};
 use sentinel_core::notification::{Notification, merged};
 use sentinel_core::ports::{SinkError, StoreError, Telling, Told};
 use sentinel_core::storm::{self, Listed};
+use sentinel_core::view::{Beside, recurring_since};
+use sentinel_investigation::{evidence_of, outputs};
 
 use crate::{WorkError, Worker, metrics, stored_report};
 
@@ -29,6 +32,8 @@ pub(crate) async fn tell_all(
         told_without("its report", &error);
         None
     });
+    let mut evidence = outputs(&evidence_of(&children));
+    let openings = openings(worker, &head).await;
     let mut current = head;
     for key in due {
         let (id, generation) = (current.id.clone(), current.generation);
@@ -46,9 +51,16 @@ pub(crate) async fn tell_all(
         let spoken_of = ChildName::Snapshot(head.digest.clone());
         if !head.is_notice() && !children.iter().any(|child| child.name == spoken_of) {
             children = readable(worker.ports.store.children(&head.id, head.generation).await)?;
+            evidence = outputs(&evidence_of(&children));
         }
         let mut telling = Telling {
             event: key.event,
+            beside: Beside {
+                outputs: Arc::clone(&evidence),
+                openings: openings.clone(),
+                display: Arc::clone(&worker.display),
+                now: worker.ports.clock.now(),
+            },
             listed,
             notification: told(&children, &head).filter(|_| !head.is_notice()),
             report: report.clone(),
@@ -86,6 +98,18 @@ pub(crate) async fn tell_all(
         current = head;
     }
     Ok(())
+}
+
+/// When it was opened lately. That they cannot be read keeps nobody from being told.
+async fn openings(worker: &Worker, head: &Head) -> Vec<Gen> {
+    if head.is_notice() {
+        return Vec::new();
+    }
+    let read = worker.ports.store.generations(&head.id, recurring_since(head)).await;
+    read.unwrap_or_else(|error| {
+        tracing::warn!(%error, "earlier generations cannot be read; sinks are told without them");
+        Vec::new()
+    })
 }
 
 async fn tell(worker: &Worker, key: &DeliveryKey, telling: &Telling) -> Result<Told, SinkError> {
@@ -148,7 +172,7 @@ pub(crate) fn readable(children: Result<Vec<Child>, StoreError>) -> Result<Vec<C
 }
 
 /// What was told of the incident's alerts: of each the latest. A notification that cannot be read is left out.
-pub(crate) fn told(children: &[Child], head: &Head) -> Option<Notification> {
+pub fn told(children: &[Child], head: &Head) -> Option<Notification> {
     let mut snapshots = Vec::new();
     for child in children {
         let ChildName::Snapshot(digest) = &child.name else { continue };

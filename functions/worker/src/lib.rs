@@ -36,12 +36,14 @@ use sentinel_core::ports::{Appended, Ports, Sink, StoreError};
 use sentinel_core::price::Price;
 use sentinel_core::redact::{Redactor, TagKeys};
 use sentinel_core::report::{Report, Verdict};
+use sentinel_core::view::Display;
 use sentinel_investigation::ports::{Model, ToolBox};
 use sentinel_investigation::{EventSender, InvestigateError, Outcome, Progress, Run};
 use sentinel_telemetry::Metrics;
 use thiserror::Error;
 use tracing::Instrument as _;
 
+pub use deliver::told;
 pub use ending::EndingModels;
 pub use running::Running;
 pub use wiring::{
@@ -79,6 +81,8 @@ pub struct Worker {
     pub sinks: Arc<BTreeMap<String, Arc<dyn Sink>>>,
     /// What must not leave.
     pub redactor: Arc<Redactor>,
+    /// How incidents are shown.
+    pub display: Arc<Display>,
     /// US dollars per million tokens, by model.
     pub prices: Arc<BTreeMap<ModelId, Price>>,
     /// What all cards together may spend.
@@ -208,7 +212,7 @@ impl Worker {
     /// Opens the next generation of what fires again, about what is stored of it.
     async fn reopen(&self, head: Head, rules: &Rules) -> Result<Handled, WorkError> {
         let children = deliver::readable(self.ports.store.children(&head.id, head.generation).await)?;
-        let mut told = deliver::told(&children, &head);
+        let mut told = told(&children, &head);
         if let Some(told) = &mut told {
             told.alerts.retain(Alert::is_firing);
             told.redact(&self.redactor.for_incident(&head.id));

@@ -157,6 +157,7 @@ pub fn assemble(
         tools,
         sinks: Arc::new(sinks),
         redactor: Arc::new(settings.redactor()),
+        display: Arc::new(settings.view()),
         prices: Arc::new(prices(settings)),
         budget: settings.budget,
         max_output_tokens: settings.models.max_output_tokens,

@@ -16,7 +16,7 @@ use sentinel_local::LocalQueue;
 use sentinel_mcp::{Credential, Endpoint, OAuth, Reach, ServerSpec, Servers};
 use sentinel_model::{Auth, ServiceSettings, Services};
 use sentinel_sinks::{Slack, SlackSettings, Webhook, WebhookSettings};
-use sentinel_testkit::builders::{card, head, report};
+use sentinel_testkit::builders::{beside, card, head, report};
 use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::memory::MemoryStore;
 use sentinel_testkit::spellings;
@@ -50,6 +50,7 @@ async fn told(sink: &dyn Sink) -> Result<(), String> {
         head: head("0f3a"),
         notification: None,
         report: Some(report()),
+        beside: beside(),
         listed: vec![],
         idempotency_key: "0f3a-1-findings-hook-".to_owned(),
         remote: None,

@@ -132,6 +132,7 @@ impl Bench {
         let playbook = sentinel_investigation::Playbook::compile(&card).unwrap();
         let (model, sink) = (Arc::new(Analyst { hangs, ..Analyst::default() }), Arc::new(Kept::default()));
         let worker = Worker {
+            display: Arc::default(),
             ports,
             playbooks: Arc::new([("pods".to_owned(), playbook)].into()),
             mind: Mind::Model(model.clone()),

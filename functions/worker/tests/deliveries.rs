@@ -118,6 +118,7 @@ impl Bench {
         let playbook = Playbook::compile(&card).unwrap();
         let sink = Arc::new(Destination { manner, store: store.clone(), told: Mutex::default() });
         let worker = Worker {
+            display: Arc::default(),
             ports,
             playbooks: Arc::new([(card.name.clone(), playbook)].into()),
             mind: Mind::None { reason: "none is configured".into() },

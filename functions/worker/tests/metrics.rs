@@ -160,6 +160,7 @@ impl Bench {
         let lines = Lines::default();
         let out = lines.clone();
         let worker = Worker {
+            display: Arc::default(),
             ports,
             playbooks: Arc::new(BTreeMap::from([("pods".to_owned(), playbook)])),
             mind,

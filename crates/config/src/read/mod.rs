@@ -1,6 +1,7 @@
 //! One reader for each part of the file.
 
 mod cards;
+mod display;
 mod doors;
 mod general;
 mod hosting;
@@ -27,6 +28,7 @@ use crate::tree::{Entry, Node, Value};
 const TOP: Keys = &[
     ("debug", &[]),
     ("log-level", &[]),
+    ("display", &[]),
     ("ingest", &[]),
     ("api", &[]),
     ("server", &[]),
@@ -48,6 +50,7 @@ const TOP: Keys = &[
 /// The keys of each kind of section, by the section's name in the schema.
 pub(crate) const SECTIONS: &[(&str, Keys)] = &[
     ("top", TOP),
+    ("display", display::DISPLAY),
     ("ingest", general::INGEST),
     ("basic", general::BASIC),
     ("header", general::HEADER),
@@ -119,6 +122,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
 
     let debug = r.flag(&top, "debug", false);
     let log_level = part("log-level").and_then(|f| r.choice(&f, LEVELS));
+    let display = display::display(r, part("display"));
     let ingest = general::ingest(r, part("ingest"));
     let api = doors::api(r, part("api"), &ingest);
     let listener = doors::listener(r, part("server"));
@@ -149,6 +153,7 @@ pub(crate) fn settings(r: &mut Reader<'_>, root: &Node) -> (Settings, Vec<CardPl
     let settings = Settings {
         debug,
         log_level: log_level.unwrap_or(if debug { Level::Debug } else { Level::Info }),
+        display,
         ingest,
         api,
         listener,

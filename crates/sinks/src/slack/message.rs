@@ -1,13 +1,12 @@
-//! What Slack is given to show. Texts of alerts and models go into `rich_text` elements, which Slack shows as they are:
-//! no markup, no mention, no link can stand in them
-//! ([Block Kit, rich text](https://docs.slack.dev/reference/block-kit/blocks/rich-text-block)).
+//! What Slack is given to show: the one view of the incident. Texts of alerts and models go into `rich_text` elements, which
+//! Slack shows as they are: no markup, no mention, no link can stand in them
+//! ([Block Kit, rich text](https://docs.slack.dev/reference/block-kit/blocks/rich-text-block)). The links of the view are
+//! elements of their own, with the host that each leads to.
 
-use std::fmt::Write as _;
-
-use sentinel_core::incident::{Again, Event, Head, State};
+use sentinel_core::incident::{Again, Event, Head};
 use sentinel_core::ports::Telling;
-use sentinel_core::report::{Citation, Report, ReportSource, Statement, Verdict};
 use sentinel_core::storm::Listed;
+use sentinel_core::view::{Claim, Findings, Link, Quote, Standing, View};
 use serde_json::{Value, json};
 
 use crate::text::inert;
@@ -20,6 +19,8 @@ const MAX_ENTRY: usize = 250;
 const MAX_ENTRIES: usize = 5;
 /// The most quotes of one cause.
 const MAX_QUOTES: usize = 2;
+/// The longest address of a link; Slack takes 3,000.
+const MAX_LINK: usize = 1_000;
 /// The longest half of a message, in characters of all its elements: Slack refuses longer ones (`msg_blocks_too_long`).
 const MAX_MESSAGE: usize = 5_500;
 /// The longest fallback text, for notifications and screen readers.
@@ -101,10 +102,24 @@ impl Message {
         self.section(&[bold(&format!("\n{name}: ")), plain(text)]);
     }
 
-    fn quote(&mut self, citation: &Citation) {
-        let from = if citation.found == Some(true) { "" } else { ", not found there" };
-        let text = format!("“{}” ({}{from})", inert(&citation.quote, MAX_TEXT), inert(&citation.id, 20));
+    fn quote(&mut self, quote: &Quote) {
+        let from = if quote.found { "" } else { ", not found there" };
+        let text =
+            format!("{} ({}{from})", inert(&quote.says(), MAX_TEXT), inert(&quote.source(), MAX_ENTRY));
         self.push("rich_text_quote", &[plain(&text)]);
+    }
+
+    /// The links of the alert and of this incident, each with the host that it leads to.
+    fn links(&mut self, links: &[Link]) {
+        let mut elements = Vec::new();
+        for link in links.iter().filter(|link| link.address.len() <= MAX_LINK) {
+            elements.push(plain(if elements.is_empty() { "\n" } else { " · " }));
+            let text = inert(&format!("{} ({})", link.kind, link.host), MAX_ENTRY);
+            elements.push(json!({"type": "link", "url": link.address, "text": text}));
+        }
+        if !elements.is_empty() {
+            self.section(&elements);
+        }
     }
 
     fn list(&mut self, name: &str, entries: impl ExactSizeIterator<Item = String>) {
@@ -168,9 +183,10 @@ fn within(text: &str, most: usize) -> String {
     out + CUT
 }
 
-/// The characters of all texts in an element.
+/// The characters of all texts and addresses in an element.
 fn characters(element: &Value) -> usize {
-    let text = element.get("text").and_then(Value::as_str).map_or(0, |text| text.chars().count());
+    let count = |name: &str| element.get(name).and_then(Value::as_str).map_or(0, |text| text.chars().count());
+    let text = count("text") + count("url");
     let inner = element.get("elements").and_then(Value::as_array);
     text + inner.map_or(0, |elements| elements.iter().map(characters).sum())
 }
@@ -203,49 +219,13 @@ fn inert_lines(text: &str) -> String {
     }
 }
 
-/// How things stand, in words that Sentinel chose.
-fn standing(telling: &Telling) -> &'static str {
-    let report = telling.report.as_ref();
-    match telling.head.state {
-        State::Pending | State::Running => "INVESTIGATING",
-        State::Failed => "NOT INVESTIGATED TO THE END",
-        State::Aborted => "INVESTIGATION ABORTED",
-        State::Suppressed if telling.resolved().is_none() => "NOT INVESTIGATED, FIRES AGAIN",
-        State::Suppressed => "RESOLVED BY ITSELF, NOT INVESTIGATED",
-        State::Done if report.is_some_and(|r| r.source == ReportSource::EvidenceOnly) => {
-            "EVIDENCE ONLY, NO MODEL CONCLUDED"
-        }
-        State::Done => match report.map(|r| r.verdict).or(telling.head.verdict) {
-            Some(Verdict::ActionRequired) => "ACTION REQUIRED",
-            Some(Verdict::NoAction) => "NO ACTION NEEDED",
-            Some(Verdict::Inconclusive) | None => "INCONCLUSIVE",
-        },
-    }
-}
-
-fn title(telling: &Telling) -> String {
-    match &telling.report {
-        Some(report) => report.title.clone(),
-        None => telling.head.labels.get("alertname").unwrap_or(&telling.head.card).clone(),
-    }
-}
-
-fn percent(confidence: f64) -> String {
-    format!("{:.0} %", (confidence.clamp(0.0, 1.0)) * 100.0)
-}
-
-/// The confidence of a hypothesis; struck where its evidence does not carry it.
-fn confidence(statement: &Statement) -> Vec<Value> {
-    let Some(confidence) = statement.confidence.map(percent) else { return vec![] };
-    if statement.supported == Some(true) {
-        vec![plain(&format!(" ({confidence})"))]
+/// How sure a cause is; struck where its evidence does not carry it.
+fn carried(claim: &Claim) -> Vec<Value> {
+    if claim.supported {
+        vec![plain(&format!(" ({})", claim.carried()))]
     } else {
-        vec![plain(" "), struck(&confidence), plain(" not supported by its evidence")]
+        vec![plain(" "), struck(&claim.carried())]
     }
-}
-
-fn found(statement: &Statement) -> Option<&Citation> {
-    statement.evidence.iter().find(|c| c.found == Some(true))
 }
 
 /// A storm notice: what ended without a model, by card and labels, as many as fit.
@@ -274,37 +254,64 @@ pub(super) fn main(telling: &Telling) -> Message {
     if telling.event == Event::Storm {
         return storm(telling);
     }
-    let (standing, title) = (standing(telling), title(telling));
-    let mut m = Message::new(&format!("{standing}: {title}"));
-    m.section(&[bold(standing), plain(" "), bold(&title)]);
+    let v = telling.view();
+    let standing = standing(telling, &v);
+    let mut m = Message::new(&format!("{standing}: {}", v.title));
+    m.section(&[bold(&standing), plain(" "), bold(&v.title)]);
     if let Some(again) = telling.head.again {
         m.line("Fires again", &again_words(again));
     }
-    if let Some(report) = &telling.report {
-        if let Some(top) = report.hypotheses.first() {
-            let mut cause = vec![bold("\nLikeliest cause: "), plain(&top.statement)];
-            cause.extend(confidence(top));
-            m.section(&cause);
-            if let Some(quote) = found(top) {
-                m.quote(quote);
-            }
+    if let Some(cause) = &v.cause {
+        let mut elements = vec![bold("\nLikeliest cause: "), plain(&cause.statement)];
+        elements.extend(carried(cause));
+        m.section(&elements);
+        if let Some(quote) = cause.best_quote() {
+            m.quote(quote);
         }
-        if let Some(step) = report.next_steps.first() {
-            m.line("Next step", &step.action);
-        }
-    } else if let Some(reason) = &telling.head.reason {
+    }
+    if let Some(step) = &v.next_step {
+        m.line("Next step", &step.action);
+    }
+    if v.findings.is_none()
+        && let Some(reason) = &v.reason
+    {
         m.line("Why", reason);
     }
-    if let Some(at) = telling.resolved() {
-        m.line("Resolved", &at.to_string());
+    if let Some(severity) = &v.severity {
+        m.line("Severity", severity);
     }
-    let labels = telling.head.labels.iter().fold(String::new(), |mut text, (name, value)| {
-        let _ = write!(text, "{}{name}={value}", if text.is_empty() { "" } else { ", " });
-        text
-    });
-    m.line("Alert", &labels);
-    m.section(&[plain(&format!("\nincident {}, card {}", telling.head.id, telling.head.card))]);
+    m.line("Since", &since(telling, &v));
+    if let Some(recurrence) = &v.recurrence {
+        m.line("Recurs", &recurrence.to_string());
+    }
+    if !v.affected.is_empty() {
+        m.line("Affected", &v.affected.to_string());
+    }
+    if let Some(alert) = &v.alert {
+        m.line("Says", alert);
+    }
+    let labels = v.labels.iter().map(|(name, value)| format!("{name}={value}"));
+    m.line("Alert", &labels.collect::<Vec<_>>().join(", "));
+    m.links(&v.links);
+    m.section(&[plain(&format!("\nincident {}, card {}", v.id, v.card))]);
     m
+}
+
+/// How it stands; of what flaps the end is not told.
+fn standing(telling: &Telling, v: &View) -> String {
+    let over = v.standing == Standing::ResolvedByItself && telling.resolved().is_none();
+    (if over { Standing::FiresAgain } else { v.standing }).to_string()
+}
+
+/// Since when, and until when; of what flaps the end is not told.
+fn since(telling: &Telling, v: &View) -> String {
+    let mut firing = v.firing.clone();
+    if telling.resolved().is_none() {
+        firing.resolved = None;
+    }
+    // It stands in a line of its own.
+    firing.again = None;
+    format!("{firing:#}")
 }
 
 /// What the thread is told of this event; nothing of a start.
@@ -313,10 +320,11 @@ pub(super) fn reply(telling: &Telling) -> Option<Message> {
     Some(match telling.event {
         // The notice is a message of its own, and says all.
         Event::Started | Event::Storm => return None,
-        Event::Findings => findings(telling.report.as_ref()?),
+        Event::Findings => findings_of(telling)?,
         Event::Failed | Event::Aborted => {
-            let mut m = Message::new(standing(telling));
-            m.section(&[bold(standing(telling))]);
+            let standing = standing(telling, &telling.view());
+            let mut m = Message::new(&standing);
+            m.section(&[bold(&standing)]);
             m.line("Why", head.reason.as_deref().unwrap_or("no reason is recorded"));
             m
         }
@@ -388,29 +396,29 @@ fn updated(head: &Head) -> (&'static str, String) {
 
 /// The findings, once there are any.
 pub(super) fn findings_of(telling: &Telling) -> Option<Message> {
-    telling.report.as_ref().map(findings)
+    telling.view().findings.as_ref().map(findings)
 }
 
-fn findings(report: &Report) -> Message {
-    let mut m = Message::new(&report.summary);
-    m.section(&[plain(&report.summary)]);
-    for (n, hypothesis) in report.hypotheses.iter().take(MAX_ENTRIES).enumerate() {
-        let mut elements = vec![bold(&format!("\nCause {}: ", n + 1)), plain(&hypothesis.statement)];
-        elements.extend(confidence(hypothesis));
+fn findings(findings: &Findings) -> Message {
+    let mut m = Message::new(&findings.summary);
+    m.section(&[plain(&findings.summary)]);
+    for (n, cause) in findings.causes.iter().take(MAX_ENTRIES).enumerate() {
+        let mut elements = vec![bold(&format!("\nCause {}: ", n + 1)), plain(&cause.statement)];
+        elements.extend(carried(cause));
         m.section(&elements);
-        hypothesis.evidence.iter().take(MAX_QUOTES).for_each(|quote| m.quote(quote));
+        cause.quotes.iter().take(MAX_QUOTES).for_each(|quote| m.quote(quote));
     }
-    m.list("Ruled out", report.ruled_out.iter().map(|s| s.statement.clone()));
-    m.list("Not found out", report.gaps.iter().cloned());
-    m.list("Next steps", report.next_steps.iter().map(|step| format!("{}: {}", step.action, step.why)));
-    let failed: Vec<_> = report.checklist.iter().filter(|check| !check.passed).collect();
+    m.list("Ruled out", findings.ruled_out.iter().map(|claim| claim.statement.clone()));
+    m.list("Not found out", findings.gaps.iter().cloned());
+    m.list("Next steps", findings.next_steps.iter().map(|step| format!("{}: {}", step.action, step.why)));
+    let failed: Vec<_> = findings.checklist.iter().filter(|check| !check.passed).collect();
     m.list("Checks that failed", failed.iter().map(|check| check.name.clone()));
-    m.list("Notes", report.notes.iter().cloned());
-    let cost = report.usage.usd.map_or_else(String::new, |usd| format!(", US$ {usd:.4}"));
-    let model = report.model.as_deref().unwrap_or("no model");
+    m.list("Notes", findings.notes.iter().cloned());
+    let cost = findings.usage.usd.map_or_else(String::new, |usd| format!(", US$ {usd:.4}"));
+    let model = findings.model.as_deref().unwrap_or("no model");
     m.section(&[plain(&format!(
         "\n{model}, {} turns, {} tool calls{cost}",
-        report.usage.turns, report.usage.tool_calls
+        findings.usage.turns, findings.usage.tool_calls
     ))]);
     m
 }

@@ -242,7 +242,10 @@ async fn texts_from_outside_are_shown_as_they_are() {
             "{text}"
         );
         assert!(!body["text"].as_str().unwrap().contains('<'));
-        assert!(!text.contains("\"type\":\"link\"") && !text.contains("\"type\":\"broadcast\""));
+        assert!(
+            !text.contains("\"type\":\"broadcast\"") && !text.contains("\"url\":\"https://evil"),
+            "{text}"
+        );
     }
     assert!(server.messages()[1].shown().contains("<!channel> <https://evil.example|ok> *bold*"));
 }
