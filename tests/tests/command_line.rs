@@ -21,7 +21,7 @@ fn event(name: &str) -> String {
 
 #[test]
 fn replay_without_a_key_prints_a_report_and_says_plainly_that_it_is_recorded() {
-    let ended = Home::empty().run(&["replay", &event("kube-pod-not-ready.json")], 0);
+    let ended = Home::empty().run(&["replay", "--full", &event("kube-pod-not-ready.json")], 0);
     assert!(ended.stderr.contains("No OPENAI_API_KEY"), "{}", ended.stderr);
     for part in [
         "Recorded: ",
@@ -97,6 +97,36 @@ fn a_quote_that_stands_in_no_evidence_is_shown_as_unsupported() {
     let evidence = incidents[0]["evidence"].as_array().unwrap();
     let cited = evidence.iter().find(|e| e["id"] == id).unwrap();
     assert!(!cited["text"].as_str().unwrap().contains(citation["quote"].as_str().unwrap()), "{citation}");
+}
+
+#[test]
+fn what_is_stored_can_be_looked_at_by_the_commands_that_the_card_names() {
+    let home = Home::empty();
+    let shown = home.run(&["replay", "--data-dir", "kept", &event("kube-pod-crash-looping.json")], 0).stdout;
+    let named = shown.lines().rev().take(20).find_map(|line| line.strip_prefix("More      sentinel "));
+    let words: Vec<&str> =
+        named.unwrap_or_else(|| panic!("no command: {shown}")).split_whitespace().collect();
+    let ["incidents", "evidence", id, "E1", "--data-dir", "kept"] = words[..] else { panic!("{words:?}") };
+    let run = |args: &[&str]| home.run(&[&["incidents"], args, &["--data-dir", "kept"]].concat(), 0);
+    let evidence = run(&["evidence", id, "E1"]).stdout;
+    assert!(
+        evidence.lines().any(|line| line.starts_with("> ") && line.contains("exitCode: 137")),
+        "{evidence}"
+    );
+    assert!(!evidence.contains('\u{1b}'), "no colours where nobody has a terminal: {evidence}");
+    let around = run(&["evidence", id, "E5", "--around", "heap 489 MiB"]).stdout;
+    assert!(around.contains("heap 489 MiB of 512 MiB"), "{around}");
+    let gone = home.run(&["incidents", "evidence", id, "E77", "--data-dir", "kept"], 1).stderr;
+    assert!(gone.contains("no evidence \"E77\"; it has E1, E2"), "{gone}");
+    assert_eq!(run(&["evidence", id]).stdout.lines().filter(|line| line.starts_with('E')).count(), 10);
+    assert!(run(&["turns", id]).stdout.contains("calls submit_report"));
+    assert!(run(&["alerts", id]).stdout.contains("pod=orders-worker-5c8f7d6b99-tq6rn"));
+    assert!(run(&["record", id]).stdout.contains("findings to log: sent"));
+    assert!(run(&["show", id, "--full"]).stdout.contains("\nEvidence\n"));
+    assert_eq!(run(&["evidence", id, "E1", "--json"]).json()["id"], "E1");
+    assert_eq!(run(&["turns", id, "--json"]).json()[0]["turn"], 1);
+    assert_eq!(run(&["alerts", id, "--json"]).json()[0]["card"], "kube-pod-crash-looping");
+    assert_eq!(run(&["record", id, "--json"]).json()["incident"]["state"], "done");
 }
 
 #[test]
@@ -193,17 +223,22 @@ async fn incidents_are_listed_and_shown_through_a_running_up_and_from_its_folder
     let mut up = home.up().await;
     let (first, second) = (up.open(&trouble("one")).await, up.open(&trouble("two")).await);
     up.ended(&first).await;
-    let expected = up.ended(&second).await;
+    // How long ago something was is another word each time it is looked at.
+    let recorded = |mut incident: Value| {
+        assert!(incident.as_object_mut().unwrap().remove("view").is_some(), "{incident:#}");
+        incident
+    };
+    let expected = recorded(up.ended(&second).await);
 
     let look = || {
         let listed = home.run(&["incidents", "list", "--json"], 0).json();
         let ids: Vec<&str> = listed.as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap()).collect();
         assert_eq!(ids, [second.as_str(), first.as_str()], "not the newest first");
         let shown = home.run(&["incidents", "show", &second[..10], "--json"], 0).json();
-        assert_eq!(shown, expected);
+        assert_eq!(recorded(shown), expected);
         let table = home.run(&["incidents", "list", "--limit", "1"], 0).stdout;
         assert!(table.contains(&second[..12]) && !table.contains(&first[..12]), "{table}");
-        let page = home.run(&["incidents", "show", &second], 0).stdout;
+        let page = home.run(&["incidents", "show", "--full", &second], 0).stdout;
         assert!(page.contains(&second) && page.contains("Evidence only"), "{page}");
         let unknown = home.run(&["incidents", "show", "zz"], 1).stderr;
         assert!(unknown.contains("\"zz\""), "{unknown}");

@@ -1,6 +1,7 @@
 //! What is said about incidents in JSON: by `up`'s API, by `incidents --json` and by `replay --json`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use sentinel_core::UnixMs;
 use sentinel_core::alert::Labels;
@@ -9,8 +10,9 @@ use sentinel_core::notification::Notification;
 use sentinel_core::ports::{IncidentStore, StoreError};
 use sentinel_core::redact::Redactor;
 use sentinel_core::report::{Report, Verdict};
-use sentinel_investigation::{EvidenceRecord, TurnRecord, evidence_of, turns_of};
-use sentinel_worker::stored_report;
+use sentinel_core::view::{Beside, Display, Stored, View, recurring_since};
+use sentinel_investigation::{EvidenceRecord, TurnRecord, evidence_of, outputs, turns_of};
+use sentinel_worker::{stored_report, told};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -85,6 +87,8 @@ pub struct Detail {
     pub attempts: u32,
     /// What was told to whom.
     pub deliveries: Vec<Told>,
+    /// The incident as people see it.
+    pub view: View,
     /// Who deleted all the rest, and when, where somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<Deleted>,
@@ -232,11 +236,28 @@ pub async fn record(
 pub async fn detail(
     store: &dyn IncidentStore,
     redactor: &Redactor,
+    display: &Arc<Display>,
+    now: UnixMs,
     id: &IncidentId,
 ) -> Result<Option<Detail>, StoreError> {
     let Some(mut head) = store.load(id).await? else { return Ok(None) };
-    head.redact(&redactor.for_incident(id));
+    let redactor = redactor.for_incident(id);
+    head.redact(&redactor);
     let children = store.children(id, head.generation).await?;
+    let mut notification = told(&children, &head);
+    if let Some(notification) = &mut notification {
+        notification.redact(&redactor);
+    }
+    let report = stored_report(&children)?;
+    let evidence = evidence_of(&children);
+    let openings = store.generations(id, recurring_since(&head)).await?;
+    let beside = Beside { outputs: outputs(&evidence), openings, display: Arc::clone(display), now };
+    let view = View::of(Stored {
+        head: &head,
+        notification: notification.as_ref(),
+        report: report.as_ref(),
+        beside: &beside,
+    });
     let Summary { id, card, state, generation, labels, opened_at, verdict } = Summary::of(&head);
     Ok(Some(Detail {
         id,
@@ -249,11 +270,12 @@ pub async fn detail(
         again: head.again.map(|a| Again { since: a.since.to_string(), not_before: a.not_before.to_string() }),
         verdict,
         reason: head.reason.clone(),
-        report: stored_report(&children)?,
-        evidence: evidence_of(&children).into_iter().map(Evidence::from).collect(),
+        report,
+        evidence: evidence.into_iter().map(Evidence::from).collect(),
         attempts: head.attempts,
         deliveries: head.deliveries.iter().map(Told::of).collect(),
         deleted: head.deleted.as_ref().map(|d| Deleted { who: d.who.clone(), at: d.at.to_string() }),
+        view,
     }))
 }
 

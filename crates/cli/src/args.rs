@@ -25,6 +25,8 @@ pub struct Cli {
     pub quiet: u8,
 }
 
+/// Where `up` keeps incidents, unless told otherwise.
+pub(crate) const DATA_DIR: &str = ".sentinel";
 /// Where standard input is a file.
 pub(crate) const STANDARD_INPUT: &str = "/dev/stdin";
 
@@ -47,6 +49,10 @@ impl Cli {
             Command::Incidents(a) => match &a.command {
                 IncidentsCommand::List(a) => a.store.json,
                 IncidentsCommand::Show(a) => a.store.json,
+                IncidentsCommand::Evidence(a) => a.store.json,
+                IncidentsCommand::Turns(a) | IncidentsCommand::Alerts(a) | IncidentsCommand::Record(a) => {
+                    a.store.json
+                }
                 IncidentsCommand::Abort(a) => a.store.json,
                 IncidentsCommand::Delete(a) => a.store.json,
                 IncidentsCommand::Resume(a) => a.json,
@@ -127,6 +133,7 @@ pub struct Up {
 
 /// Arguments of `replay`.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Replay {
     /// Webhook bodies, in the order in which they arrive, `-` for standard input; with --from-store an incident's id, or the
     /// beginning of it
@@ -157,6 +164,9 @@ pub struct Replay {
     /// Tell the cards' own sinks as well [default: those that write to the log, and nobody else]
     #[arg(long, conflicts_with = "from_store")]
     pub deliver: bool,
+    /// With the evidence, all checks, deliveries, costs, and quotes as they stand in the outputs
+    #[arg(long)]
+    pub full: bool,
     /// The incidents as JSON on stdout, progress as JSON lines on stderr
     #[arg(long)]
     pub json: bool,
@@ -226,8 +236,16 @@ pub struct Incidents {
 pub enum IncidentsCommand {
     /// The newest incidents
     List(List),
-    /// One incident, with its report and evidence
+    /// One incident, with its report; what is read in ten seconds is at the end
     Show(Show),
+    /// The outputs of its tools, as they are kept, with the report's quotes marked
+    Evidence(EvidenceOf),
+    /// What its model answered, turn by turn
+    Turns(OneIncident),
+    /// Its alerts, as they were told
+    Alerts(OneIncident),
+    /// All that is kept of it, in the order of time
+    Record(OneIncident),
     /// Stop an investigation
     Abort(Abort),
     /// Take away all that is kept of incidents that are over; what stays is who did it and when
@@ -240,7 +258,7 @@ pub enum IncidentsCommand {
 #[derive(Args, Clone, Debug)]
 pub struct StoreFlags {
     /// The store of `up`: through it where it runs, else its folder
-    #[arg(long, value_name = "DIR", default_value = ".sentinel", conflicts_with = "table")]
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR, conflicts_with = "table")]
     pub data_dir: PathBuf,
     /// A table on AWS, in the region and with the credentials of the environment
     #[arg(long, value_name = "NAME")]
@@ -269,6 +287,35 @@ pub struct List {
 pub struct Show {
     /// Its id, or the beginning of it
     pub id: String,
+    /// With the evidence, all checks, deliveries, costs, and quotes as they stand in the outputs
+    #[arg(long)]
+    pub full: bool,
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreFlags,
+}
+
+/// Arguments of `incidents turns`, `alerts` and `record`.
+#[derive(Args, Debug)]
+pub struct OneIncident {
+    /// Its id, or the beginning of it
+    pub id: String,
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreFlags,
+}
+
+/// Arguments of `incidents evidence`.
+#[derive(Args, Debug)]
+pub struct EvidenceOf {
+    /// Its id, or the beginning of it
+    pub id: String,
+    /// One output whole: E4 [default: a line for each]
+    #[arg(value_name = "E")]
+    pub evidence: Option<String>,
+    /// Of that output only the lines around this text
+    #[arg(long, value_name = "QUOTE", requires = "evidence")]
+    pub around: Option<String>,
     /// Which store.
     #[command(flatten)]
     pub store: StoreFlags,

@@ -26,6 +26,10 @@ pub struct Environment {
     pub cwd: PathBuf,
     /// Whether stderr is a terminal that can redraw: then progress may.
     pub stderr_is_terminal: bool,
+    /// Whether stdout is a terminal.
+    pub stdout_is_terminal: bool,
+    /// How many columns stdout has: those of the terminal, else `COLUMNS`, else 100.
+    pub columns: usize,
     /// Whether everything is said as JSON, a line each.
     pub json: bool,
     /// How many -v there are more than -q.
@@ -34,6 +38,8 @@ pub struct Environment {
     redactors: Arc<RwLock<Vec<Redactor>>>,
 }
 
+/// The columns of what is no terminal.
+const COLUMNS: usize = 100;
 /// How many configurations' secrets are kept back: what runs began under one of them.
 const MOST_REDACTORS: usize = 4;
 
@@ -48,7 +54,13 @@ impl Environment {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let cwd = std::env::current_dir().context("the current folder cannot be read")?;
-        Self::new(variables, cwd, std::io::stderr().is_terminal())
+        let mut env = Self::new(variables, cwd, std::io::stderr().is_terminal())?;
+        let stdout = console::Term::stdout();
+        env.stdout_is_terminal = stdout.is_term();
+        let of_terminal = stdout.size_checked().map(|(_, columns)| usize::from(columns));
+        let said = env.var("COLUMNS").and_then(|columns| columns.parse().ok());
+        env.columns = of_terminal.or(said).map_or(COLUMNS, |columns| columns.clamp(40, 400));
+        Ok(env)
     }
 
     /// An environment of these variables and of `.env` in `cwd`.
@@ -80,6 +92,8 @@ impl Environment {
             variables: BTreeMap::new(),
             cwd: PathBuf::new(),
             stderr_is_terminal: false,
+            stdout_is_terminal: false,
+            columns: COLUMNS,
             json: false,
             louder: 0,
             redactors: Arc::default(),

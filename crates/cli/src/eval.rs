@@ -85,7 +85,7 @@ pub(crate) async fn run(args: Eval, env: &Environment) -> anyhow::Result<Exit> {
         Ok(to_run) => to_run.loaded,
         Err(exit) => return Ok(exit),
     };
-    setup::logs(&loaded, env)?;
+    setup::logs_of_a_trial(&loaded, env)?;
     alone(&mut loaded);
     for card in &mut loaded.settings.cards {
         // A case's tools are written down without what a server says about itself.

@@ -81,7 +81,7 @@ pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit>
         }
         Err(exit) => return Ok(exit),
     };
-    setup::logs(&loaded, env)?;
+    setup::logs_of_a_trial(&loaded, env)?;
     prepare(&mut loaded, &card, args.model.as_deref())?;
     let playbooks = match sentinel_worker::compile(&loaded) {
         Ok(playbooks) => playbooks,

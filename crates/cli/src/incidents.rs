@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,18 +15,21 @@ use sentinel_core::chain::{IncidentRecord, read_export};
 use sentinel_core::drive::{Start, drive};
 use sentinel_core::incident::{Gen, IncidentId};
 use sentinel_core::lifecycle::{Abort, Aborted, Rules};
-use sentinel_core::ports::{IncidentStore, Ports};
+use sentinel_core::ports::{Clock as _, IncidentStore, Ports};
 use sentinel_core::redact::Redactor;
+use sentinel_core::view::Display;
 use sentinel_local::{Backend, LocalError, LocalQueue};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Exit;
 use crate::access::TOKEN_FILE;
 use crate::api::{self, Detail, Record, Summary};
-use crate::args::{Incidents, IncidentsCommand, StoreFlags};
+use crate::args::{DATA_DIR, Incidents, IncidentsCommand, StoreFlags};
 use crate::environment::Environment;
+use crate::render::{Screen, stored};
 use crate::server::AbortRequest;
-use crate::{audit, deletion, render, resume, setup};
+use crate::{audit, deletion, pager, render, resume, setup};
 
 /// The most incidents that a running `up` lists in one answer.
 const PAGE: usize = 1000;
@@ -42,7 +45,7 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
             } else if incidents.is_empty() {
                 writeln!(out, "No incidents.")?;
             } else {
-                writeln!(out, "{}", render::list(&incidents))?;
+                writeln!(out, "{}", render::listing(&incidents))?;
             }
         }
         IncidentsCommand::Show(args) => {
@@ -59,8 +62,42 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
                     deleted.at
                 )?;
             } else {
-                writeln!(out, "{}", render::incident(&detail))?;
+                let more = deeper(&detail, &of_store(&args.store));
+                let screen = Screen { width: env.columns, full: args.full, more: &more };
+                write!(out, "{}", render::incident(&detail, &screen))?;
             }
+        }
+        IncidentsCommand::Evidence(args) => {
+            let record = kept(&args.id, &args.store, env).await?;
+            match &args.evidence {
+                None => {
+                    show(&stored::evidence_list(&record, env.columns), &record.evidence, &args.store, env)?;
+                }
+                Some(given) => {
+                    let Some(one) = stored::find(&record, given) else {
+                        let ids =
+                            record.evidence.iter().map(|e| e.id.as_str()).collect::<Vec<_>>().join(", ");
+                        let has = if ids.is_empty() { "none".to_owned() } else { ids };
+                        bail!("the incident has no evidence {given:?}; it has {has}");
+                    };
+                    let Some(text) = stored::evidence(&record, one, args.around.as_deref()) else {
+                        bail!("that text does not stand in {}; without --around all of it is shown", one.id);
+                    };
+                    show(&text, one, &args.store, env)?;
+                }
+            }
+        }
+        IncidentsCommand::Turns(args) => {
+            let record = kept(&args.id, &args.store, env).await?;
+            show(&stored::turns(&record, env.columns), &record.turns, &args.store, env)?;
+        }
+        IncidentsCommand::Alerts(args) => {
+            let record = kept(&args.id, &args.store, env).await?;
+            show(&stored::alerts(&record, env.columns), &record.notifications, &args.store, env)?;
+        }
+        IncidentsCommand::Record(args) => {
+            let record = kept(&args.id, &args.store, env).await?;
+            show(&stored::record(&record, env.columns), &record, &args.store, env)?;
         }
         IncidentsCommand::Delete(args) => return deletion::run(args, env).await,
         IncidentsCommand::Resume(args) => return resume::run(args).await,
@@ -78,6 +115,47 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
     Ok(Exit::Done)
 }
 
+/// The commands that go deeper into an incident of the store that `of_store` names.
+pub(crate) fn deeper(detail: &Detail, of_store: &str) -> Vec<String> {
+    let id: String = detail.id.as_str().chars().take(12).collect();
+    let cited = detail.view.cause.as_ref().and_then(|cause| cause.best_quote());
+    let cited = cited.map(|quote| format!(" {}", quote.evidence)).unwrap_or_default();
+    vec![
+        format!("sentinel incidents evidence {id}{cited}{of_store}"),
+        format!("sentinel incidents show {id} --full{of_store}; also: turns, alerts, record"),
+    ]
+}
+
+/// The flags that name this store, where they are not the usual ones.
+fn of_store(flags: &StoreFlags) -> String {
+    match &flags.table {
+        Some(table) => format!(" --table {table}"),
+        None if flags.data_dir == Path::new(DATA_DIR) => String::new(),
+        None => format!(" --data-dir {}", flags.data_dir.display()),
+    }
+}
+
+/// All that is kept of an incident.
+async fn kept(given: &str, flags: &StoreFlags, env: &Environment) -> anyhow::Result<Record> {
+    let place = Place::of(flags).await?.keeping_back(flags, env);
+    let id = place.whole_id(given).await?;
+    let mut record = place.record(&id).await?.with_context(|| format!("there is no incident {id}"))?;
+    for evidence in &mut record.evidence {
+        // Before quotes are marked: a mark would stand inside what the redactor looks for.
+        evidence.text = env.without_secrets(&evidence.text).into_owned();
+    }
+    Ok(record)
+}
+
+/// Shows it, on a terminal in the pager; with --json what it is made from. Neither with secrets.
+fn show(text: &str, what: &impl Serialize, flags: &StoreFlags, env: &Environment) -> anyhow::Result<()> {
+    if flags.json {
+        writeln!(anstream::stdout(), "{}", env.json_without_secrets(what)?)?;
+        return Ok(());
+    }
+    pager::show(&env.without_secrets(text), env)
+}
+
 /// Where the incidents are.
 pub(crate) enum Place {
     /// A running `up`.
@@ -88,6 +166,8 @@ pub(crate) enum Place {
         store: Arc<dyn IncidentStore>,
         /// What is shown of it lacks the secrets that this knows.
         redactor: Redactor,
+        /// How it is shown.
+        display: Arc<Display>,
     },
 }
 
@@ -115,15 +195,15 @@ impl Place {
     }
 
     fn store(store: Arc<dyn IncidentStore>) -> Self {
-        Self::Store { store, redactor: Redactor::default() }
+        Self::Store { store, redactor: Redactor::default(), display: Arc::default() }
     }
 
     /// The same, of which what is shown lacks the configuration's secrets, where a configuration can be read.
     pub(crate) fn keeping_back(self, flags: &StoreFlags, env: &Environment) -> Self {
+        let (redactor, display) = setup::shown_if_known(flags.config.config.as_deref(), env);
+        env.keep_back(redactor.clone());
         match self {
-            Self::Store { store, .. } => {
-                Self::Store { store, redactor: setup::redactor_if_known(flags.config.config.as_deref(), env) }
-            }
+            Self::Store { store, .. } => Self::Store { store, redactor, display },
             service @ Self::Service(_) => service,
         }
     }
@@ -132,7 +212,7 @@ impl Place {
     pub(crate) async fn list(&self, limit: usize) -> anyhow::Result<Vec<Summary>> {
         match self {
             Self::Service(service) => service.list(limit).await,
-            Self::Store { store, redactor } => {
+            Self::Store { store, redactor, .. } => {
                 let newest = Gen(i64::MAX);
                 Ok(api::list(store.as_ref(), redactor, newest, limit).await?)
             }
@@ -142,14 +222,17 @@ impl Place {
     pub(crate) async fn detail(&self, id: &IncidentId) -> anyhow::Result<Option<Detail>> {
         match self {
             Self::Service(service) => service.get(&format!("api/incidents/{id}")).await,
-            Self::Store { store, redactor } => Ok(api::detail(store.as_ref(), redactor, id).await?),
+            Self::Store { store, redactor, display } => {
+                let now = MachineClock::default().now();
+                Ok(api::detail(store.as_ref(), redactor, display, now, id).await?)
+            }
         }
     }
 
     pub(crate) async fn record(&self, id: &IncidentId) -> anyhow::Result<Option<Record>> {
         match self {
             Self::Service(service) => service.get(&format!("api/incidents/{id}/record")).await,
-            Self::Store { store, redactor } => Ok(api::record(store.as_ref(), redactor, id).await?),
+            Self::Store { store, redactor, .. } => Ok(api::record(store.as_ref(), redactor, id).await?),
         }
     }
 
@@ -212,7 +295,7 @@ impl Place {
     ) -> anyhow::Result<Option<String>> {
         match self {
             Self::Service(service) => service.delete(id, who).await,
-            Self::Store { store, redactor } => {
+            Self::Store { store, redactor, .. } => {
                 let who = redactor.for_incident(id).redact(&who).into_owned();
                 let outcome = sentinel_core::delete::delete(&ports_of(store, flags)?, id, who).await?;
                 Ok(deletion::why_not(outcome))
@@ -229,7 +312,7 @@ impl Place {
     ) -> anyhow::Result<()> {
         let aborted = match self {
             Self::Service(service) => return service.abort(id, who).await,
-            Self::Store { store, redactor } => {
+            Self::Store { store, redactor, .. } => {
                 let who = redactor.for_incident(id).redact(&who).into_owned();
                 let Ok(loaded) = setup::load(flags.config.config.as_deref(), env) else {
                     bail!("the sinks to tell are not known without a configuration");

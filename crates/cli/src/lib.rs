@@ -21,6 +21,7 @@ mod health;
 mod house;
 mod incidents;
 mod models;
+mod pager;
 mod preview;
 mod progress;
 mod reload;

@@ -1,5 +1,5 @@
-//! Progress of investigations on stderr: a line an event; on a terminal also one that counts the seconds of what is
-//! waited for. With `--json`, a JSON object a line.
+//! Progress of investigations on stderr: a line an event; on a terminal one line that is written over, and stays only where it
+//! says that something went wrong. With `--json`, a JSON object a line.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -63,23 +63,25 @@ async fn print_json(mut events: broadcast::Receiver<Progress>, env: &Environment
 
 async fn print_text(mut events: broadcast::Receiver<Progress>, terminal: bool) {
     let waiting = if terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-    waiting.set_style(ProgressStyle::default_spinner());
+    let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
+    waiting.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     let mut totals: BTreeMap<IncidentId, Totals> = BTreeMap::new();
     while let Some(event) = next(&mut events).await {
         let totals = totals.entry(event.incident().clone()).or_default();
         if let Some(line) = line(&event, totals) {
             let short: String = event.incident().as_str().chars().take(8).collect();
-            waiting.suspend(|| {
-                let _ = writeln!(anstream::stderr(), "\x1b[2m{short}\x1b[0m  {line}");
-            });
-        }
-        match waits_for(&event) {
-            Some(what) if terminal => {
-                waiting.set_message(what);
-                waiting.reset_elapsed();
-                waiting.enable_steady_tick(Duration::from_millis(100));
+            if terminal && !went_wrong(&event) {
+                waiting.set_message(format!("{short}  {line}"));
+            } else {
+                waiting.suspend(|| {
+                    let _ = writeln!(anstream::stderr(), "\x1b[2m{short}\x1b[0m  {line}");
+                });
             }
-            _ => waiting.finish_and_clear(),
+        }
+        if let Some(what) = waits_for(&event).filter(|_| terminal) {
+            waiting.set_message(what);
+            waiting.reset_elapsed();
+            waiting.enable_steady_tick(Duration::from_millis(100));
         }
     }
     waiting.finish_and_clear();
@@ -89,6 +91,20 @@ async fn print_text(mut events: broadcast::Receiver<Progress>, terminal: bool) {
 #[derive(Default)]
 struct Totals {
     tokens: u64,
+}
+
+/// Whether a reader should see it after it is over.
+fn went_wrong(event: &Progress) -> bool {
+    match event {
+        Progress::Listed { error, .. } => error.is_some(),
+        Progress::Evidence { ok, .. } | Progress::Called { ok, .. } => !ok,
+        Progress::Refused { .. }
+        | Progress::ModelRefused { .. }
+        | Progress::BudgetUsedUp { .. }
+        | Progress::PutOff { .. }
+        | Progress::Ended { .. } => true,
+        _ => false,
+    }
 }
 
 fn waits_for(event: &Progress) -> Option<String> {

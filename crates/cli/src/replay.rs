@@ -18,8 +18,9 @@ use crate::Exit;
 use crate::api::Detail;
 use crate::args::Replay;
 use crate::environment::Environment;
+use crate::render::Screen;
 use crate::stage::Stage;
-use crate::{progress, render, setup};
+use crate::{incidents, progress, render, setup};
 
 pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit> {
     let mut loaded = match setup::load_to_run(args.config.config.as_deref(), env).await? {
@@ -33,7 +34,7 @@ pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit>
         Ok(playbooks) => playbooks,
         Err(problems) => return Ok(setup::tell(&problems, env)),
     };
-    setup::logs(&loaded, env)?;
+    setup::logs_of_a_trial(&loaded, env)?;
     let events = args.events.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let runs = runs(&args, &loaded, env)?;
 
@@ -49,7 +50,7 @@ pub(crate) async fn run(args: Replay, env: &Environment) -> anyhow::Result<Exit>
     // The printer ends when the last sender of events is gone.
     drop(stage);
     printer.finish().await;
-    print(&details, args.json)?;
+    print(&details, &args, env)?;
     Ok(exit(details.iter().map(|detail| detail.state)))
 }
 
@@ -133,9 +134,9 @@ fn tell_receipt(path: &Path, receipt: &Receipt, env: &Environment) {
     env.note(&format!("{}: {}", path.display(), parts.join(", ")));
 }
 
-fn print(details: &[Detail], json: bool) -> anyhow::Result<()> {
+fn print(details: &[Detail], args: &Replay, env: &Environment) -> anyhow::Result<()> {
     let mut out = anstream::stdout();
-    if json {
+    if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(details)?)?;
         return Ok(());
     }
@@ -143,7 +144,14 @@ fn print(details: &[Detail], json: bool) -> anyhow::Result<()> {
         writeln!(out, "No incident was opened.")?;
     }
     for detail in details {
-        writeln!(out, "{}", render::incident(detail))?;
+        // What was kept in memory only is gone with this process.
+        let more = match &args.data_dir {
+            Some(folder) => incidents::deeper(detail, &format!(" --data-dir {}", folder.display())),
+            None if args.full => Vec::new(),
+            None => vec!["the same with --full, or with --data-dir DIR, which keeps the evidence".to_owned()],
+        };
+        let screen = Screen { width: env.columns, full: args.full, more: &more };
+        write!(out, "{}", render::incident(detail, &screen))?;
     }
     Ok(())
 }

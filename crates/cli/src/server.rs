@@ -247,8 +247,9 @@ async fn list(State(service): State<Service>, Query(page): Query<Page>) -> Respo
 }
 
 async fn show(State(service): State<Service>, Path(id): Path<String>) -> Response {
-    let Worker { ports, redactor, .. } = &*service.worker();
-    match api::detail(ports.store.as_ref(), redactor, &IncidentId::new(id)).await {
+    let Worker { ports, redactor, display, .. } = &*service.worker();
+    let now = ports.clock.now();
+    match api::detail(ports.store.as_ref(), redactor, display, now, &IncidentId::new(id)).await {
         Ok(Some(detail)) => Json(detail).into_response(),
         Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such incident"),
         Err(error) => store_problem(&error),

@@ -7,6 +7,7 @@ use anyhow::Context;
 use sentinel_aws::{Aws, CallLimits, MachineClock, Secrets};
 use sentinel_config::{Diagnostic, Loaded, Problems, Reading, Severity, Source, load_for};
 use sentinel_core::redact::Redactor;
+use sentinel_core::view::Display;
 use sentinel_telemetry::{LevelFilter, LogSettings};
 use tracing::Level;
 
@@ -21,11 +22,11 @@ pub(crate) fn load(explicit: Option<&Path>, env: &Environment) -> Result<Loaded,
     Ok(loaded)
 }
 
-/// What a command may show of a store without a configuration: where one can be read, its secrets are known.
-pub(crate) fn redactor_if_known(explicit: Option<&Path>, env: &Environment) -> Redactor {
+/// What a command may show of a store without a configuration, and how: where one can be read, its secrets are known.
+pub(crate) fn shown_if_known(explicit: Option<&Path>, env: &Environment) -> (Redactor, Arc<Display>) {
     let source = sentinel_config::locate(explicit, env.var("SENTINEL_CONFIG").as_deref(), &env.cwd);
     let loaded = source.ok().and_then(|source| sentinel_config::load(&source, &|name| env.var(name)).ok());
-    loaded.map(|loaded| loaded.settings.redactor()).unwrap_or_default()
+    loaded.map(|loaded| (loaded.settings.redactor(), Arc::new(loaded.settings.view()))).unwrap_or_default()
 }
 
 fn find(explicit: Option<&Path>, env: &Environment) -> Result<(Loaded, Source), Exit> {
@@ -122,11 +123,23 @@ pub(crate) fn print_diagnostics(diagnostics: &[Diagnostic], env: &Environment) {
     }
 }
 
+/// The same for a command that only shows something: nobody anchors the records that it writes.
+pub(crate) fn logs_of_a_trial(loaded: &Loaded, env: &Environment) -> anyhow::Result<()> {
+    logs_with(loaded, env, &["sentinel_core::drive=warn"])
+}
+
 /// Sets the logs up: to stderr, without secrets. `RUST_LOG` says more about single targets, or of all how much; -q and -v
 /// less or more of Sentinel's own than the configuration asks for.
 pub(crate) fn logs(loaded: &Loaded, env: &Environment) -> anyhow::Result<()> {
+    logs_with(loaded, env, &[])
+}
+
+fn logs_with(loaded: &Loaded, env: &Environment, usual: &[&str]) -> anyhow::Result<()> {
     let level = loaded.settings.log_level.as_str().parse().context("the log level is none")?;
     let mut directives: Vec<String> = Vec::new();
+    if env.louder <= 0 {
+        directives.extend(usual.iter().map(|&directive| directive.to_owned()));
+    }
     if let Some(given) = env.var("RUST_LOG").filter(|given| !given.trim().is_empty()) {
         // One level alone is for everything, Sentinel's own crates too.
         directives.extend(given.trim().parse::<LevelFilter>().ok().map(|level| format!("sentinel={level}")));
@@ -141,6 +154,7 @@ pub(crate) fn logs(loaded: &Loaded, env: &Environment) -> anyhow::Result<()> {
         json: env.json,
         ansi: env.has_colours(),
         directives: Some(directives.join(",")),
+        columns: (env.stderr_is_terminal && env.louder <= 0).then_some(env.columns),
     };
     let env = env.clone();
     sentinel_telemetry::init(&settings, Arc::new(move |line| env.without_secrets(line)))

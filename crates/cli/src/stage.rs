@@ -178,11 +178,17 @@ impl Stage {
         Ok(next)
     }
 
-    /// The incidents, in the order in which they were opened.
+    /// The incidents, in the order in which they were opened, as they are seen now: the clock here has jumped over waits,
+    /// and would make the sender's times longer ago than they are.
     pub(crate) async fn details(&self) -> anyhow::Result<Vec<Detail>> {
+        self.seen_at(MachineClock::default().now()).await
+    }
+
+    pub(crate) async fn seen_at(&self, now: UnixMs) -> anyhow::Result<Vec<Detail>> {
         let mut details = Vec::new();
+        let Worker { ports, redactor, display, .. } = &self.default;
         for id in &self.incidents {
-            details.extend(api::detail(self.default.ports.store.as_ref(), &self.default.redactor, id).await?);
+            details.extend(api::detail(ports.store.as_ref(), redactor, display, now, id).await?);
         }
         Ok(details)
     }

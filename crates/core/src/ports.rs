@@ -108,7 +108,15 @@ pub trait IncidentStore: Send + Sync + fmt::Debug {
     /// Reads the children of all generations, consistently, in the order of generations and names.
     async fn all_children(&self, id: &IncidentId) -> Result<Vec<Child>, StoreError>;
 
-<<<<<<< HEAD
+    /// The generations from `since` on of which something is stored, the oldest first. Needs no right to read
+    /// investigations.
+    async fn generations(&self, id: &IncidentId, since: Gen) -> Result<Vec<Gen>, StoreError> {
+        let children = self.all_children(id).await?;
+        let stored =
+            children.into_iter().filter(|child| child.name.is_intakes()).map(|child| child.generation);
+        Ok(stored.filter(|generation| *generation >= since).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
     /// Deletes everything that is stored of the generations before this one, but for the head. Gives how many items that
     /// were.
     async fn remove(&self, id: &IncidentId, before: Gen) -> Result<usize, StoreError>;
@@ -121,19 +129,6 @@ pub trait IncidentStore: Send + Sync + fmt::Debug {
         within: RangeInclusive<UnixMs>,
         limit: usize,
     ) -> Result<DuePage, StoreError>;
-=======
-    /// The generations from `since` on of which something is stored, the oldest first. Needs no right to read
-    /// investigations.
-    async fn generations(&self, id: &IncidentId, since: Gen) -> Result<Vec<Gen>, StoreError> {
-        let children = self.all_children(id).await?;
-        let stored =
-            children.into_iter().filter(|child| child.name.is_intakes()).map(|child| child.generation);
-        Ok(stored.filter(|generation| *generation >= since).collect::<BTreeSet<_>>().into_iter().collect())
-    }
-
-    /// Heads whose [`crate::lifecycle::due_at`] is not after `now`, the longest overdue first, at most `limit`.
-    async fn due(&self, now: UnixMs, limit: usize) -> Result<Vec<Head>, StoreError>;
->>>>>>> c09eafd (Make one view of an incident in core, and have Slack and webhooks tell it)
 
     /// The newest generations first, at most `limit`.
     async fn recent(&self, limit: usize) -> Result<Vec<Head>, StoreError> {

@@ -51,11 +51,14 @@ pub struct LogSettings {
     /// More directives in `tracing-subscriber`'s syntax (`target=level`, separated by commas), after and over the
     /// others.
     pub directives: Option<String>,
+    /// On a terminal of so many columns: what weighs less than a warning is one line of it, the time of day, the message and
+    /// as many of its fields as fit. JSON is always whole.
+    pub columns: Option<usize>,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { level: LevelFilter::INFO, json: false, ansi: false, directives: None }
+        Self { level: LevelFilter::INFO, json: false, ansi: false, directives: None, columns: None }
     }
 }
 
@@ -87,6 +90,7 @@ impl TelemetryError {
 /// # Errors
 /// [`TelemetryError`].
 pub fn init(settings: &LogSettings, redact: Redact) -> Result<(), TelemetryError> {
+    let redact = line::within(settings.columns, redact);
     subscriber(settings, RedactingWriter::new(std::io::stderr, redact))?.try_init()?;
     Ok(())
 }
@@ -126,7 +130,7 @@ where
             Format::default().json().flatten_event(true).with_current_span(false).with_span_list(false);
         layer.fmt_fields(JsonFields::new()).event_format(line::JsonLine(format)).boxed()
     } else {
-        layer.event_format(line::Line { ansi: settings.ansi }).boxed()
+        layer.event_format(line::Line { ansi: settings.ansi, brief: settings.columns.is_some() }).boxed()
     }
 }
 
@@ -180,6 +184,7 @@ mod tests {
                 Cow::Borrowed(line)
             }
         });
+        let redact = line::within(settings.columns, redact);
         let writer = RedactingWriter::new(move || out.clone(), redact);
         tracing::subscriber::with_default(subscriber(settings, writer).unwrap(), events);
         kept.0.lock().unwrap().clone()
@@ -236,6 +241,22 @@ mod tests {
         assert_eq!(rest(&line), "\u{1b}[32m INFO\u{1b}[0m sentinel: m password=\"x\"\n");
         let line = logged(&LogSettings { json: true, ..colourful }, event).concat();
         assert!(!line.contains('\u{1b}'), "{line:?}");
+    }
+
+    #[test]
+    fn on_a_terminal_what_is_no_warning_is_one_line_of_it_cut_after_secrets_are_taken_out() {
+        let settings = LogSettings { ansi: true, columns: Some(40), ..LogSettings::default() };
+        let lines = logged(&settings, || {
+            let _span = tracing::info_span!(target: "sentinel", "job", incident = "abc").entered();
+            tracing::info!(target: "sentinel", key = "swordfish", text = "as long as it takes", "told");
+            tracing::warn!(target: "sentinel", text = "as long as it takes", "not told");
+        });
+        // The time of day comes first, and then the level.
+        assert_eq!(&lines[0][8..], " \u{1b}[32m INFO\u{1b}[0m told key=\"[redacted]\" te…\n");
+        assert!(
+            lines[1].contains("sentinel: job{incident=\"abc\"}: not told text=\"as long as it takes\""),
+            "{lines:?}"
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! How an event looks as text.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use sentinel_core::marks::changes_the_display;
 use serde_json::{Map, Value};
@@ -10,11 +12,52 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::Redact;
+
 /// Time, level, target, spans, message and fields, on one line whatever they hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Line {
     /// Colours the level.
     pub(crate) ansi: bool,
+    /// What weighs less than a warning has neither a date nor a target nor spans.
+    pub(crate) brief: bool,
+}
+
+/// Where the time of day stands in a time (RFC 3339).
+const TIME_OF_DAY: std::ops::Range<usize> = 11..19;
+
+/// The same redactor, which then cuts brief lines to so many columns.
+pub(crate) fn within(columns: Option<usize>, redact: Redact) -> Redact {
+    let Some(columns) = columns else { return redact };
+    Arc::new(move |line| {
+        let redacted = redact(line);
+        // A whole line begins with its year, a brief one with the hour.
+        let brief = redacted.as_bytes().get(2) == Some(&b':');
+        if !brief || redacted.chars().count() <= columns {
+            redacted
+        } else {
+            Cow::Owned(cut(&redacted, columns))
+        }
+    })
+}
+
+/// The line in at most so many columns, its colours aside.
+fn cut(line: &str, columns: usize) -> String {
+    let (mut out, mut used, mut colour) = (String::new(), 0, false);
+    for c in line.trim_end().chars() {
+        colour |= c == '\u{1b}';
+        if !colour {
+            used += 1;
+            if used == columns {
+                out.push('…');
+                break;
+            }
+        }
+        colour &= c != 'm';
+        out.push(c);
+    }
+    out.push('\n');
+    out
 }
 
 impl<S, N> FormatEvent<S, N> for Line
@@ -29,12 +72,19 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
-        SystemTime.format_time(&mut writer)?;
+        let brief = self.brief && *metadata.level() > Level::WARN;
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        writer.write_str(if brief { time.get(TIME_OF_DAY).unwrap_or(&time) } else { &time })?;
         let (on, off) = if self.ansi { (colour(*metadata.level()), "\u{1b}[0m") } else { ("", "") };
-        write!(writer, " {on}{:>5}{off} {}: ", metadata.level(), metadata.target())?;
+        write!(writer, " {on}{:>5}{off} ", metadata.level())?;
+        if !brief {
+            write!(writer, "{}: ", metadata.target())?;
+        }
 
         let mut text = String::new();
-        for span in ctx.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
+        let spans = ctx.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root);
+        for span in spans.filter(|_| !brief) {
             text.push_str(span.name());
             if let Some(fields) = span.extensions().get::<FormattedFields<N>>().filter(|f| !f.is_empty()) {
                 text.push('{');

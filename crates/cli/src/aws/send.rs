@@ -15,7 +15,7 @@ use super::stack::Stack;
 use super::tool;
 use crate::Exit;
 use crate::environment::Environment;
-use crate::incidents::Place;
+use crate::incidents::{self, Place};
 use crate::render;
 
 /// Between two looks at the table.
@@ -107,7 +107,9 @@ async fn reports(args: &Send, stack: &Stack, ids: &[IncidentId], env: &Environme
         if flags.json {
             all.push(json!(detail));
         } else {
-            writeln!(out, "{}", env.without_secrets(&render::incident(&detail)))?;
+            let more = incidents::deeper(&detail, &format!(" --table {table}"));
+            let screen = render::Screen { width: env.columns, full: false, more: &more };
+            write!(out, "{}", env.without_secrets(&render::incident(&detail, &screen)))?;
         }
     }
     if flags.json {

@@ -44,6 +44,7 @@ fn opened(state: State) -> Head {
         reason: None,
         openings: None,
         ttl: None,
+        deleted: None,
         chain: vec![],
         signed: None,
     }
