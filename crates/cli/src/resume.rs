@@ -1,4 +1,4 @@
-//! `sentinel incidents resume`: decides about what fell due while nobody swept a table.
+//! `sentinel aws resume`, and `sentinel incidents resume` of a table by its name: decides about what fell due while nobody swept a table.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use sentinel_core::UnixMs;
 use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::Owed;
 use sentinel_core::ports::{Clock as _, IncidentStore, StoreError};
-use serde_json::json;
+use serde_json::json as value;
 
 use crate::Exit;
 use crate::args::Resume;
@@ -19,24 +19,28 @@ const PAGE: usize = 500;
 
 pub(crate) async fn run(args: Resume) -> anyhow::Result<Exit> {
     let client = Aws::of_environment(CallLimits::default()).await.dynamo();
-    let store = DynamoStore::new(client, args.table);
-    let before = store.resume(args.since, MachineClock::default().now()).await?;
+    since(&DynamoStore::new(client, args.table), args.since, args.json).await
+}
+
+/// What fell due in this table since then goes on, and the rest is left.
+pub(crate) async fn since(store: &DynamoStore, since: UnixMs, json: bool) -> anyhow::Result<Exit> {
+    let before = store.resume(since, MachineClock::default().now()).await?;
     let first = UnixMs::new(0);
-    let goes_on = if args.since < before {
-        due(&store, args.since..=UnixMs::new(before.get().saturating_sub(1))).await?
+    let goes_on = if since < before {
+        due(store, since..=UnixMs::new(before.get().saturating_sub(1))).await?
     } else {
         0
     };
-    let left = due(&store, first..=UnixMs::new(args.since.get().saturating_sub(1))).await?;
+    let left = due(store, first..=UnixMs::new(since.get().saturating_sub(1))).await?;
     let mut out = anstream::stdout();
-    if args.json {
-        writeln!(out, "{}", json!({"since": args.since.to_string(), "go_on": goes_on, "left": left}))?;
+    if json {
+        writeln!(out, "{}", value!({"since": since.to_string(), "go_on": goes_on, "left": left}))?;
     } else {
         writeln!(
             out,
             "What fell due from {} on goes on: {goes_on} incidents that were left until now, within a minute. {left} from \
              before are left.",
-            args.since
+            since
         )?;
     }
     Ok(Exit::Done)

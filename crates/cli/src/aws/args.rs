@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use sentinel_core::UnixMs;
 
 /// Arguments of `aws`.
 #[derive(Args, Debug)]
@@ -20,6 +21,7 @@ impl AwsArgs {
             AwsCommand::Doctor(flags) | AwsCommand::Redrive(flags) => flags.json,
             AwsCommand::Send(a) => a.stack.json,
             AwsCommand::Remove(a) => a.stack.json,
+            AwsCommand::Resume(a) => a.stack.json,
             AwsCommand::Config(a) => match &a.command {
                 ConfigCommand::Push(a) => a.stack.json,
             },
@@ -38,10 +40,23 @@ pub enum AwsCommand {
     Send(Send),
     /// Send what was put aside into the dead-letter queue back to the queue
     Redrive(StackFlags),
+    /// Decide about what fell due while nobody swept the stack's table: it came from a backup, say
+    Resume(Resume),
     /// Delete the stack, its bucket and its model key; the table with the incidents stays
     Remove(Remove),
     /// The configuration that the functions read from S3
     Config(ConfigArgs),
+}
+
+/// Arguments of `aws resume`.
+#[derive(Args, Debug)]
+pub struct Resume {
+    /// Which stack.
+    #[command(flatten)]
+    pub stack: StackFlags,
+    /// What fell due from this time on is investigated and told; what did before stays as it is
+    #[arg(long, value_name = "TIME", value_parser = crate::deletion::time)]
+    pub since: UnixMs,
 }
 
 /// Which stack, and whose credentials.

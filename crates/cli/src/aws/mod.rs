@@ -13,7 +13,8 @@ mod tool;
 use std::io::Write;
 
 use anyhow::Context;
-use args::{AwsArgs, AwsCommand, ConfigCommand, StackFlags};
+use args::{AwsArgs, AwsCommand, ConfigCommand, Resume, StackFlags};
+use sentinel_aws::{Aws, CallLimits, DynamoStore};
 use serde_json::json;
 use stack::Stack;
 use tempfile::TempDir;
@@ -29,6 +30,7 @@ pub(crate) async fn run(args: AwsArgs, env: &Environment) -> anyhow::Result<Exit
         AwsCommand::Send(args) => send::run(&args, env).await,
         AwsCommand::Redrive(flags) => redrive(&flags, env).await,
         AwsCommand::Remove(args) => remove::run(&args, env).await,
+        AwsCommand::Resume(args) => resume(&args, env).await,
         AwsCommand::Config(args) => match args.command {
             ConfigCommand::Push(args) => config::push(&args, env).await,
         },
@@ -52,6 +54,15 @@ fn model_key_of(name: &str) -> String {
 /// A folder that only this user can look into, and that is gone with the command.
 fn scratch() -> anyhow::Result<TempDir> {
     tempfile::Builder::new().prefix("sentinel-aws").tempdir().context("a temporary folder cannot be made")
+}
+
+/// Looks the stack's table up, and decides about it.
+async fn resume(args: &Resume, env: &Environment) -> anyhow::Result<Exit> {
+    let flags = &args.stack;
+    let stack = Stack::whole(&tool(flags, env), flags).await?;
+    let aws = Aws::of_profile(CallLimits::default(), flags.region.clone(), flags.profile.clone()).await;
+    let store = DynamoStore::new(aws.dynamo(), stack.output("TableName")?);
+    crate::resume::since(&store, args.since, flags.json).await
 }
 
 /// Messages go back as they are; the worker takes each for what the table says it is.

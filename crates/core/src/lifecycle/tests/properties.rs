@@ -388,7 +388,7 @@ fn the_sequences_reach_every_state_and_every_outcome() {
     let mut runner = TestRunner::deterministic();
     let sequences = prop::collection::vec(step(), 60..120);
     let mut reached = BTreeSet::new();
-    for n in 0..200 {
+    for n in 0..600 {
         let steps = sequences.new_tree(&mut runner).unwrap().current();
         let story = Story::with(Rules {
             sinks: vec![of_all("log")],
