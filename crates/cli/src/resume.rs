@@ -38,9 +38,8 @@ pub(crate) async fn since(store: &DynamoStore, since: UnixMs, json: bool) -> any
     } else {
         writeln!(
             out,
-            "What fell due from {} on goes on: {goes_on} incidents that were left until now, within a minute. {left} from \
-             before are left.",
-            since
+            "What fell due from {since} on goes on: {goes_on} incidents that were left until now, within a minute. {left} \
+             from before are left."
         )?;
     }
     Ok(Exit::Done)

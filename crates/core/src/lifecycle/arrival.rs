@@ -212,8 +212,9 @@ impl Input for Arrival {
             (Some(head), true) => wake_for_deliveries(head, notify(head, self, rules, now), now),
             (Some(head), false) => wake_for_deliveries(head, resolve(head, self, rules, now), now),
         };
-        // What was deleted and fires again needs a name when its next generation begins.
-        if let Some(next) = decision.next.as_mut().filter(|n| n.deleted.is_some() && n.again.is_some()) {
+        // What was deleted and has more to tell, or fires again, needs a name for that.
+        let speaks = |n: &&mut Head| n.deleted.is_some() && (n.again.is_some() || !n.is_settled());
+        if let Some(next) = decision.next.as_mut().filter(speaks) {
             next.labels = displayed(&self.labels);
         }
         decision

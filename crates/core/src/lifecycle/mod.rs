@@ -268,10 +268,6 @@ fn release(head: &mut Head) {
 
 /// Makes `event` due to every sink of the card that wants it.
 fn arm(head: &mut Head, event: Event, rules: &Rules, now: UnixMs) {
-    // Of what was deleted nobody hears any more. What comes up later is a generation of its own.
-    if head.deleted.is_some() {
-        return;
-    }
     for subscription in rules.sinks.iter().filter(|s| s.events.contains(&event)) {
         let sink = &subscription.sink;
         if event.is_ending() {

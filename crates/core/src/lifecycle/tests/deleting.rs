@@ -76,14 +76,16 @@ fn a_tombstone_says_who_and_when_and_nothing_else_of_what_there_was() {
 }
 
 #[test]
-fn what_goes_on_after_its_deletion_is_not_paid_for_again_and_its_end_is_told_to_nobody() {
+fn what_goes_on_after_its_deletion_is_not_paid_for_again_and_its_end_is_told() {
     let mut s = Story::done();
     let _ = s.at(60).delete();
     assert_eq!(s.at(4_000).tell(&[fires(1, 0)]), Taken::Duplicate);
     assert_eq!(s.state(), State::Done);
     assert_eq!(s.at(5_000).tell(&[ended(1, 0, 4_990)]), Taken::Resolved);
-    assert_eq!((s.owed(), s.sent), (vec![], None));
-    assert!(s.head().ttl.is_some());
+    assert_eq!(s.owed(), [Event::Resolved]);
+    assert_eq!(s.head().labels, labels(&[("alertname", "PodDown")]), "under its name");
+    s.deliver_all();
+    assert!(s.head().ttl.is_some() && s.head().deleted.is_some());
 }
 
 #[test]
@@ -102,7 +104,9 @@ fn what_fires_again_within_the_window_is_investigated_when_it_is_over_under_its_
     let mut s = Story::done();
     let _ = s.at(60).delete();
     assert_eq!(s.at(100).tell(&[fires(2, 100)]), Taken::Joined);
-    assert_eq!((s.owed(), s.sent), (vec![], Some(secs(500))), "at the window's end");
+    assert_eq!(s.owed(), [Event::Updated]);
+    s.deliver_all();
+    assert_eq!(s.sent, Some(secs(500)), "at the window's end");
     assert_eq!(s.at(600).claim("w"), Claimed::WindowOver);
     assert_eq!(s.window_over(), Reopened::Reopened);
     let head = s.head();
