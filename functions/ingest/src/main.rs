@@ -53,6 +53,7 @@ async fn main() -> anyhow::Result<()> {
         &logs,
         Arc::new(move |line| of_logs.read().unwrap_or_else(PoisonError::into_inner).redact(line)),
     )?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "sentinel-ingest starts");
 
     let current = Mutex::new(Arc::new(first));
     let answer = service_fn(|event| async {

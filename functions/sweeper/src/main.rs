@@ -38,6 +38,7 @@ async fn main() -> anyhow::Result<()> {
     let logs = LogSettings { level: level.as_str().parse()?, json: true, ..LogSettings::default() };
     // It reads no secret, so there is none to take out of a line.
     sentinel_telemetry::init(&logs, Arc::new(|line| line.into()))?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "sentinel-sweeper starts");
 
     let current = Mutex::new(Arc::new(first));
     // Whatever the event says: that it came is the message.

@@ -46,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
         &logs,
         Arc::new(move |line| of_logs.read().unwrap_or_else(PoisonError::into_inner).redact(line)),
     )?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "sentinel-watcher starts");
 
     let current = Mutex::new(Arc::new(first));
     // Whatever the event says: that it came is the message.

@@ -50,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         now.0.redacted(line)
     };
     sentinel_telemetry::init(&logs, Arc::new(move |line| redact(line).into()))?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "sentinel-worker starts");
 
     let handle = service_fn(|event: LambdaEvent<SqsEvent>| async {
         let (messages, context) = event.into_parts();
