@@ -8,7 +8,6 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use sentinel_aws::{Aws, CallLimits, Deployment, MachineClock, Secrets, environment};
 use sentinel_config::{Reading, Source, load_for};
 use sentinel_core::ports::Clock as _;
-use sentinel_core::redact::Redactor;
 use sentinel_deployed::{Beside, Followed, Refused};
 use sentinel_telemetry::{LogSettings, Metric, Metrics};
 use sentinel_watcher::lambda;
@@ -27,8 +26,7 @@ async fn main() -> anyhow::Result<()> {
     let aws = Aws::of_function(&variable, &folder, CallLimits::AWS)?;
     let clock = Arc::new(MachineClock::default());
     let metrics = Metrics::to(io::stdout).of_stack(variable("SENTINEL_STACK").as_deref());
-    let known = Arc::new(RwLock::new(Redactor::default()));
-
+    let known = Arc::<RwLock<sentinel_core::redact::Redactor>>::default();
     let build = async |source: Source| -> anyhow::Result<_> {
         let secret_ids = load_for(Reading::Watcher, &source, &variable, &BTreeMap::new())?.secret_ids;
         let secrets = Secrets::new(aws.secrets(), clock.clone(), secret_ids);
@@ -47,7 +45,6 @@ async fn main() -> anyhow::Result<()> {
         Arc::new(move |line| of_logs.read().unwrap_or_else(PoisonError::into_inner).redact(line)),
     )?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "sentinel-watcher starts");
-
     let current = Mutex::new(Arc::new(first));
     // Whatever the event says: that it came is the message.
     let handle = service_fn(|event: LambdaEvent<serde_json::Value>| async {
