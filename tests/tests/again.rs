@@ -85,7 +85,7 @@ async fn said(
     })
     .await;
     let show = eventually(&format!("{step}: {event} to be told to all"), async || {
-        let show = home.run(&["incidents", "show", id], 0).stdout;
+        let show = home.run(&["incidents", "show", id, "--full"], 0).stdout;
         if show.contains(&format!("{event} to chat:oncall: sent")) { Ok(show) } else { Err(show) }
     })
     .await;

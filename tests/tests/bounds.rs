@@ -96,7 +96,7 @@ async fn an_output_schema_that_doubles_on_each_level_is_not_held_against_the_out
 
 #[tokio::test]
 async fn a_pattern_with_a_quadratic_number_of_steps_is_searched_in_part_and_stops_nobody() {
-    let line = "A".repeat(256 * 1024);
+    let line = format!("{}\nall is well here", "A".repeat(256 * 1024));
     let schema = json!({"type": "object"});
     let mcp =
         FakeMcp::builder().tool("look", schema, "Looks", move |_| Answer::text(line.clone())).start().await;
@@ -115,7 +115,7 @@ async fn a_pattern_with_a_quadratic_number_of_steps_is_searched_in_part_and_stop
         if hung <= INCIDENTS {
             return Scripted::Hang;
         }
-        Scripted::Json(function_call("submit_report", &report("E1", "AAAAAAAAAAAA"), "call"))
+        Scripted::Json(function_call("submit_report", &report("E1", "all is well here"), "call"))
     })
     .await;
     let home = home(&mcp, &model, "");

@@ -36,7 +36,14 @@ async fn prometheus_with_mail() -> Service {
 /// What a model would quote of an output that it was shown: the line that holds `part`, from its first letter on.
 fn quote(output: &str, part: &str) -> String {
     let line = output.lines().skip(1).find(|line| line.contains(part));
-    line.unwrap_or("no such line was shown").trim().chars().take(200).collect()
+    let line = line.unwrap_or("no such line was shown").trim();
+    // A quote ends with a word, and what is JSON with a string.
+    let end = line.char_indices().take(200).filter(|(_, c)| matches!(c, ' ' | ',')).last();
+    if line.chars().count() > 200 {
+        end.map_or("", |(at, _)| line.get(..at).unwrap()).to_owned()
+    } else {
+        line.to_owned()
+    }
 }
 
 fn evidence<'a>(incident: &'a Value, id: &str) -> &'a Value {
@@ -262,6 +269,7 @@ async fn what_a_server_does_wrong_is_told_in_the_report_and_the_rest_goes_on() {
     assert!(notes.contains(breach), "{notes}");
     assert!(evidence(&done, "E4")["text"].as_str().unwrap().starts_with("odd and whole"), "{done:#}");
     let shown = home.run(&["incidents", "show", &id], 0).stdout;
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
         shown.contains("its answer is larger than 16 MB") && shown.contains("which is not followed"),
         "{shown}"

@@ -109,10 +109,10 @@ fn claims(lines: &mut Lines, title: &str, claims: &[Claim], full: bool) {
     }
     lines.heading(title);
     for claim in claims {
-        let (style, text) = match (claim.confidence, claim.supported) {
-            (Some(_), true) => ("", format!("{} ({})", claim.statement, claim.carried())),
-            (None, true) => ("", claim.statement.clone()),
-            (_, false) => (RED, format!("{} (UNSUPPORTED: {})", claim.statement, claim.carried())),
+        let style = if claim.supported { "" } else { RED };
+        let text = match (claim.confidence, claim.supported) {
+            (None, true) => claim.statement.clone(),
+            _ => format!("{} ({})", claim.statement, claim.carried()),
         };
         lines.hanging("  - ", style, &text, usize::MAX);
         for quote in &claim.quotes {

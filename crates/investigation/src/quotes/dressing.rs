@@ -28,12 +28,6 @@ impl Quote {
         let bare = written.iter().map(|written| pieces(undressed(written))).collect();
         Self { written, bare }
     }
-
-    /// How much it says, in characters.
-    pub(super) fn characters(&self) -> usize {
-        let of = |pieces: &Vec<String>| pieces.iter().map(|piece| piece.chars().count()).sum();
-        self.bare.iter().map(of).max().unwrap_or(0)
-    }
 }
 
 /// A folded quote without what stands around it.

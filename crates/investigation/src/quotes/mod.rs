@@ -164,7 +164,7 @@ fn of_one(
         Place::Cut => return Ok(Mark::Cut.into()),
         Place::At(original) => original,
     };
-    let mark = if quote.characters() < SHORTEST {
+    let mark = if original.chars().count() < SHORTEST {
         Mark::TooShort
     } else if matches!(alert.find(quote, left)?, Place::At(_)) {
         Mark::RepeatsTheAlert
