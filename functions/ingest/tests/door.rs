@@ -62,6 +62,8 @@ async fn a_store_that_is_down_is_an_error_and_never_a_refusal() {
     b.clock.advance(Duration::from_secs(299));
     assert!(b.opens_for("one").await.unwrap());
     b.clock.advance(Duration::from_secs(1));
+    assert!(b.opens_for("one").await.unwrap() && !b.opens_for("wrong").await.unwrap(), "as it was last read");
+    b.clock.advance(Duration::from_hours(1));
     assert!(b.opens_for("one").await.unwrap_err().is_retryable());
     assert!(b.opens_for("wrong").await.is_err());
 }

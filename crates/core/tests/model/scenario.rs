@@ -133,7 +133,7 @@ pub(crate) const YIELD: &str = "a yield and a resolve: any fault";
 pub(crate) const FIRES_AGAIN: &str = "a resolve and a re-fire at any time: any fault";
 pub(crate) const ENDS_AGAIN: &str = "a re-fire that ends before its window: a crash, a lost reply, a refusal";
 pub(crate) const FLAPS: &str = "more generations than its hour has: any fault";
-pub(crate) const DELETED: &str = "a deletion, a resolve, a re-fire, a repeat: a crash, a lost reply";
+pub(crate) const DELETED: &str = "a deletion, a resolve, a repeat: a crash, a lost reply";
 pub(crate) const STORM: &str = "two that are refused a model at once, and one later: any fault";
 
 const GROWS: &[(i64, Change)] = &[(0, Fires(0)), (0, Fires(1))];
@@ -225,10 +225,16 @@ pub(crate) fn all(large: bool) -> Vec<Scenario> {
             ..base(YIELD)
         },
         Scenario {
-            script: AGAIN,
+            script: ENDS,
             faults: Faults { crash: true, reply_lost: true, ..Faults::default() },
             budget: Budget { deletions: 1, repeats: 1, ..faults(1) },
             ..base(DELETED)
+        },
+        Scenario {
+            script: AGAIN,
+            faults: Faults { crash: true, reply_lost: true, ..Faults::default() },
+            budget: Budget { deletions: 1, ..faults(1) },
+            ..base("a deletion, a resolve, a re-fire: a crash, a lost reply")
         },
         Scenario {
             script: AGAIN,

@@ -93,6 +93,7 @@ fn a_later_episode_is_an_incident_like_any_other() {
     let mut s = Story::done();
     let _ = s.at(60).delete();
     let _ = s.at(100).tell(&[ended(1, 0, 90)]);
+    s.deliver_all();
     assert_eq!(s.at(700).tell(&[fires(1, 690)]), Taken::Accepted);
     let head = s.head();
     assert_eq!((head.state, head.deleted.as_ref()), (State::Pending, None));
