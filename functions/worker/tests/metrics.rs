@@ -238,6 +238,7 @@ async fn what_a_failed_investigation_paid_for_is_counted_too() {
     ClaimToStartMs=0 Tokens=1100 Turns=1 Usd=0.002
     Reason="not_offered" RefusedCalls=1
     Server="k8s" Tool="pods_get" ToolMs=40
+    InvestigationsFailed=1
     Result="sent" Sink="hook" SinkResults=1
     "#);
 }
