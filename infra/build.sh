@@ -48,10 +48,11 @@ triple=${target//-/_}
 export "CARGO_TARGET_${triple^^}_RUSTFLAGS=${remap# }"
 export "CFLAGS_$triple=${remap_c# }"
 
-pins=()
-[ ! -e infra/tools.lock ] || pins=(--include infra/tools.lock --admerge)
+# Of several packages at once, cargo-lambda does not read what each says of itself in its Cargo.toml.
+files=(--include infra/aws.yaml --include infra/aws-roots.pem --include prompts)
+[ ! -e infra/tools.lock ] || files+=(--include infra/tools.lock)
 # cargo-lambda itself does not look for the target: it would go to the network.
-cargo lambda build --profile deploy "${for_target[@]}" --skip-target-check --locked --output-format zip "${pins[@]}" \
+cargo lambda build --profile deploy "${for_target[@]}" --skip-target-check --locked --output-format zip "${files[@]}" \
   "${functions[@]/#/--package=sentinel-}"
 
 for function in "${functions[@]}"; do

@@ -23,6 +23,8 @@ use tracing::Instrument;
 
 use crate::{Admission, Authenticator, Credentials, Door, Ingest, Rotating};
 
+/// The time of an invocation that comes without one: `cargo lambda watch` says a deadline of 1970.
+const WITHOUT_A_DEADLINE: Duration = Duration::from_secs(15);
 /// How long before the platform's deadline every call to AWS has ended, with an error that names what hung. The rest is for what has not been begun by then to be refused, and for
 /// the answer's way back.
 pub const CALLS_END_BEFORE: Duration = Duration::from_secs(3);
@@ -90,7 +92,9 @@ pub async fn answer(
     let context = &event.context;
     let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
     let deadline = UnixMs::new(i64::try_from(context.deadline).unwrap_or(i64::MAX));
-    let (now, left) = (Instant::now(), deadline.since(ingest.ports.clock.now()));
+    let now = Instant::now();
+    let left = Some(deadline.since(ingest.ports.clock.now())).filter(|left| !left.is_zero());
+    let left = left.unwrap_or(WITHOUT_A_DEADLINE);
     calls.end_by(now + left.saturating_sub(CALLS_END_BEFORE));
     let (head, body) = plain(event.payload);
     // What a body is worth is known before it is decoded, as the head of a request comes before its body elsewhere.
