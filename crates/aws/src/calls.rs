@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::{
@@ -12,9 +13,20 @@ use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint}
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::timeout::TimeoutConfig;
+use sentinel_core::UnixMs;
 use tokio::time::Instant;
 
 use crate::error::is_throttled;
+
+/// The time of an invocation that has no deadline of its own.
+const WITHOUT_A_DEADLINE: Duration = Duration::from_secs(15);
+
+/// When an invocation is over that came `now` with this deadline, in milliseconds since 1970. One that was over before it
+/// came is none: `cargo lambda watch` says 1970.
+pub fn deadline(given: u64, now: UnixMs) -> UnixMs {
+    let given = UnixMs::new(i64::try_from(given).unwrap_or(i64::MAX));
+    if given > now { given } else { now.plus(WITHOUT_A_DEADLINE) }
+}
 
 /// Shared by all clients of one [`Aws`](crate::Aws). Cheap to clone.
 #[derive(Clone, Debug, Default)]

@@ -31,7 +31,7 @@ mod test_support;
 mod transport;
 
 pub use bucket::{Bucket, BucketError, Fetched};
-pub use calls::Calls;
+pub use calls::{Calls, deadline};
 #[cfg(feature = "default-chain")]
 pub use client::credentials_of_environment;
 pub use client::{Aws, CallLimits, credentials_of_function};

@@ -13,9 +13,8 @@ use http::{Request, Uri};
 use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use lambda_http::lambda_runtime::Diagnostic;
 use lambda_http::{Body, LambdaEvent};
-use sentinel_aws::{Calls, Secrets};
+use sentinel_aws::{Calls, Secrets, deadline};
 use sentinel_config::{Loaded, Problems, Source};
-use sentinel_core::UnixMs;
 use sentinel_telemetry::Metric;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -23,8 +22,6 @@ use tracing::Instrument;
 
 use crate::{Admission, Authenticator, Credentials, Door, Ingest, Rotating};
 
-/// The time of an invocation that comes without one: `cargo lambda watch` says a deadline of 1970.
-const WITHOUT_A_DEADLINE: Duration = Duration::from_secs(15);
 /// How long before the platform's deadline every call to AWS has ended, with an error that names what hung. The rest is for what has not been begun by then to be refused, and for
 /// the answer's way back.
 pub const CALLS_END_BEFORE: Duration = Duration::from_secs(3);
@@ -91,10 +88,8 @@ pub async fn answer(
 ) -> Result<ApiGatewayV2httpResponse, EventError> {
     let context = &event.context;
     let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
-    let deadline = UnixMs::new(i64::try_from(context.deadline).unwrap_or(i64::MAX));
-    let now = Instant::now();
-    let left = Some(deadline.since(ingest.ports.clock.now())).filter(|left| !left.is_zero());
-    let left = left.unwrap_or(WITHOUT_A_DEADLINE);
+    let (now, at) = (Instant::now(), ingest.ports.clock.now());
+    let left = deadline(context.deadline, at).since(at);
     calls.end_by(now + left.saturating_sub(CALLS_END_BEFORE));
     let (head, body) = plain(event.payload);
     // What a body is worth is known before it is decoded, as the head of a request comes before its body elsewhere.

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lambda_runtime::Context;
-use sentinel_aws::{Calls, DynamoStore};
-use sentinel_core::UnixMs;
+use sentinel_aws::{Calls, DynamoStore, deadline};
 use sentinel_core::card::Card;
 use sentinel_core::lifecycle::Rules;
 use sentinel_core::ports::Ports;
@@ -46,8 +45,9 @@ impl Sweeper {
     /// # Errors
     /// As [`sweep`]: the invocation fails, and the alarm on errors shows it.
     pub async fn minute(&self, calls: &Calls, context: Context) -> Result<(), lambda_runtime::Error> {
-        let deadline = UnixMs::new(i64::try_from(context.deadline).unwrap_or(i64::MAX));
-        let left = deadline.since(self.ports.clock.now());
+        let now = self.ports.clock.now();
+        let deadline = deadline(context.deadline, now);
+        let left = deadline.since(now);
         calls.end_by(Instant::now() + left.saturating_sub(CALLS_END_BEFORE));
         let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
         let swept = async {
