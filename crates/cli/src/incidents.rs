@@ -28,7 +28,7 @@ use crate::api::{self, Detail, Record, Summary};
 use crate::args::{DATA_DIR, Incidents, IncidentsCommand, StoreFlags};
 use crate::environment::Environment;
 use crate::render::{Screen, stored};
-use crate::server::AbortRequest;
+use crate::server::ByWhom;
 use crate::{audit, deletion, pager, render, resume, setup};
 
 /// The most incidents that a running `up` lists in one answer.
@@ -418,13 +418,13 @@ impl Service {
 
     async fn abort(&self, id: &IncidentId, who: String) -> anyhow::Result<()> {
         let url = format!("{}/api/incidents/{id}/abort", self.url);
-        accepted(self.send(self.http.post(url).json(&AbortRequest { who })).await?).await?;
+        accepted(self.send(self.http.post(url).json(&ByWhom { who })).await?).await?;
         Ok(())
     }
 
     async fn delete(&self, id: &IncidentId, who: String) -> anyhow::Result<Option<String>> {
         let url = format!("{}/api/incidents/{id}/delete", self.url);
-        let response = self.send(self.http.post(url).json(&AbortRequest { who })).await?;
+        let response = self.send(self.http.post(url).json(&ByWhom { who })).await?;
         if matches!(response.status(), StatusCode::CONFLICT | StatusCode::NOT_FOUND) {
             let body: serde_json::Value = response.json().await?;
             let why = body

@@ -276,14 +276,14 @@ async fn audit(State(service): State<Service>, Path(id): Path<String>) -> Respon
     }
 }
 
-/// What an abort is asked with.
+/// What an abort or a deletion is asked with.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct AbortRequest {
-    /// Who stops it, for the record.
+pub(crate) struct ByWhom {
+    /// Who it is that stops or deletes it, for the record.
     pub(crate) who: String,
 }
 
-impl AbortRequest {
+impl ByWhom {
     /// Reads it; else what is wrong.
     fn read(whole: &Whole) -> Result<Self, (StatusCode, String)> {
         if whole.bytes.len() > MOST_OF_A_REQUEST {
@@ -306,8 +306,8 @@ async fn asked_by(service: &Service, body: Body, token: Option<String>) -> Resul
         Ok(whole) => whole,
         Err(why) => return Err(service.unread(why)),
     };
-    let AbortRequest { who } =
-        AbortRequest::read(&whole).map_err(|(status, message)| service.turned_away(status, &message))?;
+    let ByWhom { who } =
+        ByWhom::read(&whole).map_err(|(status, message)| service.turned_away(status, &message))?;
     Ok(token.map_or(who.clone(), |token| format!("{token} ({who})")))
 }
 
@@ -316,14 +316,11 @@ async fn delete(
     Path(id): Path<String>,
     Extension(Caller(token)): Extension<Caller>,
     body: Body,
-) -> Response {
-    let who = match asked_by(&service, body, token).await {
-        Ok(who) => who,
-        Err(refused) => return refused,
-    };
+) -> Result<Response, Response> {
+    let who = asked_by(&service, body, token).await?;
     let (id, worker) = (IncidentId::new(id), service.worker());
     let who = worker.redactor.for_incident(&id).redact(&who).into_owned();
-    match sentinel_core::delete::delete(&worker.ports, &id, who).await {
+    Ok(match sentinel_core::delete::delete(&worker.ports, &id, who).await {
         Ok(outcome) => match deletion::why_not(outcome) {
             None => Json(json!({"outcome": "deleted"})).into_response(),
             Some(_) if outcome == Deletion::Unknown => {
@@ -335,7 +332,7 @@ async fn delete(
             tracing::error!(%error, "a deletion failed");
             problem(StatusCode::SERVICE_UNAVAILABLE, "the store did not answer")
         }
-    }
+    })
 }
 
 async fn abort(
@@ -343,12 +340,9 @@ async fn abort(
     Path(id): Path<String>,
     Extension(Caller(token)): Extension<Caller>,
     body: Body,
-) -> Response {
-    let who = match asked_by(&service, body, token).await {
-        Ok(who) => who,
-        Err(refused) => return refused,
-    };
-    match service.worker().abort(&IncidentId::new(id), who).await {
+) -> Result<Response, Response> {
+    let who = asked_by(&service, body, token).await?;
+    Ok(match service.worker().abort(&IncidentId::new(id), who).await {
         Ok(Aborted::Aborted) => Json(json!({"outcome": "aborted"})).into_response(),
         Ok(Aborted::AlreadyEnded(state)) => {
             (StatusCode::CONFLICT, Json(json!({"error": format!("it had ended before: {state}")})))
@@ -359,7 +353,7 @@ async fn abort(
             tracing::error!(%error, "an abort failed");
             problem(StatusCode::SERVICE_UNAVAILABLE, "the store did not answer")
         }
-    }
+    })
 }
 
 pub(crate) fn store_problem(error: &StoreError) -> Response {

@@ -23,7 +23,7 @@ use tokio::time::sleep;
 
 use super::{Ended, House, World};
 use crate::base::{BASE, rules};
-use crate::mutant::{OkOnConflict, Unfaithful};
+use crate::mutant::{WrongStore, ok_on_conflict};
 use crate::parts::{Analyst, Destination, Message, Queue, Tools};
 use crate::sender::Webhook;
 
@@ -40,8 +40,8 @@ impl World {
         let ahead = (self.setting.skew)(name, self.processes);
         let store = Arc::clone(&self.reached);
         let store = match self.setting.house {
-            House::LosesEntries => Unfaithful::losing_entries(store),
-            House::ChangesTurns => Unfaithful::changing_turns(store),
+            House::LosesEntries => WrongStore::losing_entries(store),
+            House::ChangesTurns => WrongStore::changing_turns(store),
             House::Whole | House::Lean | House::OkOnConflict => store,
         };
         let queue: Arc<dyn JobQueue> = Arc::<Queue>::clone(&self.queue);
@@ -59,7 +59,7 @@ impl World {
     pub(super) fn post(&mut self, webhook: Webhook, tries: u32) {
         let (process, ports) = self.process("ingest");
         let wrong = self.setting.house == House::OkOnConflict;
-        let ports = if wrong { OkOnConflict::around(ports) } else { ports };
+        let ports = if wrong { ok_on_conflict(ports) } else { ports };
         let door = Authenticator::new(Credentials::default()).or_loopback();
         let ingest = Ingest::new(ports, Arc::clone(&BASE.cards), door, Redactor::default());
         let request = Request::post("/webhook/alertmanager")
