@@ -27,7 +27,7 @@ impl Searchable {
 }
 
 /// One reading of a text: runs of blanks are one, typographic signs are the plain ones, colours of terminals are off.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Layer {
     pub(super) text: String,
     /// The blanks of `text` that end a line.
@@ -42,8 +42,17 @@ pub(super) struct Layer {
 
 impl Layer {
     fn new(text: &str, is_resolved: bool) -> Self {
-        let of = |text| Self { text, ends: Vec::new(), gaps: Vec::new(), compact: None, is_resolved };
-        let mut layer = of(String::with_capacity(text.len()));
+        let mut layer = Self::folded(text, is_resolved);
+        if layer.text.contains("\":") || layer.text.contains("\" :") {
+            let text = compact(&layer.text);
+            layer.compact = Some(Box::new(Self { text, is_resolved, ..Self::default() }));
+        }
+        layer
+    }
+
+    /// The same, without the compact one.
+    fn folded(text: &str, is_resolved: bool) -> Self {
+        let mut layer = Self { text: String::with_capacity(text.len()), is_resolved, ..Self::default() };
         let mut blank = Blank::None;
         plainly(text, |c| {
             if c.is_whitespace() {
@@ -62,8 +71,6 @@ impl Layer {
             blank = Blank::None;
             layer.text.push(c);
         });
-        let is_json = layer.text.contains("\":") || layer.text.contains("\" :");
-        layer.compact = is_json.then(|| Box::new(of(compact(&layer.text))));
         layer
     }
 
@@ -105,7 +112,7 @@ impl Blank {
 
 /// A text as a [`Layer`] has it.
 pub(super) fn fold(text: &str) -> String {
-    Layer::new(text, false).text
+    Layer::folded(text, false).text
 }
 
 /// Hands over the characters of a text: of typographic signs the plain ones, and neither what is not seen nor what
