@@ -1,6 +1,8 @@
 //! The port's methods, as `DynamoDB` calls.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod index;
+
+use std::collections::{BTreeSet, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,8 +18,10 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use sentinel_core::UnixMs;
 use sentinel_core::budget::{Entered, Entry};
 use sentinel_core::incident::{Child, Gen, Head, IncidentId};
-use sentinel_core::lifecycle::{Owed, due_at};
+use sentinel_core::lifecycle::{Owed, Rules, due_at};
 use sentinel_core::ports::{Appended, Clock as _, Created, DuePage, IncidentStore, StoreError, Swapped};
+
+use index::IndexQuery;
 
 use crate::MachineClock;
 use crate::error::store_error;
@@ -31,8 +35,6 @@ const BATCH_PAUSE: Duration = Duration::from_millis(50);
 
 /// How many items of a deleted incident are deleted at once.
 const DELETED_AT_ONCE: usize = 8;
-/// How long records are kept where nobody says otherwise: `defaults.audit-retention`.
-const AUDIT_RETENTION: Duration = Duration::from_hours(400 * 24);
 
 /// Incidents in one `DynamoDB` table.
 #[derive(Clone, Debug)]
@@ -47,7 +49,7 @@ pub struct DynamoStore {
 impl DynamoStore {
     /// A store in `table`, which [`crate::create_table`] or the deployment's template has made.
     pub fn new(client: Client, table: impl Into<String>) -> Self {
-        Self { client, table: table.into(), since: Arc::default(), keep: Keep::of(AUDIT_RETENTION) }
+        Self { client, table: table.into(), since: Arc::default(), keep: Keep::of(Rules::AUDIT_RETENTION) }
     }
 
     /// The same, which keeps the record of a generation for so long from its opening, and 30 days.
@@ -209,45 +211,6 @@ impl DynamoStore {
         Ok(item::in_order(children))
     }
 
-    /// The table keys of the first `limit` entries of one partition of an index, with their sort values.
-    async fn index_keys(&self, ask: IndexQuery<'_>) -> Result<Vec<(i64, Item)>, StoreError> {
-        let mut keys = Vec::new();
-        let mut from = None;
-        if ask.limit == 0 {
-            return Ok(keys);
-        }
-        loop {
-            let left = ask.limit.saturating_sub(keys.len());
-            let page = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .index_name(ask.index)
-                .key_condition_expression("#shard = :shard AND #sort BETWEEN :from AND :until")
-                .set_expression_attribute_names(Some(ask.names()))
-                .set_expression_attribute_values(Some(ask.values()))
-                .scan_index_forward(ask.ascending)
-                .limit(i32::try_from(left).unwrap_or(i32::MAX))
-                .set_exclusive_start_key(from)
-                .send()
-                .await
-                .map_err(|e| store_error(self.action("querying index", ask.index), &e))?;
-            for mut item in page.items.unwrap_or_default() {
-                let sort = item.get(ask.sort_name).and_then(|v| v.as_n().ok()).and_then(|n| n.parse().ok());
-                let sort = sort.ok_or_else(|| StoreError::Unreadable {
-                    item: format!("{item:?}"),
-                    reason: format!("its {} is no number", ask.sort_name),
-                })?;
-                item.retain(|name, _| name == attr::PK || name == attr::SK);
-                keys.push((sort, item));
-            }
-            from = page.last_evaluated_key;
-            if from.is_none() || keys.len() >= ask.limit {
-                return Ok(keys);
-            }
-        }
-    }
-
     /// Reads heads consistently, in no order. Those that are gone by now are left out, and so are those that cannot be
     /// read: one of them must not keep the sweeper from all others.
     async fn heads(&self, mut keys: Vec<Item>) -> Result<Vec<Head>, StoreError> {
@@ -306,31 +269,6 @@ enum Put {
     Stored,
     /// Its condition failed; the item found, where the answer carries it.
     Found(Option<Item>),
-}
-
-/// A part of one partition of an index, from one of its ends.
-struct IndexQuery<'a> {
-    index: &'a str,
-    shard_name: &'a str,
-    shard: String,
-    sort_name: &'a str,
-    within: RangeInclusive<i64>,
-    ascending: bool,
-    limit: usize,
-}
-
-impl IndexQuery<'_> {
-    fn names(&self) -> HashMap<String, String> {
-        HashMap::from([("#shard".into(), self.shard_name.into()), ("#sort".into(), self.sort_name.into())])
-    }
-
-    fn values(&self) -> HashMap<String, AttributeValue> {
-        HashMap::from([
-            (":shard".into(), text(&*self.shard)),
-            (":from".into(), number(self.within.start())),
-            (":until".into(), number(self.within.end())),
-        ])
-    }
 }
 
 #[async_trait]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sentinel_core::budget::{Limits, MicroUsd};
+use sentinel_core::lifecycle::Rules;
 use url::Url;
 
 use crate::reader::{Field, Keys, Reader, Section};
@@ -201,7 +202,7 @@ pub(super) fn defaults(r: &mut Reader<'_>, field: Option<Field<'_>>) -> Defaults
         max_usd: usd_or(r, &s, "max-usd", MicroUsd(1_000_000)),
         max_tool_output_tokens: r.number_or(&s, "max-tool-output-tokens", 50..=1_000_000, 2_000),
         attempts: r.number_or(&retry, "attempts", 1..=20, 3),
-        audit_retention: r.duration_or(&s, "audit-retention", Duration::from_hours(400 * 24)),
+        audit_retention: r.duration_or(&s, "audit-retention", Rules::AUDIT_RETENTION),
     }
 }
 

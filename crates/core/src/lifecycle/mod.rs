@@ -80,6 +80,8 @@ impl Rules {
     pub const MAX_TRIES: u32 = 8;
     /// How long a settled head is kept.
     pub const RETENTION: Duration = Duration::from_hours(30 * 24);
+    /// How long the record of a generation is kept from its opening where nobody says otherwise: `defaults.audit-retention`.
+    pub const AUDIT_RETENTION: Duration = Duration::from_hours(400 * 24);
 
     /// The rules of a card.
     pub fn of(card: &Card) -> Self {
