@@ -40,7 +40,7 @@ const MAY_IMPORT: &[(&str, Ours)] = &[
     ("model", Only(&["core", "investigation", "http"])),
     ("mcp", Only(&["core", "investigation", "http"])),
     ("local", Only(&["core", "aws"])),
-    ("deployed", Only(&["aws", "config", "core"])),
+    ("deployed", Only(&["aws", "config", "core", "telemetry"])),
     ("ingest", Only(&["core", "config", "alertmanager", "aws", "deployed", "http", "telemetry"])),
     ("worker", AnyButTestkit),
     ("sweeper", AnyButTestkit),

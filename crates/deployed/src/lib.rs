@@ -1,6 +1,8 @@
 //! Where a deployed function has its configuration from: a file that travels in its zip, or one in a bucket of S3, which
 //! is followed as it changes.
 
+mod function;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
@@ -12,8 +14,12 @@ use std::time::Duration;
 use sentinel_aws::{Bucket, BucketError, CallLimits, Fetched, StartError};
 use sentinel_config::{Source, files_beside, locate_deployed};
 use sentinel_core::tools_lock;
+use sentinel_telemetry::TelemetryError;
 use thiserror::Error;
 use tokio::time::Instant;
+use tracing::level_filters::ParseLevelFilterError;
+
+pub use function::{Function, log};
 
 /// How long a configuration in a bucket is not asked for again.
 const FRESH: Duration = Duration::from_mins(1);
@@ -48,6 +54,12 @@ pub enum DeployedError {
     /// A file.
     #[error(transparent)]
     File(#[from] io::Error),
+    /// The log's level.
+    #[error("the log level is none: {0}")]
+    Level(#[from] ParseLevelFilterError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] TelemetryError),
 }
 
 impl DeployedError {

@@ -9,6 +9,7 @@ use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMe
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use futures::stream::{self, StreamExt};
+use lambda_runtime::LambdaEvent;
 use sentinel_aws::{SecretError, SecretTexts, Secrets, SqsQueue};
 use sentinel_config::{Loaded, Problems, Reading, Settings, Source, load_for};
 use sentinel_core::UnixMs;
@@ -171,6 +172,26 @@ impl fmt::Debug for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Live").field("secrets", &self.secrets).finish_non_exhaustive()
     }
+}
+
+/// Answers one event: [`batch`] by the worker that there is now, `concurrency` messages at once.
+///
+/// # Errors
+/// As [`Live::worker`]: the invocation fails, and its messages come back.
+pub async fn answer(
+    live: &Live,
+    concurrency: usize,
+    event: LambdaEvent<SqsEvent>,
+    queue: &SqsQueue,
+) -> Result<SqsBatchResponse, LiveError> {
+    let (messages, context) = event.into_parts();
+    let deadline = UnixMs::new(i64::try_from(context.deadline).unwrap_or(i64::MAX));
+    let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
+    let handled = async {
+        let worker = live.worker().await?;
+        Ok(batch(&worker, messages, concurrency, deadline, Some(queue)).await)
+    };
+    handled.instrument(span).await
 }
 
 /// Handles a batch, `concurrency` messages at once. `deadline` is the platform's.
