@@ -145,10 +145,12 @@ fn is_later_episode(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> boo
     fires_again(head, a, rules) || overdue
 }
 
-/// Whether it fires again: it began after its recorded end, or later than the window allows.
+/// Whether it fires again: one began after the recorded end, or later than the window allows. An alert that the
+/// generation is about goes on, whatever ended before that.
 fn fires_again(head: &Head, a: &Arrival, rules: &Rules) -> bool {
+    let is_about = |m: &Member| head.firing.contains(m.id) && m.starts_at <= head.began;
     let after_end = match (head.resolved_at, a.latest_start()) {
-        (Some(end), Some(start)) => start > end,
+        (Some(end), Some(_)) => a.firing_members().any(|m| m.starts_at > Some(end) && !is_about(m)),
         (Some(_), None) => a.firing_members().any(|m| !head.firing.contains(m.id)),
         (None, _) => false,
     };
@@ -263,6 +265,7 @@ fn notify(head: &Head, a: &Arrival, rules: &Rules, now: UnixMs) -> Decision<Rece
     if head.state == State::Pending && head.turn == 0 {
         let mut next = head.clone();
         join(&mut next, a, true);
+        next.again = None;
         next.digest = digest(&next, a);
         // Snapshot and message again, even where nothing changed: the first ones may have been lost.
         let delay = head.not_before.since(now);

@@ -339,6 +339,15 @@ fn is_over_unpaid(head: &Head) -> bool {
     head.turn == 0 && head.resolved().is_some() && !head.truncated
 }
 
+/// Makes a generation for which nothing was paid yet one about all that fires by now: whoever investigates it reads
+/// the latest notification. Nothing of that waits for the window, to be paid for once more.
+fn take_in(head: &mut Head) {
+    head.again = None;
+    head.began = head.began.max(head.seen);
+    let firing = head.firing.clone();
+    head.known.extend(&firing);
+}
+
 /// Ends a generation that nobody investigates.
 fn suppress(head: &mut Head, rules: &Rules, now: UnixMs) {
     head.state = State::Suppressed;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Decision, FIRST_LEASE, Input, LEASE_MARGIN, LONGEST_HOP, MOST_REASON, Rules, arm, clip, fail, finish,
-    holds, is_over_unpaid, release, suppress,
+    holds, is_over_unpaid, release, suppress, take_in,
 };
 use crate::UnixMs;
 use crate::chain::Happened;
@@ -96,6 +96,9 @@ fn take(head: &Head, owner: &str, rules: &Rules, now: UnixMs) -> Decision<Claime
     // Neither begun nor put off: the first claim of the generation.
     if head.attempts == 0 && head.slices == 0 {
         arm(&mut next, Event::Started, rules, now);
+    }
+    if head.turn == 0 {
+        take_in(&mut next);
     }
     next.state = State::Running;
     next.epoch = head.epoch.saturating_add(1);

@@ -80,6 +80,8 @@ pub(crate) enum Mutant {
     WaitsForARepeat,
     /// The window's end opens a generation, whether or not it still fires.
     ReopensWhatHasEnded,
+    /// What fires again before anything was paid for waits for the window, although it is investigated now.
+    PaysForWhatItReads,
     /// What has ended can be deleted before it is told.
     DeletesWhatIsOwed,
     /// What is deleted is forgotten whole.
@@ -88,7 +90,7 @@ pub(crate) enum Mutant {
 
 impl Mutant {
     /// Each with its name and the world in which it shows.
-    pub(crate) const ALL: [(Self, &'static str, &'static str); 17] = [
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 18] = [
         (Self::OkOnAnyConflict, "200 on any conflict", TWO_AND_TWO),
         (Self::ResendForOwnTokenOnly, "re-send only for one's own token", TWO_AND_TWO),
         (Self::SendBeforeSwap, "send before the swap", TWO_FAULTS),
@@ -104,6 +106,7 @@ impl Mutant {
         (Self::TellsAnEndThatWas, "an end told although it fires again", FIRES_AGAIN),
         (Self::WaitsForARepeat, "what fires again left to its next repeat", FIRES_AGAIN),
         (Self::ReopensWhatHasEnded, "a window's end that opens what has ended", ENDS_AGAIN),
+        (Self::PaysForWhatItReads, "what is investigated left to wait for the window", FIRES_AGAIN),
         (Self::DeletesWhatIsOwed, "what has ended deleted before it is told", DELETED),
         (Self::DeletesWithoutATombstone, "what is deleted forgotten whole", DELETED),
     ];
@@ -197,7 +200,15 @@ pub(crate) fn rule(
             _ => run(head, arrival, rules, now, taken),
         },
         Asked::Note(note) => run(head, note, rules, now, |()| Answer::Noted),
-        Asked::Claim(input) => run(head, input, rules, now, Answer::Claimed),
+        Asked::Claim(input) => {
+            let mut decision = run(head, input, rules, now, Answer::Claimed);
+            if mutant == Some(Mutant::PaysForWhatItReads)
+                && let (Some(next), Some(head)) = (decision.next.as_mut(), head)
+            {
+                (next.again, next.began) = (head.again, head.began);
+            }
+            decision
+        }
         Asked::Paid(input) => {
             let mut decision = run(head, input, rules, now, Answer::Paid);
             if mutant == Some(Mutant::LeaseShorterThanCall)

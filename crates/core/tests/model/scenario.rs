@@ -209,8 +209,8 @@ pub(crate) fn all(large: bool) -> Vec<Scenario> {
             script: AGAIN,
             undated: true,
             workers: 2,
-            budget: faults(0),
-            ..base("payloads without a beginning: a resolve and a re-fire")
+            budget: Budget { repeats: 1, ..faults(0) },
+            ..base("payloads without a beginning: a resolve, a re-fire and a repeat")
         },
         Scenario {
             script: ENDS,
@@ -233,13 +233,13 @@ pub(crate) fn all(large: bool) -> Vec<Scenario> {
         Scenario {
             script: AGAIN,
             faults: Faults { crash: true, reply_lost: true, ..Faults::default() },
-            budget: Budget { deletions: 1, ..faults(1) },
-            ..base("a deletion, a resolve, a re-fire: a crash, a lost reply")
+            budget: Budget { deletions: 1, repeats: 1, ..faults(1) },
+            ..base("a deletion, a resolve, a re-fire, a repeat: a crash, a lost reply")
         },
         Scenario {
             script: AGAIN,
-            budget: Budget { aborts: 1, yields: 1, ..faults(0) },
-            ..base("an abort, a yield, a resolve and a re-fire")
+            budget: Budget { aborts: 1, yields: 1, repeats: 1, ..faults(0) },
+            ..base("an abort, a yield, a resolve, a re-fire and a repeat")
         },
         Scenario {
             turns: 2,

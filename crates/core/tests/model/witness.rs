@@ -2,7 +2,7 @@
 
 use sentinel_core::UnixMs;
 use sentinel_core::incident::{Event, Gen, Head, MemberId, Openings, State};
-use sentinel_core::lifecycle::{BETWEEN_NOTICES, Taken};
+use sentinel_core::lifecycle::{BETWEEN_NOTICES, Claimed, Taken};
 
 use crate::rule::{Answer, Asked};
 use crate::world::{Told, at, second};
@@ -225,6 +225,9 @@ impl Witness {
                 self.broke(Promise::ToldBeforeNext);
             }
         }
+        if matches!(answer, Answer::Claimed(Claimed::Investigate(_))) && after.turn == 0 {
+            self.read(after);
+        }
         let settled = after.state.is_terminal() && after.is_settled() && after.again.is_none();
         if after.ttl.is_some() != settled {
             self.broke(Promise::TtlOnlyWhenSettled);
@@ -239,6 +242,20 @@ impl Witness {
                 self.broke(Promise::OneCommit);
             }
         }
+    }
+
+    /// A worker begins, or begins again with nothing paid for, and reads what fires by now.
+    fn read(&mut self, head: &Head) {
+        let latest = self.latest;
+        let episodes = &mut self.generation(head.generation).episodes;
+        for (alert, episode) in
+            latest.into_iter().enumerate().filter(|(alert, _)| head.firing.contains(member(*alert)))
+        {
+            if !episodes.contains(&(alert, episode)) {
+                episodes.push((alert, episode));
+            }
+        }
+        episodes.sort_unstable();
     }
 
     /// A notification changed the head. `may_pay_again`: the card wants a continuing alert investigated again, and it

@@ -111,6 +111,34 @@ fn one_that_fires_again_while_it_is_investigated_is_investigated_again() {
 }
 
 #[test]
+fn one_that_fires_again_before_anything_is_paid_for_is_investigated_once() {
+    // It ended and fires again: while a worker had it that came to nothing, or while it waited after that.
+    for while_running in [true, false] {
+        let (mut s, fence) = Story::running();
+        let _ = s.at(20).tell(&[ended(1, 0, 15)]);
+        if while_running {
+            assert_eq!(s.at(30).tell(&[fires(1, 25)]), Taken::Joined);
+            let _ = s.put_off(fence, 60);
+        } else {
+            let _ = s.put_off(fence, 60);
+            assert_eq!(s.at(30).tell(&[fires(1, 25)]), Taken::Joined);
+        }
+        let fence = s.at(90).begin("w2");
+        assert_eq!((s.head().again, s.head().began), (None, Some(at(25))), "{while_running}");
+        let _ = s.pay(fence, 1, 60);
+        let _ = s.commit(fence);
+        let _ = s.deliver_all();
+        assert_eq!(s.at(200).tell(&[fires(1, 25)]), Taken::Duplicate, "{while_running}");
+        assert_eq!(
+            (s.head().again, s.at(WINDOW).claim("w3")),
+            (None, Claimed::Acknowledge),
+            "{while_running}"
+        );
+        assert_eq!(s.at(900).tell(&[fires(1, 25)]), Taken::Duplicate, "{while_running}");
+    }
+}
+
+#[test]
 fn a_member_that_joins_findings_waits_for_the_window_for_as_long_as_it_fires() {
     let mut s = Story::done();
     assert_eq!(s.at(100).tell(&[fires(1, 0), fires(2, 90)]), Taken::Joined);

@@ -237,7 +237,10 @@ impl Run {
         let settled = before.state.is_terminal() && before.is_settled();
         let lease_over = before.lease_until.is_none_or(|until| until <= now);
         let latest = a.members.iter().filter(|m| m.firing).filter_map(|m| m.starts_at).max();
-        let after_end = matches!((latest, before.resolved_at), (Some(s), Some(e)) if s > e);
+        let goes_on = |m: &Member| before.firing.contains(m.id) && m.starts_at <= before.began;
+        let after_end = before
+            .resolved_at
+            .is_some_and(|end| a.members.iter().any(|m| m.firing && m.starts_at > Some(end) && !goes_on(m)));
         let after_window =
             matches!((latest, before.began), (Some(s), Some(b)) if s > b.plus(self.story.rules.dedupe_ttl));
         let stranger = !before.known.is_many()
