@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use sentinel_aws::{SecretError, SecretTexts, Secrets};
 use sentinel_config::{Problems, Reading, Source, load_for};
+use sentinel_core::redact::Redactor;
 use thiserror::Error;
 
 use crate::{Authenticator, Credentials};
@@ -30,7 +32,17 @@ pub struct Rotating {
     /// Whether nobody needs credentials where none are configured: the listener is on loopback.
     loopback: bool,
     /// What was last made of them.
-    made: Mutex<Option<(Arc<SecretTexts>, Authenticator)>>,
+    made: Mutex<Option<Made>>,
+}
+
+/// What was made of secrets.
+struct Made {
+    of: Arc<SecretTexts>,
+    authenticator: Authenticator,
+    /// Every secret of the configuration.
+    secrets: Vec<SecretString>,
+    /// What takes them out of alerts.
+    redactor: OnceLock<Redactor>,
 }
 
 /// Nobody can say now who may come in. Never a reason to turn somebody away for good.
@@ -74,6 +86,14 @@ impl Door {
 }
 
 impl Door {
+    /// `redactor`, which also takes out the secrets that were read when somebody was let in last.
+    pub(crate) fn redactor(&self, redactor: &Redactor) -> Redactor {
+        match self {
+            Self::Fixed(_) => redactor.clone(),
+            Self::Rotating(rotating) => rotating.redactor(redactor),
+        }
+    }
+
     /// How often secrets from before were used on since this was asked last, because the secret store did not answer.
     pub(crate) fn take_stale(&self) -> u64 {
         match self {
@@ -92,18 +112,27 @@ impl Rotating {
     async fn now(&self) -> Result<Authenticator, DoorError> {
         let values = self.secrets.values().await?;
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, authenticator)) = made.as_ref()
-            && Arc::ptr_eq(of, &values)
+        if let Some(made) = made.as_ref()
+            && Arc::ptr_eq(&made.of, &values)
         {
-            return Ok(authenticator.clone());
+            return Ok(made.authenticator.clone());
         }
         let env = |name: &str| self.env.get(name).cloned();
         let settings = load_for(Reading::Ingest, &self.source, &env, &values)?.settings;
         settings.refuse_unread_secrets()?;
         let authenticator = Authenticator::new(Credentials::from(&settings.ingest));
         let authenticator = if self.loopback { authenticator.or_loopback() } else { authenticator };
-        *made = Some((values, authenticator.clone()));
+        let secrets = settings.secrets();
+        let redactor = OnceLock::new();
+        *made = Some(Made { of: values, authenticator: authenticator.clone(), secrets, redactor });
         Ok(authenticator)
+    }
+
+    fn redactor(&self, redactor: &Redactor) -> Redactor {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(made) = made.as_ref() else { return redactor.clone() };
+        let values = || made.secrets.iter().map(|secret| secret.expose_secret().to_owned());
+        made.redactor.get_or_init(|| redactor.and(values())).clone()
     }
 }
 

@@ -312,9 +312,10 @@ impl Ingest {
             Err(error) => return refuse(&error, body.len()),
         };
         message.envelope.verified_by = Some(verified_by);
-        match intake(&self.ports, &self.cards, &self.redactor, &message).await {
+        let redactor = self.door.redactor(&self.redactor);
+        match intake(&self.ports, &self.cards, &redactor, &message).await {
             Ok(receipt) => {
-                unmatched::log(&message.alerts, &receipt.unmatched_at, &self.redactor);
+                unmatched::log(&message.alerts, &receipt.unmatched_at, &redactor);
                 log_receipt(&receipt);
                 self.metrics.emit(self.ports.clock.now().get(), &counted(&receipt));
                 answer::receipt(receipt)

@@ -83,6 +83,13 @@ impl Redactor {
         Self { known: Arc::new(known), ..self }
     }
 
+    /// The same, which also takes out these values: secrets that were read since.
+    #[must_use]
+    pub fn and(&self, values: impl IntoIterator<Item = String>) -> Self {
+        let known = Known::new(self.known.values().iter().cloned().chain(values));
+        Self { known: Arc::new(known.with_patterns(self.known.patterns().to_vec())), ..self.clone() }
+    }
+
     /// The same rules, with the key that the tags of [`Self::for_incident`] are made with; `None`: there are no tags.
     #[must_use]
     pub fn with_tag_keys(self, keys: Option<Arc<TagKeys>>) -> Self {

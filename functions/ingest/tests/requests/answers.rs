@@ -372,6 +372,33 @@ async fn a_secret_store_that_is_down_is_503_and_never_401() {
 }
 
 #[tokio::test]
+async fn a_credential_of_the_secret_store_that_stands_in_an_alert_is_not_stored() {
+    let aws = FakeAws::start().await;
+    aws.put_secret("token", "correct horse battery");
+    let keys = Keys::new("k", "s", None, None, "test");
+    let client = Aws::at_endpoint(&aws.url(), "us-east-1", keys, CallLimits::EMBEDDED).secrets();
+    let clock = Arc::new(ManualClock::default());
+    let secrets = Secrets::new(client, clock.clone(), ["token".to_owned()].into());
+    let text = "ingest: {bearer: ['${secret:token}']}".to_owned();
+    let source = Source { name: "config.yaml".into(), text, base_dir: None };
+    let door = Door::Rotating(Arc::new(Rotating::new(source, BTreeMap::new(), secrets, false)));
+    let bench = Bench::new(cards(), door);
+    // Rotated between two webhooks: each is redacted with what was read for it.
+    for (token, pod) in [("correct horse battery", "one"), ("staple of the day", "two")] {
+        aws.put_secret("token", token);
+        clock.advance(Duration::from_mins(6));
+        let body = format!(
+            r#"{{"alerts": [{{"labels": {{"alertname": "PodDown", "pod": "{pod}"}}, "status": "firing",
+                "annotations": {{"summary": "posted with {token} by cron"}}}}]}}"#
+        );
+        let shown = [("authorization", &*format!("Bearer {token}"))];
+        assert_eq!(status(&bench.send("POST", "/webhook/alertmanager", &shown, body).await), 200);
+        let stored = format!("{:?}", bench.store.children.lock().unwrap());
+        assert!(stored.contains("by cron") && !stored.contains(token), "{stored}");
+    }
+}
+
+#[tokio::test]
 async fn the_answer_can_be_awaited_on_any_thread() {
     fn is_send<T: Send>(value: T) -> T {
         value

@@ -26,7 +26,7 @@ use sentinel_testkit::clock::ManualClock;
 #[derive(Debug, Default)]
 pub(crate) struct FakeStore {
     pub(crate) heads: Mutex<BTreeMap<IncidentId, Head>>,
-    children: Mutex<BTreeMap<(IncidentId, Gen, ChildName), String>>,
+    pub(crate) children: Mutex<BTreeMap<(IncidentId, Gen, ChildName), String>>,
     pub(crate) calls: AtomicUsize,
     pub(crate) fails: Mutex<Option<fn() -> StoreError>>,
 }
