@@ -22,6 +22,7 @@ steps=(
   'record        each single byte of a 200-event record, flipped, is named; how many events a second are verified'
   'noticed       each change of tests/mutants, of those that once went through all tests, is caught, and by which test'
   'mutants       changes of cargo-mutants to the rules, hours of them: SENTINEL_MUTANTS_SHARD=0/64 for one part in 64'
+  'deployed      the functions as a release has them, and with them the tests on a local AWS'
   'proof         no alert lost, none paid for twice: all states, all faults (tests/proof.sh)'
 )
 
@@ -89,6 +90,11 @@ mutants() {
     --sharding round-robin ${SENTINEL_MUTANTS_SHARD:+--shard "$SENTINEL_MUTANTS_SHARD"} || ended=$?
   case $ended in 0 | 2 | 3) ;; *) return "$ended" ;; esac
   python3 tests/mutants/survivors.py "$out/mutants.out"
+}
+
+deployed() {
+  bash infra/build.sh x86_64
+  cargo nextest run --workspace --locked -E 'package(sentinel-tests) & (binary(aws) + binary(local_loop))'
 }
 
 proof() { bash tests/proof.sh; }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs every check of the project, installing first what the tests need: formatting, lints, documentation, unit and
 # contract tests, documentation tests, the architecture test, and the end-to-end tests against real programs: first those
-# of the service in one process, then the functions, built as they are deployed, on a local AWS. With `--proof` also
-# the tables of what was explored (tests/proof.sh). What takes longer than every change can wait for is in tests/extra.sh.
+# of the service in one process, then the functions on a local AWS. With `--proof` also the tables of what was explored
+# (tests/proof.sh). What takes longer than every change can wait for is in tests/extra.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -54,7 +54,10 @@ cargo nextest run --workspace --locked -E 'package(sentinel-tests) & binary(arch
 step "end to end"
 cargo nextest run --workspace --locked -E 'package(sentinel-tests) - binary(architecture) - binary(aws) - binary(local_loop)'
 
-step "build the functions as they are deployed"
+step "build the functions"
+# As they are deployed, but not optimised when they are linked: that takes longer than all the rest. `bash tests/extra.sh
+# deployed` plays the same tests with the zips of a release.
+export CARGO_PROFILE_DEPLOY_LTO=off CARGO_PROFILE_DEPLOY_CODEGEN_UNITS=16
 bash infra/build.sh x86_64
 target/testbench/supply/bin/python tests/aws/check_sbom.py target/lambda/sentinel-*/bom.json
 
