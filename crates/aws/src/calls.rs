@@ -18,14 +18,11 @@ use tokio::time::Instant;
 
 use crate::error::is_throttled;
 
-/// The time of an invocation that has no deadline of its own.
-const WITHOUT_A_DEADLINE: Duration = Duration::from_secs(15);
-
 /// When an invocation is over that came `now` with this deadline, in milliseconds since 1970. One that was over before it
-/// came is none: `cargo lambda watch` says 1970.
-pub fn deadline(given: u64, now: UnixMs) -> UnixMs {
+/// came is none (`cargo lambda watch` says 1970): it has the time that it would have on Lambda, `otherwise`.
+pub fn deadline(given: u64, now: UnixMs, otherwise: Duration) -> UnixMs {
     let given = UnixMs::new(i64::try_from(given).unwrap_or(i64::MAX));
-    if given > now { given } else { now.plus(WITHOUT_A_DEADLINE) }
+    if given > now { given } else { now.plus(otherwise) }
 }
 
 /// Shared by all clients of one [`Aws`](crate::Aws). Cheap to clone.

@@ -22,8 +22,10 @@ use tracing::Instrument;
 
 use crate::{Admission, Authenticator, Credentials, Door, Ingest, Rotating};
 
-/// How long before the platform's deadline every call to AWS has ended, with an error that names what hung. The rest is for what has not been begun by then to be refused, and for
-/// the answer's way back.
+/// The function's time-out in infra/template.yaml, where the platform names no deadline.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long before the platform's deadline every call to AWS has ended, with an error that names what hung. The rest is
+/// for what has not been begun by then to be refused, and for the answer's way back.
 pub const CALLS_END_BEFORE: Duration = Duration::from_secs(3);
 /// How long before it an answer is given whatever else hangs: a certificate of Amazon SNS, a name server.
 pub const ANSWERED_BEFORE: Duration = Duration::from_secs(1);
@@ -89,7 +91,7 @@ pub async fn answer(
     let context = &event.context;
     let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
     let (now, at) = (Instant::now(), ingest.ports.clock.now());
-    let left = deadline(context.deadline, at).since(at);
+    let left = deadline(context.deadline, at, TIMEOUT).since(at);
     calls.end_by(now + left.saturating_sub(CALLS_END_BEFORE));
     let (head, body) = plain(event.payload);
     // What a body is worth is known before it is decoded, as the head of a request comes before its body elsewhere.

@@ -14,6 +14,8 @@ use tracing::Instrument;
 
 use crate::{SweepError, When, sweep};
 
+/// The function's time-out in infra/template.yaml, where the platform names no deadline.
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// How long before the invocation's deadline no page is begun any more: what is left is due again in a minute.
 const LAST_PAGE: Duration = Duration::from_secs(10);
 /// How long before it every call to AWS has ended.
@@ -46,7 +48,7 @@ impl Sweeper {
     /// As [`sweep`]: the invocation fails, and the alarm on errors shows it.
     pub async fn minute(&self, calls: &Calls, context: Context) -> Result<(), lambda_runtime::Error> {
         let now = self.ports.clock.now();
-        let deadline = deadline(context.deadline, now);
+        let deadline = deadline(context.deadline, now, TIMEOUT);
         let left = deadline.since(now);
         calls.end_by(Instant::now() + left.saturating_sub(CALLS_END_BEFORE));
         let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());

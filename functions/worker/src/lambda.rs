@@ -10,7 +10,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use futures::stream::{self, StreamExt};
 use lambda_runtime::LambdaEvent;
-use sentinel_aws::{SecretError, SecretTexts, Secrets, SqsQueue};
+use sentinel_aws::{SecretError, SecretTexts, Secrets, SqsQueue, deadline};
 use sentinel_config::{Loaded, Problems, Reading, Settings, Source, load_for};
 use sentinel_core::UnixMs;
 use sentinel_core::incident::Job;
@@ -22,6 +22,8 @@ use tracing::Instrument;
 
 use crate::{AssembleError, Worker, assemble, compile};
 
+/// The function's time-out, where the platform names no deadline; as in infra/template.yaml.
+const TIMEOUT: Duration = Duration::from_mins(12);
 /// How long before the platform's deadline nothing may be begun any more: what runs still has to be stored.
 const MARGIN: Duration = Duration::from_secs(20);
 /// How long before it whatever still runs is left, so that its neighbours' results are not lost with it.
@@ -185,10 +187,10 @@ pub async fn answer(
     queue: &SqsQueue,
 ) -> Result<SqsBatchResponse, LiveError> {
     let (messages, context) = event.into_parts();
-    let deadline = UnixMs::new(i64::try_from(context.deadline).unwrap_or(i64::MAX));
     let span = sentinel_telemetry::invocation(&context.request_id, context.xray_trace_id.as_deref());
     let handled = async {
         let worker = live.worker().await?;
+        let deadline = deadline(context.deadline, worker.ports.clock.now(), TIMEOUT);
         Ok(batch(&worker, messages, concurrency, deadline, Some(queue)).await)
     };
     handled.instrument(span).await

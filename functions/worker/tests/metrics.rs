@@ -275,6 +275,29 @@ async fn a_delivery_that_fails_is_counted_by_its_result_each_time() {
     assert_eq!(bench.measured(), r#"Result="sent" Sink="hook" SinkResults=1"#);
 }
 
+/// Never takes anything again.
+#[derive(Debug)]
+struct Revoked;
+
+#[async_trait]
+impl Sink for Revoked {
+    async fn tell(&self, _: &Telling) -> Result<Told, SinkError> {
+        Err(SinkError::Refused("token_revoked".into()))
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_will_never_work_is_counted_for_its_alarm() {
+    let mut bench = Bench::new(Mind::None { reason: "no key".into() }, 0).await;
+    let sink: Arc<dyn Sink> = Arc::new(Revoked);
+    bench.worker.sinks = Arc::new(BTreeMap::from([("hook".to_owned(), sink)]));
+    let job = bench.fire().await;
+    assert!(matches!(bench.handle(&job).await, Handled::Concluded(_)));
+    let measured = bench.measured();
+    assert!(measured.contains(r#"Result="refused" Sink="hook" SinkResults=1"#), "{measured}");
+    assert_eq!(measured.lines().filter(|line| *line == "SinkRefusals=1").count(), 1, "{measured}");
+}
+
 #[tokio::test]
 async fn whoever_watches_still_hears_every_step() {
     let mut bench = Bench::new(script(), 0).await;

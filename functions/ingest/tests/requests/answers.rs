@@ -396,6 +396,14 @@ async fn a_credential_of_the_secret_store_that_stands_in_an_alert_is_not_stored(
         let stored = format!("{:?}", bench.store.children.lock().unwrap());
         assert!(stored.contains("by cron") && !stored.contains(token), "{stored}");
     }
+    // Secrets that are used on because their store is silent are counted, for the alarm.
+    let stale = |lines: Vec<serde_json::Value>| lines.contains(&serde_json::json!({"SecretsStale": 1}));
+    assert!(!stale(bench.lines.taken()));
+    aws.always(Some(Trouble::Error { status: 500, code: "InternalServiceError" }));
+    clock.advance(Duration::from_mins(6));
+    let shown = [("authorization", "Bearer staple of the day")];
+    assert_eq!(status(&bench.send("POST", "/webhook/alertmanager", &shown, webhook(&[])).await), 200);
+    assert!(stale(bench.lines.taken()));
 }
 
 #[tokio::test]
