@@ -88,13 +88,13 @@ pub fn locate(explicit: Option<&Path>, env_value: Option<&str>, cwd: &Path) -> i
     }
 }
 
-/// Finds the configuration of a deployed function: `SENTINEL_CONFIG`, else the `infra/sentinel.yaml` that travels in its
+/// Finds the configuration of a deployed function: `SENTINEL_CONFIG`, else the `infra/aws.yaml` that travels in its
 /// zip. A relative path is one below `folder`, where the zip is unpacked.
 ///
 /// # Errors
 /// When it cannot be read. The built-in configuration is never used instead: nobody chose it.
 pub fn locate_deployed(env_value: Option<&str>, folder: &Path) -> io::Result<Source> {
-    Source::read(Path::new(env_value.filter(|v| !v.is_empty()).unwrap_or("infra/sentinel.yaml")), folder)
+    Source::read(Path::new(env_value.filter(|v| !v.is_empty()).unwrap_or("infra/aws.yaml")), folder)
 }
 
 macro_rules! prompts {

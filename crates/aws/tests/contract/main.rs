@@ -188,6 +188,28 @@ async fn intake_reads_what_it_stored_and_nothing_of_an_investigation() {
     .await;
 }
 
+#[tokio::test]
+async fn generations_are_those_of_which_intake_stored_something_the_oldest_first() {
+    with_every_store(async |store| {
+        for generation in [3_000, 1_000, 2_000] {
+            let snapshot = child(generation, ChildName::Snapshot("d".into()), "s");
+            assert_eq!(store.append(&id(1), &snapshot).await.unwrap(), Appended::Written);
+        }
+        let alone = child(2_500, ChildName::Turn(1), "an investigation that nothing was received for");
+        assert_eq!(store.append(&id(1), &alone).await.unwrap(), Appended::Written);
+        for (since, found) in [
+            (0, vec![Gen(1_000), Gen(2_000), Gen(3_000)]),
+            (2_000, vec![Gen(2_000), Gen(3_000)]),
+            (2_001, vec![Gen(3_000)]),
+            (3_001, vec![]),
+        ] {
+            assert_eq!(store.generations(&id(1), Gen(since)).await.unwrap(), found, "{since}");
+        }
+        assert_eq!(store.generations(&id(2), Gen(0)).await.unwrap(), []);
+    })
+    .await;
+}
+
 /// Puts an item into the table as one may who can write into incidents' partitions.
 async fn put_child(t: &support::Bench, pk: String, sk: &str, body: &str) {
     let text = |s: &str| aws_sdk_dynamodb::types::AttributeValue::S(s.into());
