@@ -239,6 +239,15 @@ async fn incidents_are_listed_and_shown_through_a_running_up_and_from_its_folder
         assert_eq!(recorded(shown), expected);
         let table = home.run(&["incidents", "list", "--limit", "1"], 0).stdout;
         assert!(table.contains(&second[..12]) && !table.contains(&first[..12]), "{table}");
+        let listed = |flags: &[&str]| {
+            let all = home.run(&[&["incidents", "list", "--json"], flags].concat(), 0).json();
+            all.as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&["--state", "done", "--open"]).len(), 2);
+        assert_eq!(listed(&["--state", "failed"]), Vec::<String>::new());
+        let more = home.run(&["incidents", "list", "--limit", "1"], 0).stderr;
+        let cursor = more.split_once("--cursor ").unwrap().1.trim();
+        assert_eq!(listed(&["--cursor", cursor]), [first.clone()]);
         let page = home.run(&["incidents", "show", "--full", &second], 0).stdout;
         assert!(page.contains(&second) && page.contains("Evidence only"), "{page}");
         let unknown = home.run(&["incidents", "show", "zz"], 1).stderr;

@@ -197,4 +197,8 @@ async fn the_api_is_for_programs_of_this_machine_and_not_for_web_pages() {
     let unknown = client().get(format!("{list}/0000")).send().await.unwrap();
     assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
     assert_eq!(up.incidents().await, Vec::<Value>::new());
+    let odd = client().get(format!("{list}?colour=red")).send().await.unwrap();
+    assert_eq!(odd.status(), StatusCode::BAD_REQUEST);
+    let said: Value = odd.json().await.unwrap();
+    assert!(said["error"].as_str().unwrap().contains("there is no filter `colour`"), "{said}");
 }

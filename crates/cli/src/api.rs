@@ -1,6 +1,5 @@
 //! What is said about incidents in JSON: by `up`'s API, by `incidents --json` and by `replay --json`.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use sentinel_core::UnixMs;
@@ -15,9 +14,6 @@ use sentinel_investigation::{EvidenceRecord, TurnRecord, evidence_of, outputs, t
 use sentinel_worker::{stored_report, told};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-/// Heads that are read at once for a listing.
-const LARGEST_PAGE: usize = 1000;
 
 /// One line of a listing.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -37,6 +33,9 @@ pub struct Summary {
     pub opened_at: String,
     /// The report's verdict, once there is one.
     pub verdict: Option<Verdict>,
+    /// When the alerts resolved, RFC 3339, where they did, and none fires again.
+    #[serde(default)]
+    pub resolved_at: Option<String>,
 }
 
 impl Summary {
@@ -50,6 +49,7 @@ impl Summary {
             labels: head.labels.clone(),
             opened_at: UnixMs::new(head.generation.0).to_string(),
             verdict: head.verdict,
+            resolved_at: head.resolved().map(|at| at.to_string()),
         }
     }
 }
@@ -258,7 +258,7 @@ pub async fn detail(
         report: report.as_ref(),
         beside: &beside,
     });
-    let Summary { id, card, state, generation, labels, opened_at, verdict } = Summary::of(&head);
+    let Summary { id, card, state, generation, labels, opened_at, verdict, resolved_at } = Summary::of(&head);
     Ok(Some(Detail {
         id,
         card,
@@ -266,7 +266,7 @@ pub async fn detail(
         generation,
         labels,
         opened_at,
-        resolved_at: head.resolved().map(|at| at.to_string()),
+        resolved_at,
         again: head.again.map(|a| Again { since: a.since.to_string(), not_before: a.not_before.to_string() }),
         verdict,
         reason: head.reason.clone(),
@@ -277,40 +277,4 @@ pub async fn detail(
         deleted: head.deleted.as_ref().map(|d| Deleted { who: d.who.clone(), at: d.at.to_string() }),
         view,
     }))
-}
-
-/// Of the incidents that opened before `before` the newest, at most `limit`, but for secrets that `redactor` knows and who
-/// stored them did not. Fewer than `limit`: there are no more. Of what was deleted nothing is listed.
-///
-/// # Errors
-/// The store does not answer, or what it holds cannot be read.
-pub async fn list(
-    store: &dyn IncidentStore,
-    redactor: &Redactor,
-    mut before: Gen,
-    limit: usize,
-) -> Result<Vec<Summary>, StoreError> {
-    let (mut listed, mut seen, mut page) = (Vec::new(), HashSet::new(), limit.min(LARGEST_PAGE));
-    while listed.len() < limit {
-        let heads = store.recent_before(before, page).await?;
-        let full = heads.len() >= page;
-        let last = heads.last().map(|head| Gen(head.generation.0.saturating_add(1)));
-        let new = heads.into_iter().filter(|head| seen.insert(head.id.clone())).collect::<Vec<_>>();
-        match last {
-            // Of one moment there may be more than a page.
-            Some(_) if new.is_empty() && full => page = page.saturating_mul(2),
-            Some(last) if !new.is_empty() => before = last,
-            _ => break,
-        }
-        for mut head in new {
-            // A notice is a record like an incident's, and no incident.
-            if head.is_notice() || head.deleted.is_some() {
-                continue;
-            }
-            head.redact(&redactor.for_incident(&head.id));
-            listed.push(Summary::of(&head));
-        }
-    }
-    listed.truncate(limit);
-    Ok(listed)
 }

@@ -9,6 +9,7 @@ use sentinel_core::UnixMs;
 use sentinel_core::chain::PublicKey;
 
 use crate::aws::args::AwsArgs;
+use crate::listing::{Cursor, Wanted};
 
 /// Investigates Prometheus alerts and reports what it found, with its sources.
 #[derive(Parser, Debug)]
@@ -274,6 +275,12 @@ pub struct StoreFlags {
 /// Arguments of `incidents list`.
 #[derive(Args, Debug)]
 pub struct List {
+    /// Which incidents.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// After the last one of a list before, which says so
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Option<Cursor>,
     /// Which store.
     #[command(flatten)]
     pub store: StoreFlags,

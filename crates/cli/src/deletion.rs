@@ -8,10 +8,10 @@ use sentinel_core::incident::{IncidentId, State};
 use sentinel_core::lifecycle::Deletion;
 
 use crate::Exit;
-use crate::api::Summary;
 use crate::args::Delete;
 use crate::environment::Environment;
 use crate::incidents::Place;
+use crate::listing::Wanted;
 
 /// Why an incident was not deleted; `None`: it was.
 pub(crate) fn why_not(outcome: Deletion) -> Option<String> {
@@ -44,11 +44,6 @@ pub(crate) fn time(text: &str) -> Result<UnixMs, String> {
         .map_err(|_| format!("{text:?} is no time like 2026-01-31 or 2026-01-31T12:00:00Z"))
 }
 
-fn is_meant(incident: &Summary, args: &Delete) -> bool {
-    let old = args.before.is_none_or(|before| incident.generation.0 < before.get());
-    old && args.label.iter().all(|(name, value)| incident.labels.get(name) == Some(value))
-}
-
 pub(crate) async fn run(args: Delete, env: &Environment) -> anyhow::Result<Exit> {
     let place = Place::of(&args.store).await?.keeping_back(&args.store, env);
     let mut out = anstream::stdout();
@@ -59,9 +54,8 @@ pub(crate) async fn run(args: Delete, env: &Environment) -> anyhow::Result<Exit>
             meant.push(place.whole_id(given).await?);
         }
     } else {
-        let all = place.list(usize::MAX).await?;
-        meant
-            .extend(all.into_iter().filter(|incident| is_meant(incident, &args)).map(|incident| incident.id));
+        let wanted = Wanted { until: args.before, label: args.label.clone(), ..Wanted::default() };
+        meant.extend(place.all(&wanted).await?.into_iter().map(|incident| incident.id));
     }
     let (mut deleted, mut left) = (Vec::new(), Vec::new());
     for id in meant {

@@ -1,6 +1,5 @@
 //! `sentinel incidents`: through the running `up` where one holds the data folder, else from its store.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sentinel_aws::{Aws, CallLimits, DynamoStore, MachineClock, fresh_ids};
 use sentinel_core::chain::{IncidentRecord, read_export};
 use sentinel_core::drive::{Start, drive};
-use sentinel_core::incident::{Gen, IncidentId};
+use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::{Abort, Aborted, Rules};
 use sentinel_core::ports::{Clock as _, IncidentStore, Ports};
 use sentinel_core::redact::Redactor;
@@ -27,8 +26,9 @@ use crate::access::TOKEN_FILE;
 use crate::api::{self, Detail, Record, Summary};
 use crate::args::{DATA_DIR, Incidents, IncidentsCommand, StoreFlags};
 use crate::environment::Environment;
+use crate::listing::{self, Cursor, Listed, Wanted};
 use crate::render::{Screen, stored};
-use crate::server::ByWhom;
+use crate::server::{ByWhom, CURSOR};
 use crate::{audit, deletion, pager, render, resume, setup};
 
 /// The most incidents that a running `up` lists in one answer.
@@ -39,13 +39,17 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
     match args.command {
         IncidentsCommand::List(args) => {
             let place = Place::of(&args.store).await?.keeping_back(&args.store, env);
-            let incidents = place.list(usize::try_from(args.limit)?).await?;
+            let limit = usize::try_from(args.limit)?;
+            let Listed { incidents, next } = place.list(&args.wanted, args.cursor, limit).await?;
             if args.store.json {
                 writeln!(out, "{}", serde_json::to_string_pretty(&incidents)?)?;
             } else if incidents.is_empty() {
                 writeln!(out, "No incidents.")?;
             } else {
-                writeln!(out, "{}", render::listing(&incidents))?;
+                writeln!(out, "{}", render::listing(&incidents, MachineClock::default().now()))?;
+            }
+            if let Some(next) = next {
+                env.note(&format!("there may be more: --cursor {next}"));
             }
         }
         IncidentsCommand::Show(args) => {
@@ -208,15 +212,34 @@ impl Place {
         }
     }
 
-    /// The newest incidents, at most `limit`.
-    pub(crate) async fn list(&self, limit: usize) -> anyhow::Result<Vec<Summary>> {
-        match self {
-            Self::Service(service) => service.list(limit).await,
-            Self::Store { store, redactor, .. } => {
-                let newest = Gen(i64::MAX);
-                Ok(api::list(store.as_ref(), redactor, newest, limit).await?)
+    /// Of the incidents that are wanted the newest after `from`, at most `limit`.
+    pub(crate) async fn list(
+        &self,
+        wanted: &Wanted,
+        mut from: Option<Cursor>,
+        limit: usize,
+    ) -> anyhow::Result<Listed> {
+        let mut all = Listed::default();
+        loop {
+            let left = limit.saturating_sub(all.incidents.len());
+            let page = match self {
+                Self::Service(service) => service.list(wanted, from.as_ref(), left).await?,
+                Self::Store { store, redactor, .. } => {
+                    listing::list(store.as_ref(), redactor, wanted, from.as_ref(), left).await?
+                }
+            };
+            all.incidents.extend(page.incidents);
+            all.next = page.next;
+            if all.next.is_none() || all.incidents.len() >= limit {
+                return Ok(all);
             }
+            from.clone_from(&all.next);
         }
+    }
+
+    /// All incidents that are wanted.
+    pub(crate) async fn all(&self, wanted: &Wanted) -> anyhow::Result<Vec<Summary>> {
+        Ok(self.list(wanted, None, usize::MAX).await?.incidents)
     }
 
     pub(crate) async fn detail(&self, id: &IncidentId) -> anyhow::Result<Option<Detail>> {
@@ -256,8 +279,8 @@ impl Place {
     /// All incidents and storm notices of a store; of a running `up` its incidents.
     pub(crate) async fn every(&self) -> anyhow::Result<audit::Listed> {
         match self {
-            Self::Service(service) => {
-                let listed = service.list(usize::MAX).await?;
+            Self::Service(_) => {
+                let listed = self.all(&Wanted::default()).await?;
                 Ok(listed.into_iter().map(|summary| (summary.generation, summary.id)).collect())
             }
             Self::Store { store, .. } => {
@@ -273,7 +296,7 @@ impl Place {
             return Ok(IncidentId::new(given));
         }
         let found: Vec<IncidentId> = self
-            .list(usize::MAX)
+            .all(&Wanted::default())
             .await?
             .into_iter()
             .map(|i| i.id)
@@ -379,23 +402,14 @@ impl Service {
         Ok(response)
     }
 
-    async fn list(&self, limit: usize) -> anyhow::Result<Vec<Summary>> {
-        let (mut all, mut seen): (Vec<Summary>, HashSet<IncidentId>) = (Vec::new(), HashSet::new());
-        let mut before = Gen(i64::MAX);
-        while all.len() < limit {
-            let asked = (limit - all.len()).min(PAGE);
-            let url = format!("{}/api/incidents?limit={asked}&before={before}", self.url);
-            let page: Vec<Summary> = accepted(self.send(self.http.get(url)).await?).await?.json().await?;
-            let (more, known) = (page.len() >= asked, all.len());
-            all.extend(page.into_iter().filter(|incident| seen.insert(incident.id.clone())));
-            // Several may have opened in the last one's moment: they are asked for once more.
-            let last = all.last().map(|incident| Gen(incident.generation.0.saturating_add(1)));
-            match last.filter(|last| more && all.len() > known && *last <= before) {
-                Some(last) => before = last,
-                None => break,
-            }
-        }
-        Ok(all)
+    async fn list(&self, wanted: &Wanted, from: Option<&Cursor>, limit: usize) -> anyhow::Result<Listed> {
+        let mut asked = wanted.query();
+        asked.push(("limit", limit.min(PAGE).to_string()));
+        asked.extend(from.map(|from| ("cursor", from.to_string())));
+        let request = self.http.get(format!("{}/api/incidents", self.url)).query(&asked);
+        let answer = accepted(self.send(request).await?).await?;
+        let next = answer.headers().get(CURSOR).and_then(|next| next.to_str().ok()?.parse().ok());
+        Ok(Listed { incidents: answer.json().await?, next })
     }
 
     /// `None`: there is no such incident.

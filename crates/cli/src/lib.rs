@@ -20,6 +20,7 @@ mod from_store;
 mod health;
 mod house;
 mod incidents;
+pub mod listing;
 mod models;
 mod pager;
 mod preview;

@@ -11,11 +11,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use hyper::body::{Frame, SizeHint};
 use sentinel_alertmanager::MAX_BODY_BYTES;
+use sentinel_core::UnixMs;
 use sentinel_core::chain::write_export;
-use sentinel_core::incident::{Gen, IncidentId};
+use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::{Aborted, Deletion};
 use sentinel_core::ports::StoreError;
 use sentinel_ingest::{Admission, Admitted, Refusal};
@@ -31,6 +32,7 @@ use crate::connections::{Crowd, Place, Standing};
 use crate::events::Readers;
 use crate::health::{self, Ready};
 use crate::house::{Current, House};
+use crate::listing::{self, Listed, Wanted};
 use crate::{api, deletion, events};
 
 /// A body that takes longer than a millisecond, in bytes.
@@ -226,22 +228,31 @@ async fn webhook(State(service): State<Service>, request: Request) -> Response {
     response.map(Body::from)
 }
 
-#[derive(Deserialize)]
-struct Page {
-    limit: Option<usize>,
-    /// Only what opened before: the `gen` of the last one of the page before.
-    before: Option<i64>,
-}
-
+/// Names the cursor with which a list goes on; not there: it does not.
+pub(crate) const CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 /// Incidents of one answer, unless fewer are asked for.
 const LISTED: usize = 1000;
 
-async fn list(State(service): State<Service>, Query(page): Query<Page>) -> Response {
+async fn list(State(service): State<Service>, Query(asked): Query<Vec<(String, String)>>) -> Response {
+    let (wanted, page) = match Wanted::of_query(&asked) {
+        Ok(read) => read,
+        Err(why) => return service.turned_away(StatusCode::BAD_REQUEST, &why),
+    };
+    let wanted = match page.before {
+        Some(before) => wanted.before(UnixMs::new(before.0)),
+        None => wanted,
+    };
     let limit = page.limit.unwrap_or(LISTED).clamp(1, LISTED);
     let Worker { ports, redactor, .. } = &*service.worker();
-    let before = Gen(page.before.unwrap_or(i64::MAX));
-    match api::list(ports.store.as_ref(), redactor, before, limit).await {
-        Ok(incidents) => Json(incidents).into_response(),
+    match listing::list(ports.store.as_ref(), redactor, &wanted, page.cursor.as_ref(), limit).await {
+        Ok(Listed { incidents, next }) => {
+            let mut response = Json(incidents).into_response();
+            let next = next.and_then(|next| HeaderValue::from_str(&next.to_string()).ok());
+            if let Some(next) = next {
+                response.headers_mut().insert(CURSOR, next);
+            }
+            response
+        }
         Err(error) => store_problem(&error),
     }
 }

@@ -10,8 +10,9 @@ pub(crate) mod stored;
 #[cfg(test)]
 mod tests;
 
+use sentinel_core::UnixMs;
 use sentinel_core::report::ReportSource;
-use sentinel_core::view::{Claim, Findings, Quote, View};
+use sentinel_core::view::{Claim, Findings, Quote, View, span};
 
 use self::card::card;
 use self::lines::{BOLD, DIM, GREEN, RED, STRUCK, YELLOW};
@@ -201,17 +202,19 @@ fn deliveries(lines: &mut Lines, d: &Detail, full: bool) {
 }
 
 /// A listing.
-pub(crate) fn listing(incidents: &[Summary]) -> String {
+pub(crate) fn listing(incidents: &[Summary], now: UnixMs) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["ID", "OPENED", "STATE", "VERDICT", "CARD", "LABELS"]);
+    table.set_header(["ID", "OPENED", "AGE", "STATE", "ALERTS", "VERDICT", "CARD", "LABELS"]);
     for i in incidents {
         let labels: Vec<String> =
             i.labels.iter().map(|(k, v)| format!("{}={}", inert(k), inert(v))).collect();
         table.add_row([
             i.id.as_str().chars().take(12).collect(),
             i.opened_at.clone(),
+            span(now.since(UnixMs::new(i.generation.0))),
             i.state.to_string(),
+            if i.resolved_at.is_some() { "resolved" } else { "firing" }.to_owned(),
             i.verdict.map_or_else(|| "-".to_owned(), |v| v.to_string()),
             inert(&i.card),
             labels.join(" "),
