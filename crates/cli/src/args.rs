@@ -63,6 +63,7 @@ impl Cli {
                 ToolsCommand::Diff(a) => a.json,
             },
             Command::Models(a) => a.json,
+            Command::Doctor(a) => a.json,
             Command::Audit(a) => match &a.command {
                 AuditCommand::Verify(a) => a.store.json,
                 AuditCommand::Export(a) => a.store.json,
@@ -99,6 +100,9 @@ pub enum Command {
     Incidents(Incidents),
     /// Look at the tools of MCP servers.
     Tools(Tools),
+    /// Try everything that a first evening trips over: models, servers and their tools, destinations, clock, data folder. Exit
+    /// code 1 where something is to be mended
+    Doctor(Doctor),
     /// Ask each service of models whether it has the configured ones; exit code 1 where one is missing
     Models(Models),
     /// Hold the record of incidents against its hash chain.
@@ -440,6 +444,20 @@ pub struct AuditExport {
     /// Which store.
     #[command(flatten)]
     pub store: StoreFlags,
+}
+
+/// Arguments of `doctor`.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigFlag,
+    /// The data folder of `up`
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+    pub data_dir: PathBuf,
+    /// What was seen as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `models`.

@@ -11,11 +11,13 @@ pub mod aws;
 mod bodies;
 mod connections;
 mod deletion;
+mod doctor;
 mod dotenv;
 mod ending;
 pub mod environment;
 mod eval;
 mod events;
+mod finding;
 mod from_store;
 mod health;
 mod house;
@@ -91,6 +93,7 @@ async fn dispatch(cli: Cli, env: &Environment) -> anyhow::Result<Exit> {
         Command::Incidents(args) => incidents::run(args, env).await,
         Command::Tools(args) => tools::run(args, env).await,
         Command::Models(args) => models::run(args, env).await,
+        Command::Doctor(args) => Box::pin(doctor::run(args, env)).await,
         Command::Audit(args) => audit::run(args, env).await,
         Command::Aws(args) => Box::pin(aws::run(args, env)).await,
     }

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::Exit;
 use crate::args::Models;
 use crate::environment::Environment;
+use crate::finding::Finding;
 use crate::render::inert;
 use crate::setup;
 
@@ -56,17 +57,62 @@ pub(crate) async fn run(args: Models, env: &Environment) -> anyhow::Result<Exit>
         Ok(to_run) => to_run,
         Err(exit) => return Ok(exit),
     };
-    let settings = &to_run.loaded.settings;
     setup::logs(&to_run.loaded, env)?;
-    let mut models = sentinel_worker::models_of(settings);
-    models.insert(settings.models.default.clone());
-    models.extend(settings.models.fallbacks.clone());
-    let lists = lists(settings, &models).await?;
-    let lines: Vec<Line> = models.into_iter().map(|model| line(settings, model, &lists)).collect();
+    let lines = look(&to_run.loaded.settings).await?;
     let good = lines.iter().all(|line| line.there != Some(false) && !line.has_failed);
     let outcome = Outcome { prices_of: LOOKED_UP, models: lines };
     tell(&outcome, args.json, env)?;
     Ok(if good { Exit::Done } else { Exit::Failed })
+}
+
+/// What the services say of each configured model.
+async fn look(settings: &Settings) -> anyhow::Result<Vec<Line>> {
+    let mut models = sentinel_worker::models_of(settings);
+    models.insert(settings.models.default.clone());
+    models.extend(settings.models.fallbacks.clone());
+    let lists = lists(settings, &models).await?;
+    Ok(models.into_iter().map(|model| line(settings, model, &lists)).collect())
+}
+
+/// The same as a doctor says it.
+pub(crate) async fn findings(settings: &Settings) -> anyhow::Result<Vec<Finding>> {
+    let mut found = Vec::new();
+    for line in look(settings).await? {
+        let of = format!("model {}: {}", line.service, line.name);
+        found.push(match (line.there, line.reason) {
+            (Some(true), _) => Finding::good(&of, "its service has it"),
+            (Some(false), _) => Finding::trouble(
+                &of,
+                "its service does not have it",
+                "name another model; `sentinel models` asks again",
+            ),
+            (None, reason) if line.has_failed => Finding::trouble(
+                &of,
+                format!("its service could not be asked: {}", reason.unwrap_or_default()),
+                "give the configuration the service's key and address; until then reports hold the evidence only",
+            ),
+            (None, reason) => Finding::note(
+                &of,
+                format!("nobody knows whether its service has it: {}", reason.unwrap_or_default()),
+                "the first investigation tells",
+            ),
+        });
+        if let Some(day) = line.shutdown_date {
+            found.push(Finding::note(
+                &of,
+                format!("it is switched off on {day}"),
+                "name its successor before that",
+            ));
+        }
+        if !line.priced {
+            found.push(Finding::note(
+                &of,
+                "no price of it is known, so that no limit in dollars holds it",
+                "add it to `prices`",
+            ));
+        }
+    }
+    Ok(found)
 }
 
 /// Asks the services of these models, all at once.

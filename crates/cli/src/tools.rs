@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::Exit;
 use crate::args::{Lock, Tools, ToolsCommand};
 use crate::environment::Environment;
+use crate::finding::Finding;
 use crate::render::inert;
 use crate::setup;
 
@@ -96,14 +97,70 @@ async fn look(config: Option<&Path>, env: &Environment) -> anyhow::Result<Result
     let Some(folder) = &to_run.source.base_dir else {
         bail!("the built-in configuration has no folder for {FILE}: name a file with --config");
     };
-    let settings = &to_run.loaded.settings;
     setup::logs(&to_run.loaded, env)?;
-    let path = folder.join(FILE);
+    Ok(Ok(look_at(&to_run.loaded.settings, folder.join(FILE), env).await?))
+}
+
+async fn look_at(settings: &Settings, path: PathBuf, env: &Environment) -> anyhow::Result<Looked> {
     let before = read(&path)?;
     let allowed: BTreeSet<ToolId> = settings.cards.iter().flat_map(|card| card.tools.clone()).collect();
     let accepted = settings.cards.iter().flat_map(|card| card.not_read_only.keys().cloned()).collect();
     let listed = list(settings, &allowed, env).await?;
-    Ok(Ok(Looked { path, before, allowed, accepted, listed }))
+    Ok(Looked { path, before, allowed, accepted, listed })
+}
+
+/// How the tools are that cards allow, as a doctor says it: each server's, held against the lock in this folder.
+pub(crate) async fn findings(
+    settings: &Settings,
+    folder: &Path,
+    env: &Environment,
+) -> anyhow::Result<Vec<Finding>> {
+    let looked = look_at(settings, folder.join(FILE), env).await?;
+    let is_pinned = looked.path.exists();
+    let mut found = Vec::new();
+    for (server, listed) in &looked.listed {
+        let of = format!("server {server}");
+        found.push(match listed {
+            Ok(tools) => Finding::good(&of, format!("lists {} tools", tools.len())),
+            Err(why) => Finding::trouble(&of, why, "mend its address, its credentials, or the server"),
+        });
+    }
+    let answered = |tool: &str| {
+        looked.listed.iter().any(|(server, listed)| listed.is_ok() && tool.starts_with(&format!("{server}.")))
+    };
+    for line in pin(&looked).1 {
+        let of = format!("tool {}", line.tool);
+        let reason = line.reason.unwrap_or_default();
+        match line.change {
+            Change::Unchanged | Change::PinsMore | Change::Removed => {}
+            Change::Added if !is_pinned => {}
+            Change::Added => found.push(Finding::trouble(
+                &of,
+                format!("a card allows it, and {FILE} does not hold it: it is not called"),
+                "`sentinel tools diff` shows it; `sentinel tools lock` pins it",
+            )),
+            Change::Changed => found.push(Finding::trouble(
+                &of,
+                format!("it is not as {FILE} has it: {reason}"),
+                "`sentinel tools diff` shows what changed; `sentinel tools lock` takes it",
+            )),
+            // Of a server that does not answer that is said once.
+            Change::Kept | Change::Refused if !answered(&line.tool) => {}
+            Change::Kept | Change::Refused => found.push(Finding::trouble(
+                &of,
+                format!("a card allows it, and it is not called: {reason}"),
+                "name another tool in the card, or say there why it may be called",
+            )),
+        }
+    }
+    if !is_pinned && !looked.allowed.is_empty() {
+        found.push(Finding::note(
+            "tools",
+            "nothing pins them: there is no tools.lock",
+            "`sentinel tools lock` makes one",
+        ));
+    }
+    Ok(found)
 }
 
 async fn lock(args: &Lock, env: &Environment) -> anyhow::Result<Exit> {

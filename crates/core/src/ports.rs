@@ -263,6 +263,12 @@ pub struct Told {
 pub trait Sink: Send + Sync + fmt::Debug {
     /// Tells it.
     async fn tell(&self, telling: &Telling) -> Result<Told, SinkError>;
+
+    /// Whether it would take what it is told, and as whom, where that can be asked without telling it anything; `None`: it
+    /// cannot.
+    async fn check(&self) -> Result<Option<String>, SinkError> {
+        Ok(None)
+    }
 }
 
 /// What can go wrong with a sink.

@@ -48,7 +48,7 @@ pub use ending::EndingModels;
 pub use running::Running;
 pub use wiring::{
     AssembleError, Playbooks, Replacement, assemble, compile, http_client, mind, models_of, servers,
-    services, warnings,
+    services, sinks, warnings,
 };
 
 /// How long after a claim of which the store said nothing it is looked for: the store's client has tried again by then.

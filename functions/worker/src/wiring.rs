@@ -323,7 +323,10 @@ fn reach(server: &Server) -> Option<Reach> {
 }
 
 /// The sinks, by the names that cards use. A kind that is not built yet has none: its deliveries fail, and say so.
-fn sinks(
+///
+/// # Errors
+/// A sink whose settings cannot be used.
+pub fn sinks(
     settings: &Settings,
     http: &Arc<HttpClient>,
     clock: &Arc<dyn Clock>,

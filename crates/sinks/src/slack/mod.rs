@@ -91,6 +91,11 @@ struct Answer {
     channel: String,
     #[serde(default)]
     ts: String,
+    /// Of `auth.test`: who the token's holder is.
+    #[serde(default)]
+    user: String,
+    #[serde(default)]
+    team: String,
     #[serde(default)]
     response_metadata: Metadata,
 }
@@ -139,6 +144,12 @@ impl Slack {
     }
 
     async fn call(&self, method: &str, body: &Value) -> Result<Place, Failed> {
+        let Answer { channel, ts, .. } = self.ask(method, body).await?;
+        Ok(Place { channel, ts })
+    }
+
+    /// Calls a method of Slack's API; gives its answer where that is ok.
+    async fn ask(&self, method: &str, body: &Value) -> Result<Answer, Failed> {
         let refused = |reason: String| Failed::Other(SinkError::Refused(reason));
         let url = self.settings.api.join(method).map_err(|e| refused(format!("its address: {e}")))?;
         let bearer = format!("Bearer {}", self.settings.token.expose_secret());
@@ -152,7 +163,7 @@ impl Slack {
             Failed::Other(SinkError::Retry { reason: "the answer is not Slack's".to_owned(), after: None })
         })?;
         if answer.ok {
-            return Ok(Place { channel: answer.channel, ts: answer.ts });
+            return Ok(answer);
         }
         Err(meant(&answer.error, &answer.response_metadata.messages))
     }
@@ -268,6 +279,12 @@ fn place_first(detail: &str) -> String {
 
 #[async_trait]
 impl Sink for Slack {
+    /// By `auth.test`, which tells whose the token is, and needs no scope.
+    async fn check(&self) -> Result<Option<String>, SinkError> {
+        let Answer { user, team, .. } = self.ask("auth.test", &json!({})).await?;
+        Ok(Some(format!("{user} in {team}, posting to {}", self.settings.channel)))
+    }
+
     async fn tell(&self, telling: &Telling) -> Result<Told, SinkError> {
         let there = telling.parent.as_deref().or(telling.remote.as_deref()).and_then(Place::read);
         let (main, reply) = (message::main(telling), message::reply(telling));

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::super::stack::Stack;
 use super::super::tool::{Refusal, Tool};
-use super::{DOOR, Finding, number};
+use super::{DOOR, number};
 use crate::environment::Environment;
+use crate::finding::Finding;
 
 /// A function smaller than this is the placeholder of `init`.
 const SMALLEST: u64 = 100_000;
