@@ -112,8 +112,8 @@ async fn whatever_is_broken_is_named_with_its_remedy_and_the_rest_is_looked_at_a
     assert_eq!(seen(&found, "data folder")["grade"], "note");
     assert!(!found.to_string().contains(KEY) && !found.to_string().contains(TOKEN), "{found}");
 
-    // Nobody listens there.
-    let down = home(&models, "http://127.0.0.1:9/mcp", &slack, TOKEN, "look");
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let down = home(&models, &format!("http://{nobody}/mcp"), &slack, TOKEN, "look");
     let told = down.run(&["doctor"], 1).stdout;
     assert!(told.contains("TROUBLE server fake: ") && told.contains("mend its address"), "{told}");
     assert!(!told.contains("tool fake.look"), "of a server that is down that is said once: {told}");
