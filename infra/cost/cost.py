@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What a deployed Sentinel costs a month, from counted calls (counts.json) and list prices of a day (prices.json).
 
-    python3 infra/cost/cost.py            the README's table
-    python3 infra/cost/cost.py --check    ends with 1 where the README has another one
+    python3 infra/cost/cost.py            the table of docs/aws.md
+    python3 infra/cost/cost.py --check    ends with 1 where docs/aws.md has another one
 
 What stands there without a single alert is counted in the template itself: alarms, secrets, dashboard.
 """
@@ -103,7 +103,7 @@ def table():
 
 if __name__ == "__main__":
     if "--check" in sys.argv[1:]:
-        if table() not in (ROOT / "README.md").read_text():
-            sys.exit("README.md has another table of costs than `python3 infra/cost/cost.py` prints:\n" + table())
+        if table() not in (ROOT / "docs/aws.md").read_text():
+            sys.exit("docs/aws.md has another table of costs than `python3 infra/cost/cost.py` prints:\n" + table())
     else:
         print(table())

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Runs what a release runs, as far as it can without the other machines: the workflow is read by actionlint, the release's template
-# by cfn-lint, and the scripts work on a stand-in for the zips. Run by tests/run.sh, after tests/setup.sh.
+# Runs what a release runs, as far as it can without the other machines: all workflows are read by actionlint, the release's
+# template by cfn-lint, and the scripts work on a stand-in for the zips. Run by tests/run.sh, after tests/setup.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-node tests/aws/workflow.mjs .github/workflows/release.yml
+for workflow in .github/workflows/*.yml; do node tests/aws/workflow.mjs "$workflow"; done
 # Each step of ours is a script that is there.
-for script in $(grep -oE 'bash [a-z/]+\.sh' .github/workflows/release.yml | cut -d' ' -f2 | sort -u); do bash -n "$script"; done
+for script in $(grep -ohE 'bash [.a-z/]+' .github/workflows/*.yml | cut -d' ' -f2 | sort -u); do bash -n "$script"; done
+# The steps of tests/extra.sh that are run each week are some of those that there are.
+for step in $(sed -nE 's/.*bash tests\/extra\.sh ([a-z ]+)$/\1/p' .github/workflows/ci.yml); do
+  bash tests/extra.sh --list | cut -d' ' -f1 | grep -x "$step" > /dev/null
+done
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,4 +1,4 @@
-//! DESIGN.md's rules about who may import whom, held against the workspace as cargo sees it.
+//! ARCHITECTURE.md's rules about who may import whom, held against the workspace as cargo sees it.
 
 #![expect(
     clippy::unwrap_used,
@@ -27,7 +27,7 @@ enum Ours {
 
 use Ours::{Any, AnyButTestkit, Only};
 
-/// DESIGN.md, "Workspace". A package that is not here has no place yet: give it one there and here.
+/// ARCHITECTURE.md, "Map". A package that is not here has no place yet: give it one there and here.
 const MAY_IMPORT: &[(&str, Ours)] = &[
     ("core", Only(&[])),
     ("telemetry", Only(&["core"])),

@@ -1,4 +1,4 @@
-//! What the template's alarms and dashboard call the metrics of the code.
+//! What the template's alarms and dashboard, and the page of operations, call the metrics of the code.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
 
@@ -36,6 +36,12 @@ fn made_here(template: &Value) -> BTreeSet<String> {
     made.collect()
 }
 
+/// The name in a row of the page's table, and its dimensions.
+fn columns(row: &str) -> String {
+    let columns: Vec<&str> = row.split('|').map(str::trim).collect();
+    format!("{} {}", columns[1], columns[3]).replace(['`', ','], "")
+}
+
 #[test]
 fn every_alarm_is_on_a_metric_that_the_code_emits_with_the_dimensions_that_it_has() {
     let text = fs::read_to_string(workspace().join("infra/template.yaml")).unwrap();
@@ -55,4 +61,14 @@ fn every_alarm_is_on_a_metric_that_the_code_emits_with_the_dimensions_that_it_ha
         let emitted: BTreeSet<String> = emitted.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(dimensions, emitted, "{name}");
     }
+}
+
+#[test]
+fn the_page_of_operations_lists_each_metric_that_the_code_emits_with_its_dimensions_and_no_other() {
+    let page = fs::read_to_string(workspace().join("docs/operations.md")).unwrap();
+    let table = page.split("\n| metric | counts | also by |\n").nth(1).unwrap().lines().skip(1);
+    let listed: BTreeSet<String> = table.take_while(|line| line.starts_with('|')).map(columns).collect();
+    let emitted =
+        catalogue().into_iter().map(|(name, dimensions)| format!("{name} {}", dimensions.join(" ")));
+    assert_eq!(listed, emitted.collect());
 }

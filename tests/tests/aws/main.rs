@@ -7,7 +7,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
-mod readme;
+mod page;
 mod storm;
 
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! The README's way to a deployed Sentinel, word for word, on a fresh clone; and what stands when others stand beside it, or
-//! when it is gone.
+//! The way of docs/aws.md to a deployed Sentinel, word for word, on a fresh clone; and what stands when others stand beside
+//! it, or when it is gone.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,17 +10,13 @@ use sentinel_testkit::process::{Ministack, command, ministack};
 use sentinel_tests::{Home, program, workspace};
 use serde_json::{Value, json};
 
-const BUCKET: &str = "readme-zips";
+/// The page whose commands are played here.
+const PAGE: &str = "docs/aws.md";
+const BUCKET: &str = "zips-of-the-page";
 
-/// Lines of the README's section that are commands: those that are indented, joined where they go on.
-fn commands(readme: &str) -> Vec<String> {
-    let section = readme
-        .split("\n## Deploy it on AWS\n")
-        .nth(1)
-        .unwrap()
-        .split("\nTo try the functions")
-        .next()
-        .unwrap();
+/// Lines of the page's section that are commands: those that are indented, joined where they go on.
+fn commands(page: &str) -> Vec<String> {
+    let section = page.split("\n## Deploy it\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let indented = section.lines().filter_map(|line| line.strip_prefix("    "));
     let joined = indented.collect::<Vec<_>>().join("\n").replace("\\\n", " ");
     joined.lines().map(str::to_owned).collect()
@@ -44,7 +40,7 @@ fn shell(line: &str, home: &Home, at: &Path, variables: &[(&str, &str)]) -> Stri
     text(&output.stdout)
 }
 
-/// A clone of what is committed, with the zips that the README's first line has built in the workspace.
+/// A clone of what is committed, with the zips that the page's first line has built in the workspace.
 fn clone(into: &Path) -> PathBuf {
     let clone = into.join("clone");
     let git = Command::new("git")
@@ -79,26 +75,26 @@ fn adjusted(aws: &Ministack, home: &Home, stack: &str) -> Value {
 }
 
 #[test]
-fn the_readme_builds_as_the_checks_do() {
-    let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
+fn the_page_builds_as_the_checks_do() {
+    let page = fs::read_to_string(workspace().join(PAGE)).unwrap();
     let checks = fs::read_to_string(workspace().join("tests/run.sh")).unwrap();
-    let build = commands(&readme).remove(0);
+    let build = commands(&page).remove(0);
     assert_eq!(build.matches("arm64").count(), 1);
     let here = build.replace("arm64", "x86_64");
     assert!(
         checks.lines().any(|line| line == here),
-        "tests/run.sh does not build by the README's line: {here}"
+        "tests/run.sh does not build by the line of {PAGE}: {here}"
     );
-    assert_eq!(readme.matches("arm64").count(), 2, "the architecture is named once, and explained once");
+    assert_eq!(page.matches("arm64").count(), 2, "the architecture is named once, and explained once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_readmes_commands_deploy_try_and_remove_a_sentinel() {
+async fn the_pages_commands_deploy_try_and_remove_a_sentinel() {
     let aws = ministack().await;
     let home = aws.environment().iter().fold(Home::empty(), |home, (name, value)| home.env(name, value));
     let clone = clone(home.path());
-    let readme = fs::read_to_string(clone.join("README.md")).unwrap();
-    let lines = commands(&readme);
+    let page = fs::read_to_string(clone.join(PAGE)).unwrap();
+    let lines = commands(&page);
     let [_build, package, deploy, send, doctor, remove] = &lines[..] else { panic!("{lines:#?}") };
     // What the build writes there, and where this machine has its certificates.
     let certificates = shell(
