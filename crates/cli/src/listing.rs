@@ -31,7 +31,7 @@ pub struct Wanted {
     /// In this state: pending, running, done, failed, suppressed or aborted; several: in any of them
     #[arg(long, value_name = "STATE", value_parser = word::<State>)]
     pub state: Vec<State>,
-    /// With this verdict: action_required, no_action or inconclusive
+    /// With this verdict: `action_required`, `no_action` or inconclusive
     #[arg(long, value_name = "VERDICT", value_parser = word::<Verdict>)]
     pub verdict: Option<Verdict>,
     /// With this label among those of its key; several: all of them
@@ -124,7 +124,7 @@ impl Wanted {
                 "limit" => page.limit = Some(value.parse().map_err(|e| wrong(format!("{value:?}: {e}")))?),
                 "cursor" => page.cursor = Some(value.parse().map_err(wrong)?),
                 "before" => {
-                    page.before = Some(Gen(value.parse().map_err(|e| wrong(format!("{value:?}: {e}")))?))
+                    page.before = Some(Gen(value.parse().map_err(|e| wrong(format!("{value:?}: {e}")))?));
                 }
                 _ => {
                     return Err(format!(

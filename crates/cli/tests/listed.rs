@@ -27,7 +27,7 @@ fn head(n: usize, (state, moment, pods, web): Made) -> Head {
     let mut head = builders::head(&id);
     head.generation = Gen(builders::NOON.get() + moment);
     head.state = state;
-    head.card = if pods { "pods" } else { "nodes" }.to_owned();
+    if pods { "pods" } else { "nodes" }.clone_into(&mut head.card);
     head.verdict = (state == State::Done).then_some(Verdict::NoAction);
     if !web {
         head.labels = [("namespace".to_owned(), "other".to_owned())].into();
