@@ -247,7 +247,7 @@ async fn incidents_are_listed_and_shown_through_a_running_up_and_from_its_folder
         assert_eq!(listed(&["--state", "failed"]), Vec::<String>::new());
         let more = home.run(&["incidents", "list", "--limit", "1"], 0).stderr;
         let cursor = more.split_once("--cursor ").unwrap().1.trim();
-        assert_eq!(listed(&["--cursor", cursor]), [first.clone()]);
+        assert_eq!(listed(&["--cursor", cursor]), std::slice::from_ref(&first));
         let page = home.run(&["incidents", "show", "--full", &second], 0).stdout;
         assert!(page.contains(&second) && page.contains("Evidence only"), "{page}");
         let unknown = home.run(&["incidents", "show", "zz"], 1).stderr;
