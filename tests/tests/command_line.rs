@@ -217,6 +217,28 @@ async fn a_held_data_folder_is_refused_with_its_holder() {
     assert_eq!(up.get("/healthz").await["status"], "ok");
 }
 
+#[test]
+fn a_stored_incident_becomes_a_case_that_passes_and_is_never_written_over() {
+    let home = Home::empty();
+    let json = ["--json", "--data-dir", "kept"];
+    let replayed =
+        home.run(&[&["replay", &event("kube-pod-crash-looping.json")], &json[..]].concat(), 0).json();
+    let id = &replayed[0]["id"].as_str().unwrap()[..12];
+    let export = ["incidents", "export", id, "--case", "cases", "--data-dir", "kept"];
+    let said = home.run(&export, 0).stdout;
+    assert!(said.contains(id) && said.contains("`sentinel eval cases`"), "{said}");
+    let scorecard = home.run(&["eval", "cases", "--json"], 0).json();
+    let case = &scorecard["cases"][0];
+    assert_eq!(
+        (&scorecard["passed"], &case["passed"], &case["unsupported"]),
+        (&json!(1), &json!(true), &json!(0))
+    );
+    assert_eq!(case["verdict"], replayed[0]["report"]["verdict"], "{case:#}");
+    assert_eq!(case["turns"], replayed[0]["report"]["usage"]["turns"], "{case:#}");
+    let again = home.run(&export, 1).stderr;
+    assert!(again.contains("is there already"), "{again}");
+}
+
 #[tokio::test]
 async fn incidents_are_listed_and_shown_through_a_running_up_and_from_its_folder_afterwards() {
     let home = Home::with(CONFIG);

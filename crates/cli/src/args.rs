@@ -54,6 +54,7 @@ impl Cli {
                 IncidentsCommand::Turns(a) | IncidentsCommand::Alerts(a) | IncidentsCommand::Record(a) => {
                     a.store.json
                 }
+                IncidentsCommand::Export(a) => a.store.json,
                 IncidentsCommand::Abort(a) => a.store.json,
                 IncidentsCommand::Delete(a) => a.store.json,
                 IncidentsCommand::Resume(a) => a.json,
@@ -251,6 +252,8 @@ pub enum IncidentsCommand {
     Alerts(OneIncident),
     /// All that is kept of it, in the order of time
     Record(OneIncident),
+    /// Make a case of it that `sentinel eval` runs: its alert, what its tools said, its model's turns, and what is expected
+    Export(Export),
     /// Stop an investigation
     Abort(Abort),
     /// Take away all that is kept of incidents that are over; what stays is who did it and when
@@ -364,6 +367,19 @@ pub struct Delete {
     /// Who deletes them, for the record
     #[arg(long, default_value = "the command line")]
     pub who: String,
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreFlags,
+}
+
+/// Arguments of `incidents export`.
+#[derive(Args, Debug)]
+pub struct Export {
+    /// Its id, or the beginning of it
+    pub id: String,
+    /// The folder of cases; it is made where it is not there
+    #[arg(long, value_name = "DIR")]
+    pub case: PathBuf,
     /// Which store.
     #[command(flatten)]
     pub store: StoreFlags,

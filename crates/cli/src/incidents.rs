@@ -29,7 +29,7 @@ use crate::environment::Environment;
 use crate::listing::{self, Cursor, Listed, Wanted};
 use crate::render::{Screen, stored};
 use crate::server::{ByWhom, CURSOR};
-use crate::{audit, deletion, pager, render, resume, setup};
+use crate::{audit, case, deletion, pager, render, resume, setup};
 
 /// The most incidents that a running `up` lists in one answer.
 const PAGE: usize = 1000;
@@ -103,6 +103,7 @@ pub(crate) async fn run(args: Incidents, env: &Environment) -> anyhow::Result<Ex
             let record = kept(&args.id, &args.store, env).await?;
             show(&stored::record(&record, env.columns), &record, &args.store, env)?;
         }
+        IncidentsCommand::Export(args) => return case::run(args, env).await,
         IncidentsCommand::Delete(args) => return deletion::run(args, env).await,
         IncidentsCommand::Resume(args) => return resume::run(args).await,
         IncidentsCommand::Abort(args) => {
@@ -140,7 +141,7 @@ fn of_store(flags: &StoreFlags) -> String {
 }
 
 /// All that is kept of an incident.
-async fn kept(given: &str, flags: &StoreFlags, env: &Environment) -> anyhow::Result<Record> {
+pub(crate) async fn kept(given: &str, flags: &StoreFlags, env: &Environment) -> anyhow::Result<Record> {
     let place = Place::of(flags).await?.keeping_back(flags, env);
     let id = place.whole_id(given).await?;
     let mut record = place.record(&id).await?.with_context(|| format!("there is no incident {id}"))?;

@@ -9,6 +9,7 @@ pub mod args;
 mod audit;
 pub mod aws;
 mod bodies;
+mod case;
 mod connections;
 mod deletion;
 mod doctor;
