@@ -42,7 +42,7 @@ impl Bench {
         create_table(&client, "incidents").await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("infra")).unwrap();
-        std::fs::write(folder.path().join("infra/sentinel.yaml"), config).unwrap();
+        std::fs::write(folder.path().join("infra/aws.yaml"), config).unwrap();
         Self { aws, store: DynamoStore::new(client, "incidents"), dynamo, folder }
     }
 
@@ -235,12 +235,12 @@ async fn a_bad_deployment_ends_at_once_and_says_why() {
         (
             [BEARER, CARDS].concat(),
             ("SENTINEL_TOKEN", ""),
-            "infra/sentinel.yaml:1:19: error: ingest.bearer[0]: `SENTINEL_TOKEN` is not set",
+            "infra/aws.yaml:1:19: error: ingest.bearer[0]: `SENTINEL_TOKEN` is not set",
         ),
         (
             "\ningest: {bearre: [a]}\n".to_owned(),
             ("X", ""),
-            "infra/sentinel.yaml:2:10: error: ingest.bearre: unknown key; did you mean `bearer`?",
+            "infra/aws.yaml:2:10: error: ingest.bearre: unknown key; did you mean `bearer`?",
         ),
         (
             [BEARER, CARDS].concat(),

@@ -56,7 +56,7 @@ async fn each_invocation_polls_and_knows_what_the_one_before_told_even_after_a_c
          watchers: [{{endpoint: '{endpoint}'}}]\n"
     );
     std::fs::create_dir(folder.path().join("infra")).unwrap();
-    std::fs::write(folder.path().join("infra/sentinel.yaml"), config).unwrap();
+    std::fs::write(folder.path().join("infra/aws.yaml"), config).unwrap();
     let (url, queue_url) = (aws.url(), aws.queue_url());
     let env = [
         ("SENTINEL_TABLE", "incidents"),

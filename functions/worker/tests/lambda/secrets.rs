@@ -99,7 +99,7 @@ async fn a_configuration_that_does_not_compile_ends_it_with_the_place() {
     let (code, output) = b.start(&[]).await.ended().await;
     assert_eq!(code, Some(1), "{output}");
     assert!(
-        output.contains("infra/sentinel.yaml:2:") && output.contains("incident-cards[0].prompt"),
+        output.contains("infra/aws.yaml:2:") && output.contains("incident-cards[0].prompt"),
         "{output}"
     );
 }

@@ -50,7 +50,7 @@ impl Bench {
         create_table(&client(&dynamo).dynamo(), "incidents").await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("infra")).unwrap();
-        std::fs::write(folder.path().join("infra/sentinel.yaml"), config).unwrap();
+        std::fs::write(folder.path().join("infra/aws.yaml"), config).unwrap();
         let deployment = Deployment { table: "incidents".into(), queue_url: aws.queue_url() };
         let clock = Arc::new(MachineClock::default());
         let queue = {
