@@ -1,6 +1,7 @@
 //! The command line as people use it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use reqwest::StatusCode;
 use sentinel_testkit::gate::Gate;
@@ -237,6 +238,27 @@ fn a_stored_incident_becomes_a_case_that_passes_and_is_never_written_over() {
     assert_eq!(case["turns"], replayed[0]["report"]["usage"]["turns"], "{case:#}");
     let again = home.run(&export, 1).stderr;
     assert!(again.contains("is there already"), "{again}");
+}
+
+#[tokio::test]
+async fn captured_webhooks_are_files_that_only_their_owner_reads_and_that_replay_takes() {
+    let home = Home::with(CONFIG);
+    let args = ["capture", "--json", "--listen", "127.0.0.1:0", "--to", "kept", "--most", "2"];
+    let mut capture = Sentinel::start(home.command(&args)).await;
+    let refused = client().get(&capture.url).send().await.unwrap();
+    assert_eq!(refused.status(), 405);
+    let (status, first) = capture.post(&trouble("one")).await;
+    assert_eq!((status.as_u16(), &first["read"]), (200, &json!("1 alerts, 0 of them cannot be read")));
+    // What is no webhook is what one wants to look at.
+    let (status, second) = capture.post_bytes(b"{\"alerts\": 7}".to_vec()).await;
+    assert_eq!(status.as_u16(), 200);
+    assert!(second["read"].as_str().unwrap().starts_with("no webhook that Sentinel takes: "), "{second}");
+    assert!(capture.child.wait_for_exit().await.success(), "it ends with the last one that was asked for");
+    let file = home.path().join(first["file"].as_str().unwrap());
+    assert_eq!(serde_json::from_slice::<Value>(&fs::read(&file).unwrap()).unwrap(), trouble("one"));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let replayed = home.run(&["replay", "--json", file.to_str().unwrap()], 0).json();
+    assert_eq!(replayed[0]["labels"]["instance"], "one", "{replayed:#}");
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ impl Cli {
         match &self.command {
             Command::Up(a) => a.json,
             Command::Replay(a) => a.json,
+            Command::Capture(a) => a.json,
             Command::Eval(a) => a.json,
             Command::Render(a) => a.json,
             Command::Validate(a) => a.json,
@@ -89,6 +90,8 @@ pub enum Command {
     Up(Up),
     /// Put sample webhooks, or a stored incident, through the pipeline and print what comes out.
     Replay(Replay),
+    /// Keep webhooks as they arrive in files that `replay` takes; nothing is investigated
+    Capture(Capture),
     /// Run a folder of cases and print a scorecard.
     Eval(Eval),
     /// Show what the model would be sent first for an event. Nothing is called
@@ -460,6 +463,23 @@ pub struct AuditExport {
     /// Which store.
     #[command(flatten)]
     pub store: StoreFlags,
+}
+
+/// Arguments of `capture`.
+#[derive(Args, Debug)]
+pub struct Capture {
+    /// Where to listen. Port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8765")]
+    pub listen: SocketAddr,
+    /// The folder that they are kept in, as they are: with whatever secrets they hold, in files that only you can read
+    #[arg(long, value_name = "DIR", default_value = "captured")]
+    pub to: PathBuf,
+    /// How many are kept before it ends
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub most: u32,
+    /// A JSON line each on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `doctor`.

@@ -9,6 +9,7 @@ pub mod args;
 mod audit;
 pub mod aws;
 mod bodies;
+mod capture;
 mod case;
 mod connections;
 mod deletion;
@@ -87,6 +88,7 @@ async fn dispatch(cli: Cli, env: &Environment) -> anyhow::Result<Exit> {
         Command::Up(args) => Box::pin(up::run(args, env)).await,
         Command::Replay(args) if args.from_store => Box::pin(from_store::run(args, env)).await,
         Command::Replay(args) => Box::pin(replay::run(args, env)).await,
+        Command::Capture(args) => capture::run(args, env).await,
         Command::Eval(args) => Box::pin(eval::run(args, env)).await,
         Command::Render(args) => Box::pin(preview::run(args, env)).await,
         Command::Validate(args) => validate::run(&args, env),
