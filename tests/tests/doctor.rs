@@ -1,6 +1,6 @@
 //! `sentinel doctor`: what a first evening trips over, each with its remedy.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use axum::Router;
 use axum::http::header::DATE;

@@ -98,8 +98,5 @@ async fn a_configuration_that_does_not_compile_ends_it_with_the_place() {
     let b = Bench::new("incident-cards:\n  - {name: pods, resource: X, prompt: '{{ broken'}\n").await;
     let (code, output) = b.start(&[]).await.ended().await;
     assert_eq!(code, Some(1), "{output}");
-    assert!(
-        output.contains("infra/aws.yaml:2:") && output.contains("incident-cards[0].prompt"),
-        "{output}"
-    );
+    assert!(output.contains("infra/aws.yaml:2:") && output.contains("incident-cards[0].prompt"), "{output}");
 }
