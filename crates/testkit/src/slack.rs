@@ -190,7 +190,8 @@ async fn call(
         Fails::Status(status) => return StatusCode::from_u16(*status).expect("a status").into_response(),
         Fails::Not | Fails::Unheard | Fails::Hangs => {}
     }
-    let done = match authorized(&shared, &headers).and_then(|()| shape(&body)) {
+    let shape = |()| if method == "auth.test" { Ok(()) } else { shape(&body) };
+    let done = match authorized(&shared, &headers).and_then(shape) {
         Ok(()) => change(&shared, &method, &body),
         Err(error) => Err(error),
     };
