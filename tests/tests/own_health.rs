@@ -135,7 +135,6 @@ async fn an_alert_that_is_posted_investigated_and_told_changes_the_counters_as_d
     let now = values(&after);
     for (name, value) in [
         ("sentinel_store_up", 1.0),
-        ("sentinel_jobs_running", 0.0),
         ("sentinel_budget_investigations_used{scope=\"overall\",window=\"hour\"}", 1.0),
         ("sentinel_budget_investigations_left{scope=\"overall\",window=\"hour\"}", 4.0),
         ("sentinel_mcp_server_left_alone{server=\"fake\"}", 0.0),
@@ -143,6 +142,10 @@ async fn an_alert_that_is_posted_investigated_and_told_changes_the_counters_as_d
     ] {
         assert_eq!(now.get(name), Some(&value), "{name}: {after}");
     }
+    assert!(
+        now.contains_key("sentinel_jobs_running") && now.contains_key("sentinel_jobs_waiting"),
+        "{after}"
+    );
     // Every family of the list is there, and nothing secret is.
     for family in FAMILIES {
         let line = format!("# TYPE {} {}", family.name, family.kind.as_str());
@@ -251,4 +254,25 @@ async fn whoever_may_not_look_is_told_nothing_but_whether_it_is_ready() {
     assert_eq!(answer.status().as_u16(), 200);
     assert_eq!(answer.json::<Value>().await.unwrap(), json!({"status": "ready"}));
     assert_eq!(up.get("/readyz").await["servers"]["fake"], json!({"last": "never asked"}));
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_refused_is_counted_and_the_warnings_are_those_of_the_one_that_holds() {
+    let card = "incident-cards: [{name: Trouble, resource: Trouble, prompt: Find out why.}]\n";
+    let home = Home::with(&format!("openai: {{api-key: {MODEL_KEY}}}\n{card}"));
+    let mut up = home.up().await;
+    let told = warnings(&up, 1).await;
+    assert!(told[0].starts_with("there is no MCP server"), "{told:#?}");
+    home.write("config.yaml", "incident-cards: nonsense\n");
+    up.child.hang_up();
+    sentinel_tests::eventually("the refusal to be counted", async || {
+        let metrics = up.text("/metrics").await;
+        let refused = values(&metrics).get("sentinel_configuration_refused_total").copied();
+        if refused == Some(1.0) { Ok(()) } else { Err(metrics) }
+    })
+    .await;
+    home.write("config.yaml", card);
+    up.child.hang_up();
+    let told = warnings(&up, 2).await;
+    assert!(told[0].starts_with("there is no model key"), "{told:#?}");
 }
