@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use sentinel_core::UnixMs;
 use sentinel_core::budget::{
     Amount, Entered, Entry, KEPT_AFTER, Limit, Limits, MicroUsd, Reservation, Scope, Spent, Window,
 };
@@ -185,6 +186,13 @@ impl DynamoStore {
                 Ok(Entered::Done)
             }
         }
+    }
+
+    /// See [`sentinel_core::ports::IncidentStore::spent`].
+    pub(crate) async fn counted(&self, scope: &Scope, at: UnixMs) -> Result<Spent, StoreError> {
+        let of = Reservation { scope: scope.clone(), at, id: String::new(), amount: Amount::NOTHING };
+        let item = self.counters(&of, keys(&of).into()).await?;
+        spent(&item, &of)
     }
 
     fn budget_action(&self, reservation: &Reservation) -> String {

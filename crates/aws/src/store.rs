@@ -16,7 +16,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnValuesOnC
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use sentinel_core::UnixMs;
-use sentinel_core::budget::{Entered, Entry};
+use sentinel_core::budget::{Entered, Entry, Scope, Spent};
 use sentinel_core::incident::{Child, Gen, Head, IncidentId};
 use sentinel_core::lifecycle::{Owed, Rules, due_at};
 use sentinel_core::ports::{Appended, Clock as _, Created, DuePage, IncidentStore, StoreError, Swapped};
@@ -472,5 +472,9 @@ impl IncidentStore for DynamoStore {
 
     async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError> {
         self.enter(entry).await
+    }
+
+    async fn spent(&self, scope: &Scope, at: UnixMs) -> Result<Option<Spent>, StoreError> {
+        self.counted(scope, at).await.map(Some)
     }
 }

@@ -1,26 +1,25 @@
-//! How the service is: `/readyz` and `/version` for everybody, without details; details, and `/metrics`, for whoever may read.
+//! How the service is: `/readyz` and `/version` for everybody, without details; details for whoever may read.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
+use sentinel_config::{Caller, ModelService, Server};
 use sentinel_core::ports::IncidentStore;
-use sentinel_ingest::Refusal;
-use sentinel_worker::Mind;
-use serde_json::json;
+use sentinel_worker::{Last, Mind, Of};
+use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::access::Right;
-use crate::bodies::BYTES;
+use crate::house::House;
 use crate::server::Service;
 
 /// How long the store may take to say that it is there.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long an answer of the store stands: everybody may ask, and the store is not asked for each.
 const STANDS: Duration = Duration::from_secs(1);
 
@@ -30,7 +29,7 @@ pub(crate) struct Ready(Arc<Mutex<Option<(Instant, bool)>>>);
 
 impl Ready {
     /// Whether the store answers. Whoever asks meanwhile waits for the same answer.
-    async fn now(&self, store: &dyn IncidentStore) -> bool {
+    pub(crate) async fn now(&self, store: &dyn IncidentStore) -> bool {
         let mut last = self.0.lock().await;
         if let Some((at, answered)) = *last
             && at.elapsed() < STANDS
@@ -45,46 +44,57 @@ impl Ready {
 
 /// Whether the store answers; whoever may look at incidents is told what of the service is as well.
 pub(crate) async fn ready(State(service): State<Service>, headers: HeaderMap) -> Response {
-    let worker = service.worker();
-    let answers = service.ready.now(worker.ports.store.as_ref()).await;
-    // Without a model alerts are taken and reports are made all the same: of the evidence alone.
-    let model = match &worker.mind {
-        Mind::Model(_) => "configured".to_owned(),
-        Mind::None { reason } => format!("none: {reason}; reports hold the evidence only"),
-    };
+    let house = service.house();
+    let answers = service.ready.now(house.worker.ports.store.as_ref()).await;
     let (code, status, store) = if answers {
         (StatusCode::OK, "ready", "answers")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready", "does not answer")
     };
-    let said = match service.house().door.check(&headers, Right::Read) {
-        Ok(_) => json!({"status": status, "store": store, "model": model}),
+    let said = match house.door.check(&headers, Right::Read) {
+        Ok(_) => details(&service, &house, status, store),
         Err(_) => json!({"status": status}),
     };
     (code, Json(said)).into_response()
 }
 
-pub(crate) async fn version() -> Response {
-    Json(json!({"version": env!("CARGO_PKG_VERSION")})).into_response()
+/// What is told of whatever the service calls: as configured, and how the last call went. Nobody is called for it.
+fn details(service: &Service, house: &House, status: &str, store: &str) -> Value {
+    // Without a model alerts are taken and reports are made all the same: of the evidence alone.
+    let model = match &house.worker.mind {
+        Mind::Model(_) => "configured".to_owned(),
+        Mind::None { reason } => format!("none: {reason}; reports hold the evidence only"),
+    };
+    let now = house.worker.ports.clock.now();
+    let last = |of: Of| match service.health.last(&of) {
+        None => json!({"last": "never asked"}),
+        Some(Last { at, error }) => {
+            // Secrets that were learned since are kept back, too.
+            let error = error.map(|error| house.worker.redactor.redact(&error).into_owned());
+            json!({"last": error.as_deref().unwrap_or("ok"), "age_seconds": now.since(at).as_secs()})
+        }
+    };
+    let models = house.settings.models.services().filter(|service| service.can_be_asked());
+    let models = models.map(|ModelService { name, .. }| (name.clone(), last(Of::Model(name.clone()))));
+    let servers = house.settings.servers.iter().map(|Server { name, reach, .. }| {
+        let mut last = last(Of::Server(name.clone()));
+        if let (Caller::ModelService(_), Some(said)) = (reach.caller, last.as_object_mut()) {
+            said.insert("called_by".to_owned(), json!("the model's service"));
+        }
+        (name.clone(), last)
+    });
+    let sinks = house.worker.sinks.keys().map(|name| (name.clone(), last(Of::Sink(name.clone()))));
+    json!({
+        "status": status,
+        "store": store,
+        "model": model,
+        "models": models.collect::<Map<_, _>>(),
+        "servers": servers.collect::<Map<_, _>>(),
+        "sinks": sinks.collect::<Map<_, _>>(),
+        "warnings": house.warnings.all(),
+    })
 }
 
-/// The metrics of the server, in Prometheus's text format.
-pub(crate) async fn metrics(State(service): State<Service>) -> Response {
-    let mut text = String::from(
-        "# HELP sentinel_http_refused_total Requests and connections that were turned away.\n\
-         # TYPE sentinel_http_refused_total counter\n",
-    );
-    let house = service.house();
-    // Writing to a string does not fail.
-    for why in Refusal::ALL {
-        let total = house.ingest.refusals().total(why);
-        let _ = writeln!(text, "sentinel_http_refused_total{{reason=\"{}\"}} {total}", why.as_str());
-    }
-    for (name, help, value) in [
-        ("sentinel_http_connections", "Open connections.", service.crowd.count()),
-        ("sentinel_http_body_bytes", "Bytes of bodies that are held just now.", service.bodies.held(BYTES)),
-    ] {
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+pub(crate) async fn version() -> Response {
+    Json(json!({"version": env!("CARGO_PKG_VERSION")})).into_response()
 }

@@ -12,12 +12,14 @@ use sentinel_core::ports::{Clock, Ports};
 use sentinel_core::redact::TagKeys;
 use sentinel_ingest::{Authenticator, Credentials, Door, Ingest, Refusals, Rotating};
 use sentinel_investigation::EventSender;
-use sentinel_worker::{Playbooks, Running, Worker, http_client};
+use sentinel_telemetry::Metrics;
+use sentinel_worker::{Health, NO_MODEL_AT, Playbooks, Running, Worker, http_client};
 
 use crate::Exit;
 use crate::access::{ApiDoor, Names};
 use crate::environment::Environment;
 use crate::setup::{self, ToRun};
+use crate::warnings::Warnings;
 
 /// Everything that a configuration says of the service.
 pub(crate) struct House {
@@ -28,6 +30,8 @@ pub(crate) struct House {
     /// By which names, and by which web pages, anything is asked.
     pub(crate) names: Names,
     pub(crate) settings: Settings,
+    /// What is told of it at its start, and on `/readyz`.
+    pub(crate) warnings: Warnings,
     rules: BTreeMap<String, Rules>,
 }
 
@@ -42,6 +46,10 @@ pub(crate) struct Ground {
     /// What runs, under whichever configuration it began.
     pub(crate) running: Running,
     pub(crate) refusals: Refusals,
+    /// Where everything is counted.
+    pub(crate) metrics: Metrics,
+    /// How the last calls went.
+    pub(crate) health: Health,
 }
 
 /// What of a configuration can be wrong, found to be right.
@@ -63,7 +71,10 @@ impl Plan {
             Ok(playbooks) => playbooks,
             Err(problems) => return Ok(Err(setup::tell(&problems, env))),
         };
-        setup::print_diagnostics(&sentinel_worker::warnings(&to_run.loaded, &playbooks), env);
+        // That nobody can be asked is told once, among the warnings of the start.
+        let mut warnings = sentinel_worker::warnings(&to_run.loaded, &playbooks);
+        warnings.retain(|warning| warning.key != NO_MODEL_AT);
+        setup::print_diagnostics(&warnings, env);
         Ok(Ok(Self { playbooks, door }))
     }
 }
@@ -77,19 +88,32 @@ impl House {
         let worker = sentinel_worker::assemble(settings, playbooks, ports, Some(&credentials), events)?;
         let worker =
             worker.with_tag_keys(Some(Arc::clone(&ground.tag_keys))).with_running(ground.running.clone());
+        let worker = worker.with_metrics(ground.metrics.clone()).with_health(&ground.health);
         let redactor = (*worker.redactor).clone();
         let ingest = Ingest::new(ground.ports.clone(), settings.cards.clone().into(), door, redactor)
             .with_fetch(http_client(settings))
-            .with_refusals(ground.refusals.clone());
+            .with_refusals(ground.refusals.clone())
+            .with_metrics(ground.metrics.clone());
         let loopback = ground.listen.ip().is_loopback();
         Ok(Self {
             ingest,
             door: ApiDoor::new(settings, loopback, &ground.own_token),
             names: Names::new(&settings.listener, loopback),
             settings: settings.clone(),
+            warnings: Warnings::of(settings, &worker.mind),
             rules: worker.playbooks.iter().map(|(name, p)| (name.clone(), Rules::of(p.card()))).collect(),
             worker: Arc::new(worker),
         })
+    }
+
+    /// Tells what keeps it from being what it could be. Whether tools have changed is found out beside everything else:
+    /// their servers may take their time.
+    pub(crate) fn tell_warnings(self: &Arc<Self>) {
+        self.warnings.tell();
+        let house = Arc::clone(self);
+        tokio::spawn(async move {
+            house.warnings.tell_changed_tools(&house.settings, &house.worker).await;
+        });
     }
 
     /// The rules of a card, as far as it is known.

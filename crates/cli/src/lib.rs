@@ -25,6 +25,7 @@ mod health;
 mod house;
 mod incidents;
 pub mod listing;
+mod metrics;
 mod models;
 mod pager;
 mod preview;
@@ -39,6 +40,7 @@ mod stage;
 mod tools;
 mod up;
 mod validate;
+mod warnings;
 mod watch;
 
 use std::io;

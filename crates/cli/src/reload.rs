@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use sentinel_config::Settings;
+use sentinel_telemetry::Metric;
 use tokio::signal::unix::Signal;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -37,21 +38,29 @@ impl Reloading {
                         "the configuration was read again and holds from now on"
                     );
                     self.current.replace(house);
+                    self.current.house().tell_warnings();
                     end(watching).await;
                     watching = self.watch();
                 }
                 Ok(None) => {
+                    self.refused();
                     tracing::error!(
                         "the configuration that was read again cannot be used: the one before it stays"
                     );
                 }
                 Err(error) => {
+                    self.refused();
                     let error = self.env.without_secrets(&format!("{error:#}")).into_owned();
                     tracing::error!(error, "the configuration cannot be read again: the one before it stays");
                 }
             }
         }
         end(watching).await;
+    }
+
+    fn refused(&self) {
+        let now = self.ground.ports.clock.now();
+        self.ground.metrics.emit(now.get(), &[Metric::ConfigurationRefused]);
     }
 
     /// `None`: it is broken, and that has been told.
@@ -67,7 +76,7 @@ impl Reloading {
 
     fn watch(&self) -> (CancellationToken, Vec<JoinHandle<()>>) {
         let (house, stop) = (self.current.house(), self.stop.child_token());
-        let tasks = watch::start(&house.settings, &self.ground.ports, &house.worker.redactor, &stop);
+        let tasks = watch::start(&house.settings, &self.ground, &house.worker.redactor, &stop);
         (stop, tasks)
     }
 }

@@ -20,7 +20,9 @@ use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::{Aborted, Deletion};
 use sentinel_core::ports::StoreError;
 use sentinel_ingest::{Admission, Admitted, Refusal};
-use sentinel_worker::Worker;
+use sentinel_local::LocalQueue;
+use sentinel_telemetry::Counts;
+use sentinel_worker::{Health, Worker};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -33,7 +35,7 @@ use crate::events::Readers;
 use crate::health::{self, Ready};
 use crate::house::{Current, House};
 use crate::listing::{self, Listed, Wanted};
-use crate::{api, deletion, events};
+use crate::{api, deletion, events, metrics};
 
 /// A body that takes longer than a millisecond, in bytes.
 const LARGE_BODY: usize = 64 * 1024;
@@ -53,6 +55,11 @@ pub(crate) struct Service {
     pub(crate) bodies: Bodies,
     pub(crate) crowd: Crowd,
     pub(crate) ready: Ready,
+    /// How the last calls went.
+    pub(crate) health: Health,
+    /// What was measured since the start.
+    pub(crate) counts: Counts,
+    pub(crate) queue: LocalQueue,
 }
 
 impl Service {
@@ -107,7 +114,7 @@ pub(crate) fn router(service: Service) -> Router {
         .route("/api/incidents/{id}/record", get(record))
         .route("/api/incidents/{id}/audit", get(audit))
         .route("/api/incidents/{id}/events", get(events::stream))
-        .route("/metrics", get(health::metrics))
+        .route("/metrics", get(metrics::metrics))
         .layer(guarded(Right::Read));
     let operate = Router::new()
         .route("/api/incidents/{id}/abort", post(abort))

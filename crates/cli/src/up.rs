@@ -13,8 +13,9 @@ use sentinel_core::incident::Job;
 use sentinel_core::ports::{Clock, Ports};
 use sentinel_ingest::Refusals;
 use sentinel_local::{Backend, Handled, LocalQueue, Receiver, write_private};
-use sentinel_sweeper::When;
-use sentinel_worker::Running;
+use sentinel_sweeper::{SweepError, When};
+use sentinel_telemetry::{Counts, Metric, Metrics};
+use sentinel_worker::{Health, Running};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -64,6 +65,8 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
     };
     let (events, printer) = progress::start(env);
     let refusals = Refusals::default();
+    let (counts, health) = (Counts::default(), Health::default());
+    let metrics = Metrics::counted_in(&counts);
     let ground = Ground {
         ports: ports.clone(),
         events,
@@ -72,8 +75,11 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
         listen: args.listen,
         running: Running::default(),
         refusals: refusals.clone(),
+        metrics: metrics.clone(),
+        health: health.clone(),
     };
     let current = Current::new(House::of(plan, settings, &ground)?);
+    current.house().tell_warnings();
 
     let listener =
         TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
@@ -91,7 +97,8 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
 
     let stop = ending.asked.clone();
     let crowd = Crowd::new(settings.listener.max_connections.unwrap_or_else(usual_limit));
-    let sweeper = tokio::spawn(sweep(ports.clone(), current.clone(), refusals.clone(), stop.clone()));
+    let sweeper =
+        tokio::spawn(sweep(ports.clone(), current.clone(), refusals.clone(), metrics.clone(), stop.clone()));
     let investigations = Investigations::start()?;
     let workers = investigations.spawn(work(
         receiver,
@@ -105,6 +112,9 @@ pub(crate) async fn run(args: Up, env: &Environment) -> anyhow::Result<Exit> {
         bodies: Bodies::new(BYTES, crowd.clone()),
         crowd: crowd.clone(),
         ready: Ready::default(),
+        health,
+        counts,
+        queue: queue.clone(),
     };
     let reloading = Reloading {
         signals: hang_ups,
@@ -191,6 +201,7 @@ async fn work(receiver: Receiver, current: Current, concurrency: usize, stop: Ca
                 }
                 Err(error) => {
                     tracing::error!(incident = %job.incident, %error, "job not handled");
+                    worker.metrics.emit(worker.ports.clock.now().get(), &[Metric::JobFailed]);
                     if error.is_retryable() { Handled::Again } else { Handled::Done }
                 }
             }
@@ -199,14 +210,29 @@ async fn work(receiver: Receiver, current: Current, concurrency: usize, stop: Ca
     receiver.run(handler, concurrency, stop).await;
 }
 
-async fn sweep(ports: Ports, current: Current, refusals: Refusals, stop: CancellationToken) {
+async fn sweep(
+    ports: Ports,
+    current: Current,
+    refusals: Refusals,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
     let mut tick = tokio::time::interval(SWEEP_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let house = current.house();
         let end = ports.clock.now().plus(SWEEP_EVERY);
-        if let Err(error) = sentinel_sweeper::sweep(&ports, |card| house.rules(card), When::until(end)).await
-        {
+        let swept = sentinel_sweeper::sweep(&ports, |card| house.rules(card), When::until(end)).await;
+        let done = match &swept {
+            Ok(swept) | Err(SweepError::Some { swept, .. }) => Some(swept),
+            Err(SweepError::Due(_)) => None,
+        };
+        if let Some(done) = done {
+            let sent = u64::try_from(done.sent).unwrap_or(u64::MAX);
+            let measured = [Metric::OldestDue(done.longest), Metric::Sent(sent)];
+            metrics.emit(ports.clock.now().get(), &measured);
+        }
+        if let Err(error) = swept {
             tracing::error!(%error, "sweep failed; the next one is in a minute");
         }
         refusals.tell(ports.clock.now());

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use sentinel_config::Settings;
-use sentinel_core::ports::Ports;
 use sentinel_core::redact::Redactor;
 use sentinel_http::{AddressPolicy, HttpClient, Proxy};
 use sentinel_watcher::Watcher;
@@ -11,10 +10,12 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::house::Ground;
+
 /// Starts a task for each configured watcher.
 pub(crate) fn start(
     settings: &Settings,
-    ports: &Ports,
+    ground: &Ground,
     redactor: &Redactor,
     stop: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
@@ -26,7 +27,9 @@ pub(crate) fn start(
     let watchers = settings.watchers.iter().cloned();
     watchers
         .map(|watcher| {
-            Watcher::new(watcher, Arc::clone(&http), ports.clone(), Arc::clone(&cards), redactor.clone())
+            let ports = ground.ports.clone();
+            Watcher::new(watcher, Arc::clone(&http), ports, Arc::clone(&cards), redactor.clone())
+                .with_metrics(ground.metrics.clone())
         })
         .map(|watcher| tokio::spawn(watch(watcher, stop.clone())))
         .collect()

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 use crate::UnixMs;
-use crate::budget::{Entered, Entry};
+use crate::budget::{Entered, Entry, Scope, Spent};
 use crate::chain::SigningKey;
 use crate::incident::{Child, Event, Gen, Head, IncidentId, Job};
 use crate::lifecycle::Owed;
@@ -140,6 +140,12 @@ pub trait IncidentStore: Send + Sync + fmt::Debug {
 
     /// Reserves or settles spending, in one conditional write on the counters of a scope and a day.
     async fn budget(&self, entry: &Entry) -> Result<Entered, StoreError>;
+
+    /// What is counted of a scope in the hour and the day of an instant, for whoever watches; `None`: this store does not say.
+    async fn spent(&self, scope: &Scope, at: UnixMs) -> Result<Option<Spent>, StoreError> {
+        let _ = (scope, at);
+        Ok(None)
+    }
 }
 
 /// What can go wrong with a store.

@@ -105,6 +105,11 @@ pub trait Model: Send + Sync + fmt::Debug {
     fn is_recorded(&self) -> bool {
         false
     }
+
+    /// The models that were asked, and of each whether it is left alone for a while because it failed again and again.
+    fn left_alone(&self) -> Vec<(ModelId, bool)> {
+        Vec::new()
+    }
 }
 
 /// What can go wrong with a model.
@@ -297,6 +302,11 @@ pub trait ToolBox: Send + Sync + fmt::Debug {
         arguments: &Map<String, Value>,
         within: Duration,
     ) -> Result<ToolOutput, ToolError>;
+
+    /// The servers, and of each whether it is left alone for a while because it failed.
+    fn left_alone(&self) -> Vec<(String, bool)> {
+        Vec::new()
+    }
 }
 
 /// What can go wrong with a tool.

@@ -71,4 +71,8 @@ impl ToolBox for Servers {
     ) -> Result<ToolOutput, ToolError> {
         self.server(&tool.server)?.call(&tool.tool, arguments, within).await
     }
+
+    fn left_alone(&self) -> Vec<(String, bool)> {
+        self.servers.iter().map(|(name, server)| (name.clone(), server.is_left_alone())).collect()
+    }
 }

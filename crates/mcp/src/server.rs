@@ -112,6 +112,12 @@ impl Server {
         Ok(ToolOutput { text: self.scrub(output.text).await, ..output })
     }
 
+    /// Whether nobody asks it for a while. Nobody waits for who is connecting to it just now.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        let state = self.state.try_lock();
+        state.is_ok_and(|state| matches!(&*state, State::Down { until, .. } if *until > Instant::now()))
+    }
+
     /// Ends the session, if there is one.
     pub(crate) async fn close(&self) {
         let state = std::mem::take(&mut *self.state.lock().await);

@@ -40,6 +40,11 @@ impl Breaker {
         Err(Open { left, reason })
     }
 
+    /// Whether no try may be made just now.
+    pub(crate) fn is_open(&self, now: Instant) -> bool {
+        self.open_until.is_some_and(|until| until > now)
+    }
+
     /// It answered, whatever the answer.
     pub(crate) fn answered(&mut self) {
         *self = Self::default();
@@ -65,8 +70,9 @@ mod tests {
         for _ in 1..TRIPS_AT {
             breaker.failed("HTTP 503".into(), now);
         }
-        assert_eq!(breaker.ask(now), Ok(()));
+        assert_eq!((breaker.ask(now), breaker.is_open(now)), (Ok(()), false));
         breaker.failed("HTTP 502".into(), now);
+        assert_eq!((breaker.is_open(now), breaker.is_open(now + OPEN_FOR)), (true, false));
         let open = breaker.ask(now + Duration::from_secs(10)).unwrap_err();
         assert_eq!(open.left, Duration::from_secs(20));
         assert_eq!(open.reason, "it is left alone after 5 failures in a row, the last: HTTP 502");

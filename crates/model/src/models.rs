@@ -47,4 +47,13 @@ impl Model for Services {
     fn hosts(&self, model: &ModelId, server: &str) -> Option<String> {
         self.0.get(&model.service)?.hosts(server)
     }
+
+    fn left_alone(&self) -> Vec<(ModelId, bool)> {
+        let of = |(service, asked): (&String, &Service)| {
+            let service = service.clone();
+            let id = move |(name, left_alone)| (ModelId { service: service.clone(), name }, left_alone);
+            asked.left_alone().into_iter().map(id).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(of).collect()
+    }
 }

@@ -104,6 +104,12 @@ impl Service {
         self.hosted.get(server).map(|spec| spec.label.clone())
     }
 
+    /// The models of it that were asked, and of each whether it is left alone for a while.
+    pub(crate) fn left_alone(&self) -> Vec<(String, bool)> {
+        let breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        breakers.iter().map(|(model, breaker)| (model.clone(), breaker.is_open(Instant::now()))).collect()
+    }
+
     /// Asks one of its models.
     pub(crate) async fn respond(
         &self,

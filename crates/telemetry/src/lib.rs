@@ -12,8 +12,10 @@
 //! * Each line is redacted whole, as it is written, and goes out in one write.
 //! * In JSON the fields of the spans around an event stand beside its own; where names meet, the innermost wins.
 //!
-//! Metrics go to standard output on Lambda, as lines that `CloudWatch` reads: [`Metrics`].
+//! Metrics go to standard output on Lambda, as lines that `CloudWatch` reads, or are added up for `/metrics`: [`Metrics`].
 
+mod counts;
+pub mod families;
 mod line;
 mod metrics;
 mod writer;
@@ -31,7 +33,9 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry};
 
-pub use metrics::{Metric, Metrics, NAMESPACE, STACK, SinkOutcome, catalogue};
+pub use counts::{Counts, MOST_SERIES, OTHER, Sample};
+pub use families::{FAMILIES, Family, Kind};
+pub use metrics::{Metric, Metrics, NAMESPACE, STACK, SinkOutcome, catalogue, counted_as};
 pub use tracing::level_filters::LevelFilter;
 pub use writer::RedactingWriter;
 

@@ -1,4 +1,5 @@
-//! Metrics as log lines: `CloudWatch`'s embedded metric format, so that no agent and no API call is needed.
+//! Measurements, and where they go: added up in memory for `/metrics` ([`Counts`]), or written as log lines in `CloudWatch`'s
+//! embedded metric format, so that no agent and no API call is needed.
 //!
 //! One JSON line an event and a set of dimensions. On Lambda, what is written to standard output reaches `CloudWatch`
 //! Logs, which reads the metrics out of it. Format: "Specification: Embedded metric format" in the `CloudWatch` user
@@ -10,7 +11,10 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sentinel_core::report::{ReportSource, Verdict};
 use serde_json::{Map, Number, Value, json};
+
+use crate::counts::Counts;
 
 /// The namespace of all metrics; the dashboard and the alarms name it.
 pub const NAMESPACE: &str = "Sentinel";
@@ -103,6 +107,15 @@ pub enum Metric {
     SecretsStale,
     /// `ConfigurationRefused`: a changed configuration is broken or could not be read, and the one before is used on.
     ConfigurationRefused,
+    /// `TurnMs`: how long a model took to answer. On `/metrics` alone.
+    Turn(Duration),
+    /// `Investigations`: a report that is committed. On `/metrics` alone.
+    Concluded {
+        /// What it says.
+        verdict: Verdict,
+        /// Who concluded it.
+        source: ReportSource,
+    },
 }
 
 /// What came of one try to tell a destination: the values of the dimension `Result`.
@@ -117,7 +130,7 @@ pub enum SinkOutcome {
 }
 
 impl SinkOutcome {
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Sent => "sent",
             Self::Retry => "retry",
@@ -130,7 +143,7 @@ impl SinkOutcome {
 type Dimensions = Vec<(&'static str, String)>;
 
 impl Metric {
-    /// Name, unit (of `CloudWatch`'s list) and value.
+    /// Name, unit (of `CloudWatch`'s list) and value; without a value it is not written.
     fn measured(&self) -> (&'static str, &'static str, Option<Number>) {
         match self {
             Self::AlertsReceived(n) => ("AlertsReceived", "Count", Some((*n).into())),
@@ -162,6 +175,8 @@ impl Metric {
             Self::Throttled(n) => ("Throttled", "Count", (*n > 0).then(|| (*n).into())),
             Self::SecretsStale => ("SecretsStale", "Count", Some(1.into())),
             Self::ConfigurationRefused => ("ConfigurationRefused", "Count", Some(1.into())),
+            Self::Turn(_) => ("TurnMs", "Milliseconds", None),
+            Self::Concluded { .. } => ("Investigations", "Count", None),
         }
     }
 
@@ -181,8 +196,8 @@ impl Metric {
 }
 
 impl Metric {
-    /// One of each: what alarms and dashboards may name.
-    fn each() -> Vec<Self> {
+    /// One of each.
+    pub(crate) fn each() -> Vec<Self> {
         vec![
             Self::AlertsReceived(1),
             Self::AlertsAccepted(1),
@@ -212,14 +227,24 @@ impl Metric {
             Self::Throttled(1),
             Self::SecretsStale,
             Self::ConfigurationRefused,
+            Self::Turn(Duration::ZERO),
+            Self::Concluded { verdict: Verdict::NoAction, source: ReportSource::Model },
         ]
     }
 }
 
-/// The name of every metric, and the names of its dimensions beside [`STACK`].
+/// The name of every metric on `CloudWatch`, and the names of its dimensions beside [`STACK`]: what alarms and dashboards may
+/// name there.
 pub fn catalogue() -> BTreeMap<&'static str, Vec<&'static str>> {
     let dimensions = |metric: &Metric| metric.dimensions().into_iter().map(|(name, _)| name).collect();
-    Metric::each().iter().map(|metric| (metric.measured().0, dimensions(metric))).collect()
+    let each = Metric::each().into_iter().filter(|metric| metric.measured().2.is_some());
+    each.map(|metric| (metric.measured().0, dimensions(&metric))).collect()
+}
+
+/// For each measurement, by its name on `CloudWatch`, the families in which `/metrics` counts it.
+pub fn counted_as() -> BTreeMap<&'static str, Vec<&'static str>> {
+    let families = |metric: &Metric| metric.counted().into_iter().map(|(family, ..)| family.name).collect();
+    Metric::each().iter().map(|metric| (metric.measured().0, families(metric))).collect()
 }
 
 fn ms(took: Duration) -> Number {
@@ -240,12 +265,18 @@ type WriteLine = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Metrics {
     write: Option<WriteLine>,
     stack: Option<String>,
+    counts: Option<Counts>,
 }
 
 impl Metrics {
     /// Nothing is written.
     pub const fn off() -> Self {
-        Self { write: None, stack: None }
+        Self { write: None, stack: None, counts: None }
+    }
+
+    /// Everything is added up in `counts`, and nothing is written.
+    pub fn counted_in(counts: &Counts) -> Self {
+        Self { counts: Some(counts.clone()), ..Self::off() }
     }
 
     /// Each line goes, in one write, to a writer that `make` gives: `Metrics::to(std::io::stdout)` on Lambda.
@@ -255,7 +286,7 @@ impl Metrics {
             // Nothing is left to tell that a measurement cannot be written.
             let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
         });
-        Self { write: Some(write), stack: None }
+        Self { write: Some(write), ..Self::off() }
     }
 
     /// Of the deployment of this name: each metric has it as its dimension [`STACK`].
@@ -266,11 +297,16 @@ impl Metrics {
 
     /// Whether measurements go anywhere: what is costly to measure may be left out.
     pub const fn is_on(&self) -> bool {
-        self.write.is_some()
+        self.write.is_some() || self.counts.is_some()
     }
 
-    /// Writes what was measured at `at` (milliseconds since the Unix epoch).
+    /// Counts or writes what was measured at `at` (milliseconds since the Unix epoch).
     pub fn emit(&self, at: i64, metrics: &[Metric]) {
+        if let Some(counts) = &self.counts {
+            for metric in metrics {
+                counts.take(metric);
+            }
+        }
         let Some(write) = &self.write else { return };
         for line in lines(at, self.stack.as_deref(), metrics) {
             write(&line);
@@ -448,14 +484,17 @@ mod tests {
     fn the_catalogue_has_every_metric_under_a_name_of_its_own() {
         let each = Metric::each();
         let kinds: std::collections::HashSet<_> = each.iter().map(std::mem::discriminant).collect();
-        assert_eq!((kinds.len(), catalogue().len()), (each.len(), each.len()));
+        let of_both: std::collections::HashSet<_> = each.iter().map(|metric| metric.measured().0).collect();
+        let on_metrics_alone = each.iter().filter(|metric| metric.measured().2.is_none()).count();
+        assert_eq!((kinds.len(), of_both.len()), (each.len(), each.len()));
+        assert_eq!((catalogue().len(), on_metrics_alone), (each.len() - 2, 2));
         // Whoever adds a metric adds it to `each`, too: its documentation begins with its name.
         let documented = include_str!("metrics.rs").split("pub enum Metric {").nth(1).unwrap();
         let documented = documented.split("\n}\n").next().unwrap();
         let names: Vec<&str> = documented
             .lines()
             .filter_map(|line| line.trim().strip_prefix("/// `")?.split('`').next())
-            .filter(|name| catalogue().contains_key(name))
+            .filter(|name| of_both.contains(name))
             .collect();
         let variants =
             documented.lines().filter(|line| line.starts_with("    ") && !line.starts_with("     "));

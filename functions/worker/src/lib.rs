@@ -8,6 +8,7 @@
 
 mod deliver;
 mod ending;
+mod health;
 pub mod lambda;
 mod metrics;
 mod running;
@@ -45,10 +46,11 @@ use tracing::Instrument as _;
 
 pub use deliver::told;
 pub use ending::EndingModels;
+pub use health::{Health, Last, Of};
 pub use running::Running;
 pub use wiring::{
-    AssembleError, Playbooks, Replacement, assemble, compile, http_client, mind, models_of, servers,
-    services, sinks, warnings,
+    AssembleError, NO_MODEL_AT, Playbooks, Replacement, assemble, compile, http_client, mind, models_of,
+    servers, services, sinks, warnings,
 };
 
 /// How long after a claim of which the store said nothing it is looked for: the store's client has tried again by then.
@@ -113,6 +115,19 @@ impl Worker {
     pub fn with_tag_keys(self, keys: Option<Arc<TagKeys>>) -> Self {
         let redactor = (*self.redactor).clone().with_tag_keys(keys);
         Self { redactor: Arc::new(redactor), ..self }
+    }
+
+    /// The same, counting what it does in `metrics`.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// The same, whose model, tools and sinks leave word in `health` how each call went. What they say is kept without the
+    /// secrets that this worker knows by now.
+    #[must_use]
+    pub fn with_health(self, health: &Health) -> Self {
+        health.watch(self)
     }
 }
 
@@ -448,7 +463,7 @@ impl Worker {
         let Driven { outcome, head } =
             drive_sealing(&self.ports, &id, &input, rules, start, &unsealed).await?;
         if matches!(outcome, Ended::Ended(_)) {
-            metrics::concluded(self, &report.usage);
+            metrics::concluded(self, verdict, report.source, &report.usage);
         }
         self.ended(outcome, head, rules, Handled::Concluded(verdict)).await
     }

@@ -9,7 +9,7 @@ use sentinel_core::card::ModelId;
 use sentinel_core::incident::{DeliveryKey, Head};
 use sentinel_core::ports::{SinkError, Told};
 use sentinel_core::price::{Price, Tokens};
-use sentinel_core::report::Usage;
+use sentinel_core::report::{ReportSource, Usage, Verdict};
 use sentinel_investigation::{InvestigateError, Outcome, Progress, Run, events, investigate};
 use sentinel_telemetry::{Metric, SinkOutcome};
 use tokio::sync::broadcast::error::RecvError;
@@ -30,8 +30,9 @@ pub(crate) fn claimed(worker: &Worker, head: &Head, now: UnixMs) {
 }
 
 /// A report that is committed.
-pub(crate) fn concluded(worker: &Worker, usage: &Usage) {
+pub(crate) fn concluded(worker: &Worker, verdict: Verdict, source: ReportSource, usage: &Usage) {
     let mut metrics = vec![
+        Metric::Concluded { verdict, source },
         Metric::StartToReport(Duration::from_millis(usage.ms)),
         Metric::Turns(usage.turns.into()),
         Metric::Tokens(usage.input_tokens.saturating_add(usage.output_tokens)),
@@ -148,7 +149,8 @@ impl<'a> Heard<'a> {
                 self.price = priced.map(|(_, price)| *price);
             }
             Progress::ModelRefused { .. } => self.metrics.push(Metric::ModelRefused),
-            Progress::Answered { input_tokens, output_tokens, .. } => {
+            Progress::Answered { input_tokens, output_tokens, ms, .. } => {
+                self.metrics.push(Metric::Turn(Duration::from_millis(*ms)));
                 self.turns += 1;
                 let tokens = Tokens { input: *input_tokens, output: *output_tokens, ..Tokens::default() };
                 self.usd = self.usd.zip(self.price).map(|(sum, price)| sum + price.usd(tokens));

@@ -28,6 +28,9 @@ const MODEL_ATTEMPTS: u32 = 4;
 /// The wait before its second try; it doubles.
 const MODEL_BACKOFF: Duration = Duration::from_millis(500);
 
+/// The key at which [`warnings`] says that no model can be asked.
+pub const NO_MODEL_AT: &str = "openai.api-key";
+
 /// A model and tools that stand in for the configured ones: a recorded run.
 #[derive(Clone, Debug)]
 pub struct Replacement {
@@ -100,7 +103,7 @@ pub fn warnings(loaded: &Loaded, playbooks: &Playbooks) -> Vec<Diagnostic> {
     let can_be_asked = loaded.settings.models.services().any(ModelService::can_be_asked);
     let file = loaded.places.first().map(|places| places.name.file.clone());
     let no_model = file.filter(|_| !can_be_asked).map(|file| {
-        Place { file, line: 1, column: 1, key: "openai.api-key".to_owned() }.warning(
+        Place { file, line: 1, column: 1, key: NO_MODEL_AT.to_owned() }.warning(
             "there is no model key: no model can be asked, and every report will hold the evidence only",
             "set OPENAI_API_KEY, or write `api-key: \"${NAME}\"`",
         )
