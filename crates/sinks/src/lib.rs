@@ -7,6 +7,7 @@ mod post;
 pub mod slack;
 mod text;
 pub mod webhook;
+mod words;
 
 pub use log::LogSink;
 pub use slack::{Slack, SlackSettings};
