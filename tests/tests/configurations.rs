@@ -25,6 +25,8 @@ fn home() -> Home {
         "CLOUD_SECRET",
         "HERE_TOKEN",
         "HOOK_SECRET",
+        "TEAMS_WORKFLOW",
+        "MATRIX_TOKEN",
     ];
     names.into_iter().fold(Home::empty(), |home, name| home.env(name, "a-value-of-the-environment"))
 }

@@ -387,7 +387,21 @@ pub enum SinkKind {
         /// The channel of cards that name none (`slack`, not `slack:CHANNEL`).
         channel: Option<String>,
     },
-    /// A type that is accepted and not built yet, by its name in the file, e.g. `slack`.
+    /// A workflow of Microsoft Teams.
+    Teams {
+        /// Its address, which is a credential as a whole.
+        url: Url,
+    },
+    /// A Matrix room.
+    Matrix {
+        /// Where the homeserver's API is.
+        homeserver: Url,
+        /// The account's access token.
+        token: SecretString,
+        /// The room's id, for cards that name none (`room`, not `room:!ID`).
+        room: Option<String>,
+    },
+    /// A type that is accepted and not built yet, by its name in the file, e.g. `jira`.
     Unbuilt(String),
 }
 
@@ -402,6 +416,10 @@ impl fmt::Debug for SinkKind {
             Self::Slack { channel, .. } => {
                 f.debug_struct("Slack").field("channel", channel).finish_non_exhaustive()
             }
+            Self::Teams { url } => {
+                f.debug_struct("Teams").field("host", &url.host_str()).finish_non_exhaustive()
+            }
+            Self::Matrix { room, .. } => f.debug_struct("Matrix").field("room", room).finish_non_exhaustive(),
             Self::Unbuilt(kind) => f.debug_tuple("Unbuilt").field(kind).finish(),
         }
     }

@@ -54,7 +54,7 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     let loaded = loaded(&Source::read(&path, Path::new(".")).unwrap());
     insta::assert_snapshot!(warnings(&loaded), @r#"
     123 mcp-servers[0].require-approval: asks for a person's approval, and no person is asked
-    155 watchers[0].endpoint: plain http is refused unless the host is listed
+    157 watchers[0].endpoint: plain http is refused unless the host is listed
     "#);
 
     let s = &loaded.settings;
@@ -69,7 +69,7 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
     let card = &s.cards[0];
     assert!(matches!(&card.prompt.source, PromptSource::File(f) if f.ends_with("kube-pod-not-ready.md.j2")));
     assert!(card.tools.contains(&tool("prom", "execute_query")));
-    assert_eq!(sinks(card), ["log", "slack:oncall-web"]);
+    assert_eq!(sinks(card), ["log", "slack:oncall-web", "room:!web:matrix.example"]);
     assert_eq!(card.budget.to_string(), "10 investigations an hour, $5.00 a day");
     assert_eq!(card.generations_per_hour, Some(6));
     assert_eq!((card.max_iterations, card.attempts), (12, 3));
@@ -95,6 +95,12 @@ fn the_example_loads_with_every_key_and_names_what_is_not_built() {
         "{slack:?}"
     );
     assert!(!format!("{:?}", s.sinks).contains("xoxb"), "a token is never shown");
+    let room = &s.sink("room:!web:matrix.example").unwrap().kind;
+    assert!(
+        matches!(room, SinkKind::Matrix { room: Some(r), homeserver, .. }
+            if r == "!id:matrix.example" && homeserver.host_str() == Some("matrix.example")),
+        "{room:?}"
+    );
     let labels = |ns: &str| {
         [("alertname", "KubePodNotReady"), ("namespace", ns)].map(|(k, v)| (k.into(), v.into())).into()
     };
@@ -198,6 +204,22 @@ fn the_snake_case_shape_of_spec_002_loads() {
     assert_eq!(sinks(&s.cards[0]), ["slack:oncall-web"]);
     assert_eq!((s.watchers[0].name.as_str(), s.watchers[0].kind), ("prometheus", WatcherKind::Prometheus));
     s.refuse_unread_secrets().unwrap();
+}
+
+#[test]
+fn a_matrix_sink_takes_the_keys_that_every_destination_has_too() {
+    let text = "sinks:\n\
+                - {name: a, sink_type: matrix, api_url: 'https://m.example', token: t0ken, target: '!r:m.example'}\n\
+                - {name: b, type: matrix, homeserver: 'https://m.example', access_token: t0ken, room_id: '!r:m.example'}\n";
+    let source = Source { name: "c.yaml".into(), text: text.into(), base_dir: None };
+    let settings = load(&source, &|_| None).unwrap().settings;
+    for sink in ["a", "b"] {
+        let SinkKind::Matrix { homeserver, token, room } = &settings.sink(sink).unwrap().kind else {
+            panic!("{sink}")
+        };
+        let read = (homeserver.as_str(), token.expose_secret(), room.as_deref());
+        assert_eq!(read, ("https://m.example/", "t0ken", Some("!r:m.example")), "{sink}");
+    }
 }
 
 #[test]

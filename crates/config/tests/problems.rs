@@ -28,7 +28,7 @@ fn all_problems_are_told_at_once_each_with_its_place() {
     config.yaml:12:5: error: mcp-servers[1].server-url: is missing; give the server a `server-url`, or a `connector-id`, a `tunnel-id` or a `command`
     config.yaml:13:12: error: mcp-servers[2].name: a second server is named `k8s`; the first is in line 11; give each its own name
     config.yaml:13:65: error: mcp-servers[2].timeout: is not a duration; write a number and a unit: 250ms, 15s, 10m, 4h, 1h30m, 400d; a bare number is seconds
-    config.yaml:15:23: error: sinks[0].type: `loger` is none of the choices; did you mean `logger`? write one of: logger, slack, webhook, jira, matrix, email, log
+    config.yaml:15:23: error: sinks[0].type: `loger` is none of the choices; did you mean `logger`? write one of: logger, slack, webhook, teams, matrix, jira, email, log
     config.yaml:19:13: error: incident-cards[0].prompt: the prompt file `prompts/missing.md` cannot be read: No such file or directory (os error 2); its path is relative to the folder of this file
     config.yaml:20:13: error: incident-cards[0].tools[0]: no server is named `k9s`; did you mean `k8s`?
     config.yaml:20:27: error: incident-cards[0].tools[1]: `k8s pods` is not a tool; write `server.tool`, or `server` for its default-allowed-tools
@@ -285,6 +285,27 @@ fn a_destination_without_what_it_needs_stops() {
         "sinks:\n\
          - {name: a, type: webhook, url: 'http://hooks.example/x'}\n\
          - {name: b, type: jira}\n",
+    );
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn teams_and_matrix_without_what_they_need_stop_and_say_what_to_write() {
+    let told = problems(
+        "sinks:\n\
+         - {name: a, type: teams}\n\
+         - {name: b, type: matrix}\n\
+         - {name: c, type: matrix, homeserver: 'https://m.example', access-token: t, room: '#ops:m.example'}\n\
+         - {name: d, type: matrix, homeserver: 'https://m.example', access-token: t}\n\
+         incident-cards: [{name: x, resource: X, prompt: look, sinks: [d, 'd:ops', 'd:!web:m.example']}]\n",
+    );
+    insta::assert_snapshot!(told);
+    let told = warnings(
+        "sinks:\n\
+         - {name: a, type: teams, url: 'https://flows.example/x', token: t, room: '!r'}\n\
+         - {name: b, type: matrix, homeserver: 'https://m.example', url: 'https://n.example', token: t, room: '!r', level: info}\n\
+         - {name: c, type: slack, token: xoxb-1, access-token: t}\n\
+         incident-cards: [{name: x, resource: X, prompt: look}]\n",
     );
     insta::assert_snapshot!(told);
 }

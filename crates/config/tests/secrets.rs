@@ -115,7 +115,9 @@ fn whatever_comes_from_the_environment_into_addresses_programs_and_headers_is_kn
                 - {name: p, command: [sh, -c, 'echo my token is ${TOK} >&2'], env: {REGION: '${REGION}'}}\n\
                 - {name: a, server-url: 'https://a.example/mcp?k=${QUERY}', authorization: 'Bearer ${AUTH}', \
                 headers: {X-Tenant: '${TENANT}'}}\n\
-                sinks: [{name: hook, type: webhook, url: '${HOOK}'}]\n\
+                sinks:\n\
+                - {name: hook, type: webhook, url: '${HOOK}'}\n\
+                - {name: chat, type: teams, url: '${WORKFLOW}'}\n\
                 resources: [{name: r, filters: {cluster: '${CLUSTER}'}}]\n";
     let values = [
         ("GATEWAY", "gw-0a1b2c3d4e5f"),
@@ -128,6 +130,7 @@ fn whatever_comes_from_the_environment_into_addresses_programs_and_headers_is_kn
         ("AUTH", "auth-0a1b2c3d4e5f"),
         ("TENANT", "tenant-0a1b2c3d4e5f"),
         ("HOOK", "https://hooks.example/services/T0A1B2C3D/x9y8z7w6v5"),
+        ("WORKFLOW", "https://flows.example/workflows/0f3a/invoke?sp=run&sig=s1g-8hGf2kQ0aZx7"),
         ("CLUSTER", "prod-0a1b2c3d4e5f"),
     ];
     let source = Source { name: "c.yaml".into(), text: text.into(), base_dir: None };
@@ -141,6 +144,7 @@ fn whatever_comes_from_the_environment_into_addresses_programs_and_headers_is_kn
                 continue;
             }
             "HOOK" => "x9y8z7w6v5",
+            "WORKFLOW" => "s1g-8hGf2kQ0aZx7",
             _ => value,
         };
         assert!(known.contains(&secret), "{name}: {known:?}");
@@ -175,6 +179,10 @@ const PLACES: &[(&str, &str)] = &[
         "mcp-servers: [{name: a, server-url: 'https://a.example', oauth: {client-id: i, client-secret: SECRET, token-url: 'https://a.example/t'}}]",
     ),
     ("sinks[0].token", "sinks: [{name: s, type: slack, channel: c, token: SECRET}]"),
+    (
+        "sinks[0].access-token",
+        "sinks: [{name: s, type: matrix, homeserver: 'https://m.example', room: '!r', access-token: SECRET}]",
+    ),
     ("sinks[0].secret", "sinks: [{name: s, type: webhook, url: 'https://a.example', secret: SECRET}]"),
 ];
 
@@ -224,7 +232,8 @@ fn secrets_of(settings: &sentinel_config::Settings) -> Vec<String> {
     }
     for sink in &settings.sinks {
         match &sink.kind {
-            sentinel_config::SinkKind::Slack { token, .. } => all.push(token),
+            sentinel_config::SinkKind::Slack { token, .. }
+            | sentinel_config::SinkKind::Matrix { token, .. } => all.push(token),
             sentinel_config::SinkKind::Webhook { secret, .. } => all.extend(secret),
             _ => {}
         }
@@ -247,6 +256,7 @@ fn credentials_in_an_address_are_refused_with_a_key_that_is_there() {
             "`authorization` or `headers`",
         ),
         ("sinks: [{name: s, type: webhook, url: URL}]", "sinks[0].url", "`secret`"),
+        ("sinks: [{name: s, type: matrix, homeserver: URL}]", "sinks[0].homeserver", "`access-token`"),
         ("watchers: [{endpoint: URL}]", "watchers[0].endpoint", "an address that needs none"),
     ] {
         let problems = placed(&text.replace("URL", "'https://u:swordfish@m.example/v1'"), "").unwrap_err();

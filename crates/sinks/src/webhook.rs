@@ -27,10 +27,10 @@ use sentinel_core::storm::Listed;
 use sentinel_core::view::View;
 use sentinel_http::{HttpClient, Url};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 use thiserror::Error;
 
-use crate::post::post;
+use crate::post::{hashed, post};
 
 /// The version of the body. It grows when a field changes its meaning; new fields do not change it.
 pub const VERSION: u32 = 1;
@@ -234,16 +234,10 @@ fn key(secret: &SecretString) -> Result<Hmac<Sha256>, BadSecret> {
     Hmac::new_from_slice(&bytes).map_err(|_| BadSecret)
 }
 
-/// The delivery's key as an id without dots, spaces or anything else that a header or a signature would mind.
-fn id(idempotency_key: &str) -> String {
-    let hash = Sha256::digest(idempotency_key);
-    hash.iter().take(16).fold("msg_".to_owned(), |id, byte| format!("{id}{byte:02x}"))
-}
-
 #[async_trait]
 impl Sink for Webhook {
     async fn tell(&self, telling: &Telling) -> Result<ports::Told, SinkError> {
-        let id = id(&telling.idempotency_key);
+        let id = format!("msg_{}", hashed(&telling.idempotency_key));
         let body = serde_json::to_vec(&Body::of(telling, &id))
             .map_err(|e| SinkError::Refused(format!("the body cannot be written: {e}")))?;
         let headers = self.headers(&id, telling.event, &body)?;

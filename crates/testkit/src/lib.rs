@@ -27,6 +27,7 @@ pub mod hook;
 pub mod inputs;
 pub mod lambda;
 pub mod loose;
+pub mod matrix;
 pub mod mcp;
 pub mod memory;
 pub mod openai;
@@ -36,6 +37,7 @@ pub mod proxy;
 mod server;
 pub mod slack;
 pub mod spellings;
+pub mod teams;
 pub mod tls;
 pub mod tool_schema;
 

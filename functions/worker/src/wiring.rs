@@ -17,7 +17,10 @@ use sentinel_investigation::ports::{Api, Model, ModelError, ToolBox};
 use sentinel_investigation::{CompileProblem, EventSender, Part, Playbook, PromptPlace};
 use sentinel_mcp::{Credential, Endpoint, OAuth, Program, Reach, ServerSpec, Servers};
 use sentinel_model::{Auth, ForcedTurn, HostedPlace, HostedSpec, ServiceSettings, Services, Signer};
-use sentinel_sinks::{LogSink, Slack, SlackSettings, Webhook, WebhookSettings, slack};
+use sentinel_sinks::{
+    LogSink, Matrix, MatrixSettings, Slack, SlackSettings, Teams, TeamsSettings, Webhook, WebhookSettings,
+    slack,
+};
 use sentinel_telemetry::Metrics;
 use thiserror::Error;
 
@@ -357,6 +360,21 @@ pub fn sinks(
                     channel: route.or_else(|| channel.clone()).ok_or_else(|| bad("it has no channel"))?,
                 };
                 Arc::new(Slack::new(settings, Arc::clone(http)))
+            }
+            SinkKind::Teams { url } => {
+                Arc::new(Teams::new(TeamsSettings { url: url.clone() }, Arc::clone(http)))
+            }
+            SinkKind::Matrix { homeserver, token, room } => {
+                let route = entry.split_once(':').map(|(_, route)| route.to_owned());
+                let settings = MatrixSettings {
+                    homeserver: homeserver.clone(),
+                    token: token.clone(),
+                    room: route.or_else(|| room.clone()).ok_or_else(|| AssembleError::Sink {
+                        name: entry.clone(),
+                        why: "it has no room".to_owned(),
+                    })?,
+                };
+                Arc::new(Matrix::new(settings, Arc::clone(http)))
             }
             SinkKind::Unbuilt(_) => continue,
         };

@@ -15,7 +15,9 @@ use sentinel_investigation::ports::{Api, ModelError, ToolBox};
 use sentinel_local::LocalQueue;
 use sentinel_mcp::{Credential, Endpoint, OAuth, Reach, ServerSpec, Servers};
 use sentinel_model::{Auth, ServiceSettings, Services};
-use sentinel_sinks::{Slack, SlackSettings, Webhook, WebhookSettings};
+use sentinel_sinks::{
+    Matrix, MatrixSettings, Slack, SlackSettings, Teams, TeamsSettings, Webhook, WebhookSettings,
+};
 use sentinel_testkit::builders::{beside, card, head, report};
 use sentinel_testkit::clock::ManualClock;
 use sentinel_testkit::memory::MemoryStore;
@@ -125,11 +127,16 @@ async fn servers_token_endpoints_sinks_watchers_and_models_are_held_to_the_addre
         let webhook = WebhookSettings { url: url.clone(), secret: None };
         let webhook = Webhook::new(webhook, Arc::clone(&http), Arc::new(ManualClock::default())).unwrap();
         let slack = SlackSettings { api: url.clone(), token: "xoxb".into(), channel: "C1".to_owned() };
+        let teams = TeamsSettings { url: url.clone() };
+        let matrix =
+            MatrixSettings { homeserver: url.clone(), token: "syt".into(), room: "!r:m.example".to_owned() };
         for (what, refused) in [
             ("server", tools_of(&http, &written, Credential::None).await),
             ("token endpoint", tools_of(&http, "https://mcp.example/mcp", oauth).await),
             ("webhook", told(&webhook).await),
             ("slack", told(&Slack::new(slack, Arc::clone(&http))).await),
+            ("teams", told(&Teams::new(teams, Arc::clone(&http))).await),
+            ("matrix", told(&Matrix::new(matrix, Arc::clone(&http))).await),
             ("watcher of a Prometheus", polled(&http, &url, WatcherKind::Prometheus).await),
             ("watcher of an Alertmanager", polled(&http, &url, WatcherKind::Alertmanager).await),
         ] {

@@ -11,6 +11,7 @@ use sentinel_core::card::{
 use sentinel_core::price;
 
 use super::general::Defaults;
+use super::sinks::{ROOM, is_room};
 use super::{CardPlaces, json, services, unique};
 use crate::diagnostic::Place;
 use crate::nearest;
@@ -383,9 +384,20 @@ fn sinks(r: &mut Reader<'_>, s: &Section<'_>, known: &[SinkSettings]) -> Vec<Sub
             r.error(f, format!("no sink is named {}", shown(f, name)), help);
             continue;
         };
-        if matches!(sink.kind, SinkKind::Slack { channel: None, .. }) && !entry.contains(':') {
-            let help = format!("write `{name}:CHANNEL`, or give the sink a `channel`");
-            r.error(f, format!("{} has no channel", shown(f, &entry)), help);
+        let route = entry.split_once(':').map(|(_, route)| route);
+        match (&sink.kind, route) {
+            (SinkKind::Slack { channel: None, .. }, None) => {
+                let help = format!("write `{name}:CHANNEL`, or give the sink a `channel`");
+                r.error(f, format!("{} has no channel", shown(f, &entry)), help);
+            }
+            (SinkKind::Matrix { room: None, .. }, None) => {
+                let help = format!("write `{name}:!ID`, or give the sink a `room`");
+                r.error(f, format!("{} has no room", shown(f, &entry)), help);
+            }
+            (SinkKind::Matrix { .. }, Some(route)) if !is_room(route) => {
+                r.error(f, format!("{} names no room's id", shown(f, &entry)), ROOM);
+            }
+            _ => {}
         }
         if all.iter().any(|s| s.sink == entry) {
             r.warn(f, format!("names {} a second time", shown(f, &entry)), "each is told once");

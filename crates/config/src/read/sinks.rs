@@ -24,14 +24,20 @@ pub(super) const SINK: Keys = &[
     ("channel", &["target", "route"]),
     ("url", &["api-url"]),
     ("secret", &[]),
+    ("homeserver", &[]),
+    ("access-token", &[]),
+    ("room", &["room-id"]),
     ("events", &[]),
 ];
+/// A key of a Matrix sink, and the key that every destination has for the same, by which it is known too.
+const OF_MATRIX: [(&str, &str); 3] = [("homeserver", "url"), ("access-token", "token"), ("room", "channel")];
 const SINK_TYPES: &[(&str, &str)] = &[
     ("logger", "logger"),
     ("slack", "slack"),
     ("webhook", "webhook"),
-    ("jira", "jira"),
+    ("teams", "teams"),
     ("matrix", "matrix"),
+    ("jira", "jira"),
     ("email", "email"),
     ("log", "logger"),
 ];
@@ -49,8 +55,8 @@ const EVENTS: &[(&str, Event)] = &[
 const WATCHER_TYPES: &[(&str, WatcherKind)] =
     &[("prometheus", WatcherKind::Prometheus), ("alertmanager", WatcherKind::Alertmanager)];
 /// What to do instead of a user in a sink's address.
-const NO_USER: &str =
-    "Slack takes its `token`; a webhook checks the signature that `secret` makes, or a token in the path";
+const NO_USER: &str = "Slack takes its `token`, Matrix its `access-token`; a webhook checks the signature that `secret` makes, \
+                       or a token in the path";
 pub(super) const WATCHER: Keys = &[
     ("type", &["watcher-type"]),
     ("name", &[]),
@@ -77,12 +83,12 @@ pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>, network: &Network) ->
         // All are read, so that every problem is told and every secret is known to the redactor.
         let keys = SinkFields {
             token: r.optional_secret(&s, "token"),
+            access_token: r.optional_secret(&s, "access-token"),
             secret: signing_secret(r, &s),
             channel: r.optional_text(&s, "channel"),
-            url: s.get("url").and_then(|f| {
-                let url = r.url(&f, NO_USER);
-                url.inspect(|url| warn_refused(r, &f, url, network))
-            }),
+            room: r.optional_text(&s, "room"),
+            url: address(r, &s, "url", network),
+            homeserver: address(r, &s, "homeserver", network),
         };
         let wanted = events(r, &s);
         let kind = r
@@ -108,9 +114,19 @@ pub(super) fn sinks(r: &mut Reader<'_>, top: &Section<'_>, network: &Network) ->
 /// The keys that only some kinds of sinks have.
 struct SinkFields {
     token: Option<SecretString>,
+    access_token: Option<SecretString>,
     secret: Option<SecretString>,
     channel: Option<String>,
+    room: Option<String>,
     url: Option<Url>,
+    homeserver: Option<Url>,
+}
+
+fn address(r: &mut Reader<'_>, s: &Section<'_>, key: &str, network: &Network) -> Option<Url> {
+    let field = s.get(key)?;
+    let url = r.url(&field, NO_USER)?;
+    warn_refused(r, &field, &url, network);
+    Some(url)
 }
 
 fn kind(
@@ -120,7 +136,7 @@ fn kind(
     level: Level,
     keys: SinkFields,
 ) -> Option<SinkKind> {
-    let SinkFields { token, secret, channel, url } = keys;
+    let SinkFields { token, access_token, secret, channel, room, url, homeserver } = keys;
     match r.choice(field, SINK_TYPES)? {
         "logger" => Some(SinkKind::Log { level }),
         "webhook" => {
@@ -141,12 +157,46 @@ fn kind(
             });
             Some(SinkKind::Slack { api, token: token?, channel })
         }
+        "teams" => {
+            r.required(s, "url", "write the workflow's address as `${NAME}`: whoever has it can post")?;
+            Some(SinkKind::Teams { url: url? })
+        }
+        "matrix" => {
+            for (key, also) in OF_MATRIX {
+                if let (true, Some(field)) = (s.get(key).is_some(), s.get(also)) {
+                    r.warn(&field, format!("means the same as `{key}` beside it"), "remove one of the two");
+                }
+            }
+            let either = |key: &str, also| s.get(key).is_some() || s.get(also).is_some();
+            if !either("homeserver", "url") {
+                r.missing(s, "homeserver", "write its address, such as https://matrix.example");
+            }
+            if !either("access-token", "token") {
+                r.missing(s, "access-token", "write the account's access token as `${NAME}`");
+            }
+            let room = room.or(channel);
+            if let (Some(room), Some(field)) = (&room, s.get("room").or_else(|| s.get("channel")))
+                && !is_room(room)
+            {
+                r.error(&field, format!("{} is no room's id", shown(&field, room)), ROOM);
+            }
+            Some(SinkKind::Matrix { homeserver: homeserver.or(url)?, token: access_token.or(token)?, room })
+        }
         kind => {
-            let meanwhile = "nothing is sent there; `logger`, `webhook` and `slack` work";
+            let meanwhile = "nothing is sent there; `logger`, `webhook`, `slack`, `teams` and `matrix` work";
             r.unbuilt(field, &format!("sinks of type {kind}"), meanwhile);
             Some(SinkKind::Unbuilt(kind.into()))
         }
     }
+}
+
+/// What to write for a room.
+pub(super) const ROOM: &str =
+    "write the id of the room, which begins with `!`; clients show it in the room's settings, beside `#…`";
+
+/// Whether it is the id of a Matrix room, and none of its names.
+pub(super) fn is_room(room: &str) -> bool {
+    room.starts_with('!')
 }
 
 /// What a webhook is signed with. [Standard Webhooks](https://www.standardwebhooks.com) begins a secret that is base64 with
@@ -169,9 +219,13 @@ fn warn_of_other_kinds(r: &mut Reader<'_>, s: &Section<'_>, kind: Option<&SinkKi
         Some(SinkKind::Log { .. }) => ("logger", &["level"]),
         Some(SinkKind::Webhook { .. }) => ("webhook", &["url", "secret"]),
         Some(SinkKind::Slack { .. }) => ("slack", &["token", "channel", "url"]),
+        Some(SinkKind::Teams { .. }) => ("teams", &["url"]),
+        Some(SinkKind::Matrix { .. }) => {
+            ("matrix", &["homeserver", "access-token", "room", "url", "token", "channel"])
+        }
         Some(SinkKind::Unbuilt(_)) | None => return,
     };
-    for key in ["level", "token", "channel", "url", "secret"] {
+    for key in ["level", "token", "channel", "url", "secret", "homeserver", "access-token", "room"] {
         if let (false, Some(field)) = (own.contains(&key), s.get(key)) {
             let help = format!("remove it; its own keys are {}", own.join(", "));
             r.warn(&field, format!("means nothing to a sink of type {name}"), help);

@@ -3,13 +3,14 @@
 //! ([Block Kit, rich text](https://docs.slack.dev/reference/block-kit/blocks/rich-text-block)). The links of the view are
 //! elements of their own, with the host that each leads to.
 
-use sentinel_core::incident::{Again, Event, Head};
+use sentinel_core::incident::Event;
 use sentinel_core::ports::Telling;
 use sentinel_core::storm::Listed;
-use sentinel_core::view::{Claim, Findings, Link, Quote, Standing, View};
+use sentinel_core::view::{Claim, Findings, Link, Quote};
 use serde_json::{Value, json};
 
 use crate::text::inert;
+use crate::words::{again_words, firing_now, happened, labels, since, standing, took};
 
 /// The longest text of one element, in characters; Slack takes 3,000 in a block.
 const MAX_TEXT: usize = 600;
@@ -239,8 +240,7 @@ fn storm(telling: &Telling) -> Message {
         m.section(&[bold(&format!("\n{} of card {card}", of_card.len()))]);
         for some in of_card.chunks(MAX_ENTRIES) {
             let item = |l: &Listed| {
-                let labels = l.labels.iter().map(|(name, value)| format!("{name}={value}"));
-                let text = inert(&labels.collect::<Vec<_>>().join(", "), MAX_ENTRY);
+                let text = inert(&labels(&l.labels), MAX_ENTRY);
                 json!({"type": "rich_text_section", "elements": [plain(&text)]})
             };
             m.push("rich_text_list", &some.iter().map(item).collect::<Vec<_>>());
@@ -290,28 +290,10 @@ pub(super) fn main(telling: &Telling) -> Message {
     if let Some(alert) = &v.alert {
         m.line("Says", alert);
     }
-    let labels = v.labels.iter().map(|(name, value)| format!("{name}={value}"));
-    m.line("Alert", &labels.collect::<Vec<_>>().join(", "));
+    m.line("Alert", &labels(&v.labels));
     m.links(&v.links);
     m.section(&[plain(&format!("\nincident {}, card {}", v.id, v.card))]);
     m
-}
-
-/// How it stands; of what flaps the end is not told.
-fn standing(telling: &Telling, v: &View) -> String {
-    let over = v.standing == Standing::ResolvedByItself && telling.resolved().is_none();
-    (if over { Standing::FiresAgain } else { v.standing }).to_string()
-}
-
-/// Since when, and until when; of what flaps the end is not told.
-fn since(telling: &Telling, v: &View) -> String {
-    let mut firing = v.firing.clone();
-    if telling.resolved().is_none() {
-        firing.resolved = None;
-    }
-    // It stands in a line of its own.
-    firing.again = None;
-    format!("{firing:#}")
 }
 
 /// What the thread is told of this event; nothing of a start.
@@ -328,70 +310,14 @@ pub(super) fn reply(telling: &Telling) -> Option<Message> {
             m.line("Why", head.reason.as_deref().unwrap_or("no reason is recorded"));
             m
         }
-        Event::Suppressed => {
-            let mut m = Message::new("Resolved before anything was spent");
-            m.section(&[plain("It resolved before an investigation began. Nothing was spent.")]);
-            m
-        }
-        Event::Updated => {
-            let (short, why) = updated(head);
+        Event::Suppressed | Event::Updated | Event::Flapping | Event::Resolved => {
+            let (short, whole) = happened(telling)?;
             let mut m = Message::new(short);
-            m.section(&[plain(&why)]);
-            let alerts = telling.notification.as_ref().map_or(&[][..], |n| &n.alerts);
-            let firing: Vec<_> = alerts.iter().filter(|alert| alert.is_firing()).collect();
-            let shown = firing.iter().map(|alert| {
-                let labels = alert.labels.iter().map(|(name, value)| format!("{name}={value}"));
-                labels.collect::<Vec<_>>().join(", ")
-            });
-            m.list("Firing now", shown);
-            m
-        }
-        Event::Flapping => {
-            let mut m = Message::new("This alert is flapping");
-            m.section(&[plain(
-                "It comes and goes more often than its card lets it be investigated in an hour. This stands for \
-                 whatever else the hour brings; what still fires after it is investigated then.",
-            )]);
-            m
-        }
-        Event::Resolved => {
-            let at = telling.resolved().map_or_else(String::new, |at| format!(" at {at}"));
-            let mut m = Message::new("All alerts are resolved");
-            m.section(&[plain(&format!("All alerts of this incident are resolved{at}."))]);
+            m.section(&[plain(&whole)]);
+            m.list("Firing now", firing_now(telling).into_iter());
             m
         }
     })
-}
-
-fn again_words(again: Again) -> String {
-    format!("since {}; not investigated again before {}", again.since, again.not_before)
-}
-
-/// What an update says: in short, and whole.
-fn updated(head: &Head) -> (&'static str, String) {
-    match head.again {
-        Some(again) if head.resolved_at.is_some() => {
-            ("It fires again", format!("It fires again {}.", again_words(again)))
-        }
-        Some(again) => (
-            "More alerts joined this incident",
-            format!("More alerts joined this incident: they fire {}.", again_words(again)),
-        ),
-        None if head.resolved().is_some() => {
-            ("It fired again", "It fired again meanwhile, and has resolved.".to_owned())
-        }
-        // By the word of a sender, and since before its end: a late copy, or an end that was none.
-        None if head.resolved_at.is_some() => (
-            "It still fires",
-            "A sender says that it still fires, since before it was told as resolved. It is not investigated again for \
-             that."
-            .to_owned(),
-        ),
-        None => (
-            "More alerts joined this incident",
-            "More alerts joined this incident, which is not investigated again for them.".to_owned(),
-        ),
-    }
 }
 
 /// The findings, once there are any.
@@ -414,11 +340,6 @@ fn findings(findings: &Findings) -> Message {
     let failed: Vec<_> = findings.checklist.iter().filter(|check| !check.passed).collect();
     m.list("Checks that failed", failed.iter().map(|check| check.name.clone()));
     m.list("Notes", findings.notes.iter().cloned());
-    let cost = findings.usage.usd.map_or_else(String::new, |usd| format!(", US$ {usd:.4}"));
-    let model = findings.model.as_deref().unwrap_or("no model");
-    m.section(&[plain(&format!(
-        "\n{model}, {} turns, {} tool calls{cost}",
-        findings.usage.turns, findings.usage.tool_calls
-    ))]);
+    m.section(&[plain(&format!("\n{}", took(findings)))]);
     m
 }
