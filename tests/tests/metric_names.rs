@@ -75,7 +75,7 @@ fn the_page_of_operations_lists_each_metric_that_the_code_emits_with_its_dimensi
     assert_eq!(listed, emitted.collect());
 }
 
-/// The page's table of what `/metrics` gives, row by row: name, kind, labels, and the names on CloudWatch.
+/// The page's table of what `/metrics` gives, row by row: name, kind, labels, and the names on `CloudWatch`.
 fn on_metrics(page: &str) -> BTreeSet<String> {
     let table = page.split("\n| on `/metrics` | kind | says | by | on CloudWatch |\n").nth(1).unwrap();
     let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));

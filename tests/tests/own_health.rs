@@ -244,7 +244,7 @@ async fn what_an_investigation_will_lack_is_told_at_the_start_and_on_readyz_in_t
 #[tokio::test]
 async fn whoever_may_not_look_is_told_nothing_but_whether_it_is_ready() {
     let hook = HookServer::start([]).await;
-    let home = self::home(
+    let home = home(
         "ingest: {bearer: [the-token-of-alertmanager]}\n",
         &server("http://127.0.0.1:9/mcp"),
         &hook,
