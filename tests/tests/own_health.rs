@@ -244,11 +244,8 @@ async fn what_an_investigation_will_lack_is_told_at_the_start_and_on_readyz_in_t
 #[tokio::test]
 async fn whoever_may_not_look_is_told_nothing_but_whether_it_is_ready() {
     let hook = HookServer::start([]).await;
-    let home = home(
-        "ingest: {bearer: [the-token-of-alertmanager]}\n",
-        &server("http://127.0.0.1:9/mcp"),
-        &hook,
-    );
+    let home =
+        home("ingest: {bearer: [the-token-of-alertmanager]}\n", &server("http://127.0.0.1:9/mcp"), &hook);
     let up = home.up().await;
     let answer = client().get(format!("{}/readyz", up.url)).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 200);
