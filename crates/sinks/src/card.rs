@@ -3,25 +3,18 @@
 
 use sentinel_core::incident::Event;
 use sentinel_core::ports::Telling;
-use sentinel_core::view::{Claim, Findings, View};
+use sentinel_core::view::{Claim, Findings, Quote};
 
 use crate::text::inert;
-use crate::words::{again_words, firing_now, happened, labels, since, standing, took};
+use crate::words::{
+    MAX_ENTRIES, MAX_ENTRY, MAX_LINK, MAX_QUOTES, MAX_TEXT, about, again_words, firing_now, happened, labels,
+    quoted, standing, took,
+};
 
-/// The longest text of a part, in characters.
-const MAX_TEXT: usize = 600;
 /// The longest title.
 const MAX_TITLE: usize = 300;
-/// The longest entry of a list, and the longest name of a part.
-const MAX_ENTRY: usize = 250;
-/// The most entries of one list, and the most causes.
-const MAX_ENTRIES: usize = 5;
-/// The most quotes of one cause.
-const MAX_QUOTES: usize = 2;
 /// The most links: Teams shows six actions of a card.
 const MAX_LINKS: usize = 6;
-/// The longest address of a link, in bytes.
-const MAX_LINK: usize = 1_000;
 /// The longest text of a link: what it leads to, and its host.
 const MAX_LINK_TEXT: usize = 100;
 /// The longest id of an incident, or name of a card, at the foot.
@@ -148,17 +141,14 @@ impl Card {
         self.parts.push(Part::List { name: inert(name, MAX_ENTRY), entries });
     }
 
-    fn cause(&mut self, name: &str, claim: &Claim, quotes: usize) {
-        let quotes = claim.quotes.iter().take(quotes).map(|quote| {
-            let from = if quote.found { "" } else { ", not found there" };
-            format!("{} ({}{from})", inert(&quote.says(), MAX_TEXT), inert(&quote.source(), MAX_ENTRY))
-        });
+    /// A cause, with some of its quotes.
+    fn cause<'q>(&mut self, name: &str, claim: &Claim, quotes: impl IntoIterator<Item = &'q Quote>) {
         self.parts.push(Part::Cause {
             name: name.to_owned(),
             statement: inert(&claim.statement, MAX_TEXT),
             carried: claim.carried(),
             supported: claim.supported,
-            quotes: quotes.collect(),
+            quotes: quotes.into_iter().map(quoted).collect(),
         });
     }
 
@@ -187,18 +177,14 @@ impl Card {
             self.line("Fires again", &again_words(again));
         }
         if let Some(cause) = &v.cause {
-            let best = Claim { quotes: cause.best_quote().into_iter().cloned().collect(), ..cause.clone() };
-            let carried = cause.carried();
-            self.cause("Likeliest cause", &best, 1);
-            // How far it is carried is said of all its quotes.
-            if let Some(Part::Cause { carried: said, .. }) = self.parts.last_mut() {
-                *said = carried;
-            }
+            self.cause("Likeliest cause", cause, cause.best_quote());
         }
         if let Some(step) = &v.next_step {
             self.line("Next step", &step.action);
         }
-        self.about(telling, &v);
+        for (name, said) in about(telling, &v) {
+            self.line(name, &said);
+        }
         self.list("Firing now", &firing_now(telling));
         if telling.event == Event::Findings
             && let Some(findings) = &v.findings
@@ -216,34 +202,11 @@ impl Card {
         self.links_left_out = v.links.len().saturating_sub(self.links.len());
     }
 
-    /// The lines on the alerts.
-    fn about(&mut self, telling: &Telling, v: &View) {
-        if v.findings.is_none()
-            && let Some(reason) = &v.reason
-        {
-            self.line("Why", reason);
-        }
-        if let Some(severity) = &v.severity {
-            self.line("Severity", severity);
-        }
-        self.line("Since", &since(telling, v));
-        if let Some(recurrence) = &v.recurrence {
-            self.line("Recurs", &recurrence.to_string());
-        }
-        if !v.affected.is_empty() {
-            self.line("Affected", &v.affected.to_string());
-        }
-        if let Some(alert) = &v.alert {
-            self.line("Says", alert);
-        }
-        self.line("Alert", &labels(&v.labels));
-    }
-
     /// What the report says beyond the first look.
     fn findings(&mut self, findings: &Findings) {
         self.text("summary", &findings.summary);
         for (n, cause) in findings.causes.iter().take(MAX_ENTRIES).enumerate() {
-            self.cause(&format!("Cause {}", n + 1), cause, MAX_QUOTES);
+            self.cause(&format!("Cause {}", n + 1), cause, cause.quotes.iter().take(MAX_QUOTES));
         }
         let ruled_out: Vec<String> = findings.ruled_out.iter().map(|claim| claim.statement.clone()).collect();
         self.list("Ruled out", &ruled_out);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use sentinel_core::digest::hex;
 use sentinel_core::ports::SinkError;
 use sentinel_http::{HttpClient, HttpError, Url, read_body, retry_after};
 use sha2::{Digest as _, Sha256};
@@ -97,6 +98,7 @@ pub(crate) fn refused(reply: &Reply, says: &str) -> SinkError {
 /// A delivery's key in 32 hexadecimal digits: the same for every try, and without anything that a header, a signature or a
 /// path would mind.
 pub(crate) fn hashed(idempotency_key: &str) -> String {
-    let hash = Sha256::digest(idempotency_key);
-    hash.iter().take(16).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+    let mut hash = hex(&Sha256::digest(idempotency_key));
+    hash.truncate(32);
+    hash
 }

@@ -1,9 +1,23 @@
-//! What destinations say of an event beside the view, in the same words everywhere. Texts of alerts are not made inert yet.
+//! What destinations say of an event beside the view, in the same words everywhere, and how much of it where each event is
+//! laid out in parts. Texts of alerts are not made inert yet, but for [`quoted`].
 
 use sentinel_core::alert::Labels;
 use sentinel_core::incident::{Again, Event, Head};
 use sentinel_core::ports::Telling;
-use sentinel_core::view::{Findings, Standing, View};
+use sentinel_core::view::{Findings, Quote, Standing, View};
+
+use crate::text::inert;
+
+/// The longest text of a part, in characters.
+pub(crate) const MAX_TEXT: usize = 600;
+/// The longest entry of a list.
+pub(crate) const MAX_ENTRY: usize = 250;
+/// The most entries of one list.
+pub(crate) const MAX_ENTRIES: usize = 5;
+/// The most quotes of one cause.
+pub(crate) const MAX_QUOTES: usize = 2;
+/// The longest address of a link.
+pub(crate) const MAX_LINK: usize = 1_000;
 
 /// How it stands; of what flaps the end is not told.
 pub(crate) fn standing(telling: &Telling, v: &View) -> String {
@@ -12,7 +26,7 @@ pub(crate) fn standing(telling: &Telling, v: &View) -> String {
 }
 
 /// Since when, and until when; of what flaps the end is not told.
-pub(crate) fn since(telling: &Telling, v: &View) -> String {
+fn since(telling: &Telling, v: &View) -> String {
     let mut firing = v.firing.clone();
     if telling.resolved().is_none() {
         firing.resolved = None;
@@ -51,6 +65,28 @@ pub(crate) fn firing_now(telling: &Telling) -> Vec<String> {
     }
     let alerts = telling.notification.as_ref().map_or(&[][..], |n| &n.alerts);
     alerts.iter().filter(|alert| alert.is_firing()).map(|alert| labels(&alert.labels)).collect()
+}
+
+/// The lines on the alerts: a name, and what is said to it.
+pub(crate) fn about(telling: &Telling, v: &View) -> Vec<(&'static str, String)> {
+    let why = v.reason.clone().filter(|_| v.findings.is_none());
+    let affected = (!v.affected.is_empty()).then(|| v.affected.to_string());
+    let lines = [
+        ("Why", why),
+        ("Severity", v.severity.clone()),
+        ("Since", Some(since(telling, v))),
+        ("Recurs", v.recurrence.as_ref().map(ToString::to_string)),
+        ("Affected", affected),
+        ("Says", v.alert.clone()),
+        ("Alert", Some(labels(&v.labels))),
+    ];
+    lines.into_iter().filter_map(|(name, said)| Some((name, said?))).collect()
+}
+
+/// A quote with where it is from, inert.
+pub(crate) fn quoted(quote: &Quote) -> String {
+    let from = if quote.found { "" } else { ", not found there" };
+    format!("{} ({}{from})", inert(&quote.says(), MAX_TEXT), inert(&quote.source(), MAX_ENTRY))
 }
 
 /// Labels in one line.

@@ -340,19 +340,16 @@ pub fn sinks(
     let mut sinks: BTreeMap<String, Arc<dyn Sink>> = BTreeMap::new();
     for Subscription { sink: entry, .. } in settings.cards.iter().flat_map(|card| &card.sinks) {
         let Some(sink) = settings.sink(entry) else { continue };
+        let bad = |why: &str| AssembleError::Sink { name: entry.clone(), why: why.to_owned() };
+        let route = entry.split_once(':').map(|(_, route)| route.to_owned());
         let sink: Arc<dyn Sink> = match &sink.kind {
             SinkKind::Log { level } => Arc::new(LogSink::new(log_level(*level))),
             SinkKind::Webhook { url, secret } => {
                 let settings = WebhookSettings { url: url.clone(), secret: secret.clone() };
                 let webhook = Webhook::new(settings, Arc::clone(http), Arc::clone(clock));
-                Arc::new(
-                    webhook
-                        .map_err(|why| AssembleError::Sink { name: entry.clone(), why: why.to_string() })?,
-                )
+                Arc::new(webhook.map_err(|why| bad(&why.to_string()))?)
             }
             SinkKind::Slack { api, token, channel } => {
-                let bad = |why: &str| AssembleError::Sink { name: entry.clone(), why: why.to_owned() };
-                let route = entry.split_once(':').map(|(_, route)| route.to_owned());
                 let api = api.clone().map_or_else(|| Url::parse(slack::API), Ok);
                 let settings = SlackSettings {
                     api: api.map_err(|e| bad(&e.to_string()))?,
@@ -365,14 +362,10 @@ pub fn sinks(
                 Arc::new(Teams::new(TeamsSettings { url: url.clone() }, Arc::clone(http)))
             }
             SinkKind::Matrix { homeserver, token, room } => {
-                let route = entry.split_once(':').map(|(_, route)| route.to_owned());
                 let settings = MatrixSettings {
                     homeserver: homeserver.clone(),
                     token: token.clone(),
-                    room: route.or_else(|| room.clone()).ok_or_else(|| AssembleError::Sink {
-                        name: entry.clone(),
-                        why: "it has no room".to_owned(),
-                    })?,
+                    room: route.or_else(|| room.clone()).ok_or_else(|| bad("it has no room"))?,
                 };
                 Arc::new(Matrix::new(settings, Arc::clone(http)))
             }

@@ -10,18 +10,11 @@ use sentinel_core::view::{Claim, Findings, Link, Quote};
 use serde_json::{Value, json};
 
 use crate::text::inert;
-use crate::words::{again_words, firing_now, happened, labels, since, standing, took};
+use crate::words::{
+    MAX_ENTRIES, MAX_ENTRY, MAX_LINK, MAX_QUOTES, MAX_TEXT, about, again_words, firing_now, happened, labels,
+    quoted, standing, took,
+};
 
-/// The longest text of one element, in characters; Slack takes 3,000 in a block.
-const MAX_TEXT: usize = 600;
-/// The longest entry of a list.
-const MAX_ENTRY: usize = 250;
-/// The most entries of one list.
-const MAX_ENTRIES: usize = 5;
-/// The most quotes of one cause.
-const MAX_QUOTES: usize = 2;
-/// The longest address of a link; Slack takes 3,000.
-const MAX_LINK: usize = 1_000;
 /// The longest half of a message, in characters of all its elements: Slack refuses longer ones (`msg_blocks_too_long`).
 const MAX_MESSAGE: usize = 5_500;
 /// The longest fallback text, for notifications and screen readers.
@@ -104,10 +97,7 @@ impl Message {
     }
 
     fn quote(&mut self, quote: &Quote) {
-        let from = if quote.found { "" } else { ", not found there" };
-        let text =
-            format!("{} ({}{from})", inert(&quote.says(), MAX_TEXT), inert(&quote.source(), MAX_ENTRY));
-        self.push("rich_text_quote", &[plain(&text)]);
+        self.push("rich_text_quote", &[plain(&quoted(quote))]);
     }
 
     /// The links of the alert and of this incident, each with the host that it leads to.
@@ -272,25 +262,9 @@ pub(super) fn main(telling: &Telling) -> Message {
     if let Some(step) = &v.next_step {
         m.line("Next step", &step.action);
     }
-    if v.findings.is_none()
-        && let Some(reason) = &v.reason
-    {
-        m.line("Why", reason);
+    for (name, said) in about(telling, &v) {
+        m.line(name, &said);
     }
-    if let Some(severity) = &v.severity {
-        m.line("Severity", severity);
-    }
-    m.line("Since", &since(telling, &v));
-    if let Some(recurrence) = &v.recurrence {
-        m.line("Recurs", &recurrence.to_string());
-    }
-    if !v.affected.is_empty() {
-        m.line("Affected", &v.affected.to_string());
-    }
-    if let Some(alert) = &v.alert {
-        m.line("Says", alert);
-    }
-    m.line("Alert", &labels(&v.labels));
     m.links(&v.links);
     m.section(&[plain(&format!("\nincident {}, card {}", v.id, v.card))]);
     m
