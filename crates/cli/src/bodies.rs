@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
-use http::header;
 use http::request::Parts;
+use http::{StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -33,6 +33,19 @@ pub(crate) enum Unread {
     TimedOut,
     /// Bodies of others hold all bytes.
     Full,
+}
+
+impl Unread {
+    /// What the sender is told.
+    pub(crate) const fn said(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Broken => (StatusCode::BAD_REQUEST, "the body ended before it was whole"),
+            Self::TimedOut => (StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+            Self::Full => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too much is being read at once; send the same again")
+            }
+        }
+    }
 }
 
 /// A body. Its bytes count until it is dropped.

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Exit;
 use crate::args::Capture;
-use crate::bodies::{BYTES, Bodies, Unread, discard};
+use crate::bodies::{BYTES, Bodies, discard};
 use crate::connections::{Connections, Crowd};
 use crate::ending::Ending;
 use crate::environment::Environment;
@@ -91,12 +91,9 @@ async fn keep(State(kept): State<Kept>, request: Request) -> Response {
     }
     let whole = match kept.bodies.read(body, MAX_BODY_BYTES + 1).await {
         Ok(whole) => whole,
-        Err(Unread::Broken) => return problem(StatusCode::BAD_REQUEST, "the body ended before it was whole"),
-        Err(Unread::TimedOut) => {
-            return problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
-        }
-        Err(Unread::Full) => {
-            return problem(StatusCode::SERVICE_UNAVAILABLE, "too much is being read at once");
+        Err(why) => {
+            let (status, message) = why.said();
+            return problem(status, message);
         }
     };
     if whole.bytes.len() > MAX_BODY_BYTES {

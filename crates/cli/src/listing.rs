@@ -110,7 +110,7 @@ impl Wanted {
     /// # Errors
     /// What is wrong with which, for whoever asked.
     pub fn of_query(asked: &[(String, String)]) -> Result<(Self, Asked), String> {
-        let (mut wanted, mut page) = (Self::default(), Asked::default());
+        let (mut wanted, mut page, mut before) = (Self::default(), Asked::default(), None);
         for (name, value) in asked {
             let wrong = |why: String| format!("`{name}`: {why}");
             match name.as_str() {
@@ -124,7 +124,7 @@ impl Wanted {
                 "limit" => page.limit = Some(value.parse().map_err(|e| wrong(format!("{value:?}: {e}")))?),
                 "cursor" => page.cursor = Some(value.parse().map_err(wrong)?),
                 "before" => {
-                    page.before = Some(Gen(value.parse().map_err(|e| wrong(format!("{value:?}: {e}")))?));
+                    before = Some(UnixMs::new(value.parse().map_err(|e| wrong(format!("{value:?}: {e}")))?));
                 }
                 _ => {
                     return Err(format!(
@@ -133,6 +133,7 @@ impl Wanted {
                 }
             }
         }
+        wanted.until = [wanted.until, before].into_iter().flatten().min();
         Ok((wanted, page))
     }
 
@@ -161,8 +162,6 @@ pub struct Asked {
     pub limit: Option<usize>,
     /// After this one.
     pub cursor: Option<Cursor>,
-    /// Only what opened before.
-    pub before: Option<Gen>,
 }
 
 /// Of the incidents that are wanted those after `from`, at most `limit`, but for secrets that `redactor` knows and who

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use hyper::body::{Frame, SizeHint};
 use sentinel_alertmanager::MAX_BODY_BYTES;
-use sentinel_core::UnixMs;
 use sentinel_core::chain::write_export;
 use sentinel_core::incident::IncidentId;
 use sentinel_core::lifecycle::{Aborted, Deletion};
@@ -88,12 +87,11 @@ impl Service {
 
     /// The answer to somebody whose body was not read.
     fn unread(&self, why: Unread) -> Response {
+        let (status, message) = why.said();
         match why {
-            Unread::Broken => problem(StatusCode::BAD_REQUEST, "the body ended before it was whole"),
-            Unread::TimedOut => {
-                self.turned_away(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")
-            }
-            Unread::Full => self.full("too much is being read at once; send the same again"),
+            Unread::Broken => problem(status, message),
+            Unread::TimedOut => self.turned_away(status, message),
+            Unread::Full => self.full(message),
         }
     }
 
@@ -244,10 +242,6 @@ async fn list(State(service): State<Service>, Query(asked): Query<Vec<(String, S
     let (wanted, page) = match Wanted::of_query(&asked) {
         Ok(read) => read,
         Err(why) => return service.turned_away(StatusCode::BAD_REQUEST, &why),
-    };
-    let wanted = match page.before {
-        Some(before) => wanted.before(UnixMs::new(before.0)),
-        None => wanted,
     };
     let limit = page.limit.unwrap_or(LISTED).clamp(1, LISTED);
     let Worker { ports, redactor, .. } = &*service.worker();

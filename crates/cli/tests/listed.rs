@@ -136,6 +136,17 @@ fn what_is_rare_among_many_gives_a_short_page_that_says_where_to_go_on() {
 }
 
 #[test]
+fn of_two_ends_the_earlier_one_counts() {
+    for (until, before) in [("1970-01-01T00:00:02Z", "5000"), ("1970-01-01T00:00:05Z", "2000")] {
+        for names in [["until", "before"], ["before", "until"]] {
+            let value = |name: &str| if name == "until" { until } else { before };
+            let asked = names.map(|name| (name.to_owned(), value(name).to_owned()));
+            assert_eq!(Wanted::of_query(&asked).unwrap().0.until, Some(UnixMs::new(2_000)), "{asked:?}");
+        }
+    }
+}
+
+#[test]
 fn a_filter_that_is_none_is_told_with_its_name() {
     for (name, value, said) in [
         ("colour", "red", "there is no filter `colour`"),
